@@ -1,0 +1,30 @@
+"""Sphinx configuration: `sphinx-build -W -b html docs docs/_build/html`."""
+
+from importlib.metadata import version as installed_version
+
+project = "gmmkit"
+author = "The gmmkit developers"
+copyright = "2026, The gmmkit developers"
+release = version = installed_version("gmmkit")
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+]
+exclude_patterns = ["_build"]
+nitpicky = False
+default_role = "py:obj"  # `GMMStats` in a docstring links where it can
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings state the types
+numpydoc_show_class_members = False  # docs/_templates lists the members
+numpydoc_validation_checks = set()
+templates_path = ["_templates"]
+
+html_theme = "furo"
+html_title = f"gmmkit {release}"
+html_show_sphinx = False
+html_copy_source = False
+html_theme_options = {"navigation_with_keys": True}

@@ -1,0 +1,14 @@
+"""Gaussian mixtures for scikit-learn, dask and HDF5: training, MAP adaptation, scoring."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from gmmkit.gmm import GMMMachine
+from gmmkit.kmeans import KMeansMachine
+from gmmkit.stats import GMMStats
+
+__all__ = ["GMMMachine", "GMMStats", "KMeansMachine"]
+
+try:
+    __version__ = version("gmmkit")
+except PackageNotFoundError:  # a checkout that is not installed
+    __version__ = "0+unknown"

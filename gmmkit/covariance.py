@@ -1,0 +1,333 @@
+"""Covariance structures: which pairs of features a model lets correlate.
+
+A structure is a partition of the D features into M groups of G features; features of one group may
+correlate, features of different groups do not. Singletons make diagonal matrices, one group full
+ones, contiguous groups block-diagonal and strided groups cross-diagonal ones.
+
+Covariances are kept as stacks of the groups' matrices, ``(C, M, G, G)`` with C = K components, or
+C = 1 where all of them share one matrix (tied). Everything that differs between structures stands
+in this module; the E-step and the M-step see stacks only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+_TINY_THRESHOLD = 1e-200  # stands in for a threshold of zero, which could not be divided by
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A partition of ``n_features`` features into M groups of G features that may correlate."""
+
+    n_features: int
+    block_size: int | None = None
+
+    covariance_type: ClassVar[str]
+    shared: ClassVar[bool] = False  # one covariance for all components
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """The features of each group, (M, G)."""
+        return self.split_rows(np.arange(self.n_features)[:, None])[..., 0]
+
+    @cached_property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Indices (group, i, j <= G) of the P modelled pairs, in the order of `products`."""
+        n_groups, size = self.groups.shape
+        index = [(m, i, j) for i in range(size) for m in range(n_groups) for j in range(i, size)]
+        group, i, j = np.array(index).T
+        return group, i, j
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether users see second moments as one number a feature, (K, D)."""
+        return False
+
+    @property
+    def n_pairs(self) -> int:
+        """P, the number of modelled pairs of features."""
+        n_groups, size = self.groups.shape
+        return n_groups * size * (size + 1) // 2
+
+    def split_rows(self, y: np.ndarray) -> np.ndarray:
+        """View (D, B) as (M, G, B)."""
+        raise NotImplementedError
+
+    def products(self, y: np.ndarray, out: np.ndarray) -> None:
+        """Write ``y_i y_j`` of the modelled pairs of y (D, B) into out (P, B)."""
+        grouped = self.split_rows(y)
+        n_groups, size, length = grouped.shape
+        row = 0
+        for i in range(size):
+            rows = n_groups * (size - i)
+            view = out[row : row + rows].reshape(n_groups, size - i, length)
+            np.multiply(grouped[:, i:], grouped[:, i : i + 1], out=view)
+            row += rows
+
+    def pack(self, stack: np.ndarray) -> np.ndarray:
+        """Symmetric matrices (..., M, G, G) as their modelled pairs (..., P)."""
+        group, i, j = self.pairs
+        return stack[..., group, i, j]
+
+    def unpack(self, packed: np.ndarray) -> np.ndarray:
+        """Modelled pairs (..., P) as symmetric matrices (..., M, G, G)."""
+        group, i, j = self.pairs
+        n_groups, size = self.groups.shape
+        stack = np.empty((*packed.shape[:-1], n_groups, size, size), packed.dtype)
+        stack[..., group, i, j] = packed
+        stack[..., group, j, i] = packed
+        return stack
+
+    def split(self, vectors: np.ndarray) -> np.ndarray:
+        """Vectors (..., D) as (..., M, G)."""
+        return vectors[..., self.groups]
+
+    def join(self, split: np.ndarray) -> np.ndarray:
+        """Vectors (..., M, G) as (..., D)."""
+        vectors = np.empty((*split.shape[:-2], self.n_features), split.dtype)
+        vectors[..., self.groups] = split
+        return vectors
+
+    def identity(self) -> np.ndarray:
+        """The unit matrix, shared by all components, (1, M, G, G)."""
+        n_groups, size = self.groups.shape
+        return np.tile(np.eye(size), (1, n_groups, 1, 1))
+
+    def share(self, values: np.ndarray) -> np.ndarray:
+        """What the K components contribute (K, ...) to each of the C matrices, (C, ...)."""
+        return values
+
+    def cross(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """``u_k v_k'`` inside the groups, (C, M, G, G), of vectors (K, D)."""
+        return self.split(u)[..., :, None] * self.split(v)[..., None, :]
+
+    def diagonal(self, stack: np.ndarray) -> np.ndarray:
+        """The variances (C, D) of a stack (C, M, G, G)."""
+        return self.join(np.diagonal(stack, axis1=-2, axis2=-1))
+
+    def constrain(self, stack: np.ndarray) -> np.ndarray:
+        """The nearest stack the structure allows (spherical averages the variances)."""
+        return stack
+
+    def floor(self, stack: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+        """Raise eigenvalues to the thresholds (K or 1, D), in units where every threshold is one.
+
+        For groups of one feature that is the element-wise maximum. Matrices whose eigenvalues
+        are all high enough come back bit by bit.
+        """
+        if len(thresholds) > len(stack):  # one matrix for all components: the strictest floor
+            thresholds = thresholds.max(axis=0, keepdims=True)
+        split = self.split(thresholds)
+        if stack.shape[-1] == 1:
+            return np.maximum(stack, split[..., None])
+        unit = np.sqrt(np.maximum(split, _TINY_THRESHOLD))
+        scale = unit[..., :, None] * unit[..., None, :]
+        values, vectors = np.linalg.eigh(stack / scale)
+        raised = (vectors * np.maximum(values, 1.0)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+        low = values[..., 0] < 1.0
+        return np.where(low[..., None, None], raised * scale, stack)
+
+    def whitening(self, stack: np.ndarray) -> np.ndarray:
+        """W with ``W S W' = 1``: the inverse Cholesky factors, (C, M, G, G).
+
+        Raises
+        ------
+        ValueError
+            If a matrix is not positive definite.
+        """
+        if stack.shape[-1] == 1:
+            if not (stack > 0).all():
+                raise ValueError(_NOT_POSITIVE_DEFINITE)
+            return 1.0 / np.sqrt(stack)
+        try:
+            factors = np.linalg.cholesky(stack)
+        except np.linalg.LinAlgError:
+            raise ValueError(_NOT_POSITIVE_DEFINITE) from None
+        return np.tril(np.linalg.inv(factors))
+
+    # What users see: the shapes of scikit-learn.
+
+    def public_shape(self, n_components: int) -> tuple[int, ...]:
+        """Shape of the covariances as users see them."""
+        return (n_components, self.n_features, self.n_features)
+
+    def to_public(self, stack: np.ndarray) -> np.ndarray:
+        """A stack (C, M, G, G) in the public shape."""
+        dense = np.zeros((len(stack), self.n_features, self.n_features))
+        dense[:, self.groups[:, :, None], self.groups[:, None, :]] = stack
+        return dense
+
+    def from_public(self, covariances: np.ndarray) -> np.ndarray:
+        """The stack (C, M, G, G) of covariances in the public shape."""
+        return covariances[:, self.groups[:, :, None], self.groups[:, None, :]]
+
+    def n_parameters(self, n_components: int) -> int:
+        """Number of free parameters of the covariances."""
+        return n_components * self.n_pairs
+
+
+_NOT_POSITIVE_DEFINITE = (
+    "A covariance matrix is not positive definite. Causes: collinear or constant features, or a "
+    "component with few samples. Remedies: raise variance_thresholds, use fewer components or a "
+    "simpler covariance_type."
+)
+
+
+class Contiguous(Structure):
+    """Groups of ``block_size`` neighbouring features; one group of all where it is None."""
+
+    covariance_type = "full"
+
+    def split_rows(self, y: np.ndarray) -> np.ndarray:
+        size = self.block_size or self.n_features
+        return y.reshape(self.n_features // size, size, y.shape[1])
+
+
+class Strided(Structure):
+    """The i-th features of blocks of ``block_size`` features correlate; singletons where None."""
+
+    covariance_type = "diag"
+
+    def split_rows(self, y: np.ndarray) -> np.ndarray:
+        n_groups = self.block_size or self.n_features
+        return y.reshape(self.n_features // n_groups, n_groups, y.shape[1]).swapaxes(0, 1)
+
+    @property
+    def elementwise(self) -> bool:
+        return self.block_size is None
+
+    def public_shape(self, n_components: int) -> tuple[int, ...]:
+        if not self.elementwise:
+            return super().public_shape(n_components)
+        return (n_components, self.n_features)
+
+    def to_public(self, stack: np.ndarray) -> np.ndarray:
+        if not self.elementwise:
+            return super().to_public(stack)
+        return stack[:, :, 0, 0].copy()
+
+    def from_public(self, covariances: np.ndarray) -> np.ndarray:
+        if not self.elementwise:
+            return super().from_public(covariances)
+        return covariances[:, :, None, None]
+
+
+class Spherical(Strided):
+    """One variance per component: diagonal, with the variances averaged."""
+
+    covariance_type = "spherical"
+
+    def constrain(self, stack: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(stack.mean(axis=1, keepdims=True), stack.shape).copy()
+
+    def floor(self, stack: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+        return np.maximum(stack, np.mean(thresholds, axis=1)[:, None, None, None])
+
+    def public_shape(self, n_components: int) -> tuple[int, ...]:
+        return (n_components,)
+
+    def to_public(self, stack: np.ndarray) -> np.ndarray:
+        return stack[:, 0, 0, 0].copy()
+
+    def from_public(self, covariances: np.ndarray) -> np.ndarray:
+        return np.repeat(covariances[:, None], self.n_features, axis=1)[:, :, None, None]
+
+    def n_parameters(self, n_components: int) -> int:
+        return n_components
+
+
+class Tied(Contiguous):
+    """One full matrix shared by all components."""
+
+    covariance_type = "tied"
+    shared = True
+
+    def share(self, values: np.ndarray) -> np.ndarray:
+        return values.sum(axis=0, keepdims=True)
+
+    def cross(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return (u.T @ v)[None, None]  # sums over the components without K D^2 of memory
+
+    def public_shape(self, n_components: int) -> tuple[int, ...]:
+        return (self.n_features, self.n_features)
+
+    def to_public(self, stack: np.ndarray) -> np.ndarray:
+        return stack[0, 0].copy()
+
+    def from_public(self, covariances: np.ndarray) -> np.ndarray:
+        return covariances[None, None]
+
+    def n_parameters(self, n_components: int) -> int:
+        return self.n_pairs
+
+
+_STRUCTURES = {s.covariance_type: s for s in (Strided, Contiguous, Spherical, Tied)}
+COVARIANCE_TYPES = tuple(_STRUCTURES)
+_BLOCKED = ("diag", "full")
+
+
+def make_structure(
+    covariance_type: str, n_features: int, block_size: int | None = None
+) -> Structure:
+    """The structure of a name, as users give it.
+
+    Parameters
+    ----------
+    covariance_type : {"diag", "full", "spherical", "tied"}
+    n_features : int
+    block_size : int, optional
+        With "full", neighbouring features in blocks of this size correlate; with "diag", the
+        i-th features of blocks of this size do.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or ``block_size`` does not fit it or ``n_features``.
+
+    Examples
+    --------
+    >>> make_structure("full", 4, block_size=2).groups
+    array([[0, 1],
+           [2, 3]])
+    >>> make_structure("diag", 4, block_size=2).groups
+    array([[0, 2],
+           [1, 3]])
+    """
+    if covariance_type not in _STRUCTURES:
+        raise ValueError(
+            f"covariance_type must be one of {COVARIANCE_TYPES}, got {covariance_type!r}."
+        )
+    if block_size is not None:
+        if covariance_type not in _BLOCKED:
+            raise ValueError(
+                f"block_size={block_size} needs covariance_type 'full' (block-diagonal) or 'diag' "
+                f"(cross-diagonal), got {covariance_type!r}."
+            )
+        if block_size < 1 or n_features % block_size:
+            raise ValueError(
+                f"block_size={block_size} must divide the number of features, {n_features}."
+            )
+    return _STRUCTURES[covariance_type](n_features, block_size)
+
+
+def check_covariances(structure: Structure, covariances: np.ndarray, n_components: int, name: str):
+    """The stack of user-given covariances, refused with `name` where they cannot be ones."""
+    expected = structure.public_shape(n_components)
+    if covariances.shape != expected:
+        raise ValueError(f"{name} has shape {covariances.shape}, expected {expected}.")
+    stack = np.ascontiguousarray(structure.from_public(covariances), dtype=float)
+    if stack.shape[-1] > 1 or covariances.ndim == 3:
+        if np.abs(stack - np.swapaxes(stack, -1, -2)).max() > 1e-8 * np.abs(stack).max():
+            raise ValueError(f"{name} must hold symmetric matrices.")
+        if not np.array_equal(structure.to_public(stack), covariances):
+            raise ValueError(f"{name} correlates features that block_size keeps apart.")
+    try:
+        structure.whitening(stack)
+    except ValueError:
+        raise ValueError(f"{name} must be positive (definite).") from None
+    return stack

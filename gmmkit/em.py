@@ -1,0 +1,108 @@
+"""The loop: sweep the data, update the parameters, look whether it still moves.
+
+It knows neither Gaussians nor dask; the mixture and k-means share it. A sweep makes statistics
+(with ``log_likelihood`` and ``t``) of parameters, an update makes parameters of statistics.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+logger = logging.getLogger("gmmkit")
+
+
+@dataclass
+class Run:
+    """How a run went."""
+
+    parameters: Any
+    lower_bounds: list[float] = field(default_factory=list)
+    converged: bool = False
+
+    @property
+    def lower_bound(self) -> float:
+        """The last criterion, -inf before the first step."""
+        return self.lower_bounds[-1] if self.lower_bounds else -np.inf
+
+
+def run(
+    parameters: Any,
+    sweep: Callable[[Any], Any],
+    update: Callable[[Any, Any], Any],
+    *,
+    threshold: float | None,
+    max_steps: int,
+    relative: bool = False,
+    verbose: int = 0,
+    name: str = "EM",
+) -> Run:
+    """Repeat until the criterion, the mean of ``log_likelihood``, changes by at most `threshold`.
+
+    Parameters
+    ----------
+    parameters : object
+        Where to start.
+    sweep : callable
+        ``sweep(parameters) -> statistics``.
+    update : callable
+        ``update(statistics, parameters) -> parameters``.
+    threshold : float or None
+        Change of the criterion below which the run has converged; None runs all the steps.
+    max_steps : int
+    relative : bool, default=False
+        Whether the threshold is relative to the criterion.
+    verbose : int, default=0
+        1 prints a line a step.
+    name : str, default="EM"
+        What to call this in lines and warnings.
+
+    Returns
+    -------
+    Run
+    """
+    result = Run(parameters)
+    for step in range(1, max_steps + 1):
+        began = time.perf_counter()
+        statistics = sweep(result.parameters)
+        bound = statistics.log_likelihood / statistics.t
+        change = bound - result.lower_bound
+        result.parameters = update(statistics, result.parameters)
+        result.lower_bounds.append(bound)
+        _report(name, step, bound, change, time.perf_counter() - began, verbose)
+        if threshold is not None and abs(change) <= threshold * (abs(bound) if relative else 1.0):
+            result.converged = True
+            break
+    return result
+
+
+def _report(
+    name: str, step: int, bound: float, change: float, seconds: float, verbose: int
+) -> None:
+    line = f"{name} step {step:3d}  mean log-likelihood {bound:.6f}  change {change:+.2e}  "
+    line += f"{seconds:.3f} s"
+    logger.debug(line)
+    if verbose:
+        print(line, flush=True)
+
+
+def warn_not_converged(result: Run, threshold: float | None, max_steps: int, who: str) -> None:
+    """A ConvergenceWarning where a run that had a threshold ran out of steps before it."""
+    if result.converged or (threshold is None and max_steps > 0):
+        return
+    message = f"{who} made no step, so the model is where it started: max_fitting_steps is 0."
+    if max_steps > 0:
+        last = np.diff(result.lower_bounds[-2:])
+        moved = f"(the last one changed the mean log-likelihood by {last[0]:.2e}) " if len(last) else ""
+        message = (
+            f"{who} did not converge in {max_steps} steps {moved}to convergence_threshold="
+            f"{threshold:.2e}. Raise max_fitting_steps or the threshold, or check the data."
+        )
+    warnings.warn(message, ConvergenceWarning, stacklevel=3)

@@ -1,0 +1,490 @@
+"""GMMMachine: the Gaussian mixture as an estimator. Parameters, checks, calls; no mathematics."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, _fit_context, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from gmmkit import em, estep
+from gmmkit.chunks import Source
+from gmmkit.covariance import COVARIANCE_TYPES, Structure, check_covariances, make_structure
+from gmmkit.kmeans import KMeansMachine
+from gmmkit.machine import checked_statistics, transaction
+from gmmkit.mixture import Mixture, sweep
+from gmmkit.mstep import MStep, Prior, hard_start, neutral_parameters
+from gmmkit.parameters import Parameters
+from gmmkit.stats import GMMStats
+
+
+class GMMMachine(Mixture):
+    """Gaussian mixture model trained by maximum likelihood or adapted by MAP.
+
+    Parameters
+    ----------
+    n_gaussians : int, optional
+        Number of components, K. None means the ubm's for MAP, else 1.
+    trainer : {"ml", "map"}, default="ml"
+        Maximum likelihood, or maximum a posteriori adaptation of `ubm`.
+    ubm : GMMMachine, optional
+        The fitted machine to adapt; `clone` keeps it as it is. Without one, "map" first trains a
+        prior by maximum likelihood on the very data it then adapts to.
+    covariance_type : {"diag", "full", "tied", "spherical"}, optional
+        Structure of the covariances. None means the ubm's for MAP, else "diag".
+    block_size : int, optional
+        With "full", features correlate inside neighbouring blocks of this size (block-diagonal);
+        with "diag", the i-th features of blocks of this size do (cross-diagonal).
+    convergence_threshold : float or None, default=1e-4
+        Stop when the mean log-likelihood per sample, in nats, changes by at most this; None runs
+        ``max_fitting_steps`` steps.
+    max_fitting_steps : int, default=200
+        Steps at most; 0 leaves the start.
+    n_init : int, default=1
+        Number of starts; the best likelihood wins.
+    k_means_trainer : estimator, optional
+        What finds the start: a KMeansMachine or scikit-learn's KMeans. None means
+        ``KMeansMachine(n_gaussians)``.
+    weights_init : array-like of shape (K,), optional
+    means_init : array-like of shape (K, D), optional
+    covariances_init : array-like, optional
+        Where to start, covariances in the shape of ``covariances_``. What is not given comes from
+        assigning each sample to the nearest mean; with no means, from k-means; for MAP, from ubm.
+    update_means : bool, default=True
+    update_variances, update_weights : bool or "auto", default="auto"
+        What to estimate. "auto" means yes for ML and no for MAP.
+    mean_var_update_threshold : float, default=eps of float64
+        Components with fewer samples (sum of responsibilities) keep mean and covariance.
+    variance_thresholds : float or array of shape (D,) or (K, D), optional
+        Floor of the variances; of the eigenvalues inside the groups of other structures. None is
+        1e-6 of each feature's overall variance.
+    weight_floor : float, default=0.0
+        Floor of the weights, at most 1 / K.
+    map_alpha : float in (0, 1], default=0.5
+        Weight of the data against the prior if ``map_relevance_factor`` is None.
+    map_relevance_factor : float or None, default=4
+        Samples that the prior of a component is worth (Reynolds, Quatieri and Dunn, 2000); with
+        ``map_prior="gauvain"`` those of the whole prior.
+    map_prior : {"reynolds", "gauvain"}, default="reynolds"
+        "gauvain" spreads the prior over the components by weight (Gauvain and Lee, 1994).
+    random_state : int, RandomState or None, default=0
+    warm_start : bool, default=False
+        Whether a further `fit` starts from the current model.
+    n_jobs : int or None, default=None
+        Threads for data in memory: None for all this process may use, one inside a task of joblib
+        or dask.
+    verbose : int, default=0
+        1 prints a line a step.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (K,)
+    means_ : ndarray of shape (K, D)
+    covariances_ : ndarray
+        (K, D) for "diag", (K,) for "spherical", (D, D) for "tied", (K, D, D) for "full" and with
+        a block_size.
+    converged_ : bool
+    n_iter_ : int
+        Steps made.
+    lower_bounds_ : ndarray of shape (n_iter_,)
+        Mean log-likelihood per sample, in nats, of the model before each step.
+    lower_bound_ : float
+        The last of them.
+    ubm_ : GMMMachine
+        The prior of a MAP machine.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (D,), if X has names
+
+    References
+    ----------
+    D. A. Reynolds, T. F. Quatieri and R. B. Dunn, Speaker verification using adapted Gaussian
+    mixture models, Digital Signal Processing 10, 2000.
+
+    J.-L. Gauvain and C.-H. Lee, Maximum a posteriori estimation for multivariate Gaussian mixture
+    observations of Markov chains, IEEE Transactions on Speech and Audio Processing 2, 1994.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmkit import GMMMachine
+    >>> X = np.array([[1.0, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> ubm = GMMMachine(2).fit(X)
+    >>> np.sort(ubm.means_, axis=0)
+    array([[ 1.,  2.],
+           [10.,  2.]])
+    >>> speaker = GMMMachine(trainer="map", ubm=ubm).fit(X[:3] + 0.5)
+    >>> bool(speaker.score(X[:3] + 0.5) > ubm.score(X[:3] + 0.5))
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_gaussians": [Interval(Integral, 1, None, closed="left"), None],
+        "trainer": [StrOptions({"ml", "map"})],
+        "ubm": [HasMethods(["fit", "e_step", "m_step"]), None],
+        "covariance_type": [StrOptions(set(COVARIANCE_TYPES)), None],
+        "block_size": [Interval(Integral, 1, None, closed="left"), None],
+        "convergence_threshold": [Interval(Real, 0, None, closed="left"), None],
+        "max_fitting_steps": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "k_means_trainer": [HasMethods(["fit", "set_params"]), None],
+        "weights_init": ["array-like", None],
+        "means_init": ["array-like", None],
+        "covariances_init": ["array-like", Interval(Real, 0, None, closed="neither"), None],
+        "update_means": ["boolean"],
+        "update_variances": ["boolean", StrOptions({"auto"})],
+        "update_weights": ["boolean", StrOptions({"auto"})],
+        "mean_var_update_threshold": [Interval(Real, 0, None, closed="left")],
+        "variance_thresholds": [Interval(Real, 0, None, closed="left"), "array-like", None],
+        "weight_floor": [Interval(Real, 0, 1, closed="left")],
+        "map_alpha": [Interval(Real, 0, 1, closed="right")],
+        "map_relevance_factor": [Interval(Real, 0, None, closed="left"), None],
+        "map_prior": [StrOptions({"reynolds", "gauvain"})],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_gaussians: int | None = None,
+        *,
+        trainer: str = "ml",
+        ubm: GMMMachine | None = None,
+        covariance_type: str | None = None,
+        block_size: int | None = None,
+        convergence_threshold: float | None = 1e-4,
+        max_fitting_steps: int = 200,
+        n_init: int = 1,
+        k_means_trainer: Any = None,
+        weights_init: Any = None,
+        means_init: Any = None,
+        covariances_init: Any = None,
+        update_means: bool = True,
+        update_variances: bool | str = "auto",
+        update_weights: bool | str = "auto",
+        mean_var_update_threshold: float = float(np.finfo(float).eps),
+        variance_thresholds: Any = None,
+        weight_floor: float = 0.0,
+        map_alpha: float = 0.5,
+        map_relevance_factor: float | None = 4,
+        map_prior: str = "reynolds",
+        random_state: Any = 0,
+        warm_start: bool = False,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_gaussians = n_gaussians
+        self.trainer = trainer
+        self.ubm = ubm
+        self.covariance_type = covariance_type
+        self.block_size = block_size
+        self.convergence_threshold = convergence_threshold
+        self.max_fitting_steps = max_fitting_steps
+        self.n_init = n_init
+        self.k_means_trainer = k_means_trainer
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.covariances_init = covariances_init
+        self.update_means = update_means
+        self.update_variances = update_variances
+        self.update_weights = update_weights
+        self.mean_var_update_threshold = mean_var_update_threshold
+        self.variance_thresholds = variance_thresholds
+        self.weight_floor = weight_floor
+        self.map_alpha = map_alpha
+        self.map_relevance_factor = map_relevance_factor
+        self.map_prior = map_prior
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    # Training.
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> GMMMachine:
+        """Train on X, or adapt the ubm to it.
+
+        Parameters
+        ----------
+        X : array-like or dask array of shape (N, D)
+        y : ignored
+        sample_weight : array-like or dask array of shape (N,), optional
+            Weights of the samples; none may be negative.
+
+        Returns
+        -------
+        self : GMMMachine
+
+        Raises
+        ------
+        ValueError
+            If X, the weights or a parameter are unfit, or there are fewer samples than components.
+        NotFittedError
+            If the ubm is not fitted.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If ``max_fitting_steps`` were not enough.
+        """
+        with transaction(self):
+            source = self._open(X, sample_weight, reset=True)
+            self._check_enough(source, self._shape_wanted()[0], "n_gaussians")
+            prior = self._fit_prior(X, sample_weight, source.n_features)
+            m_step = self._m_step(source.n_features, prior)
+            runs = [self._run(source, m_step, start) for start in self._starts(source, m_step)]
+            best = max(runs, key=lambda run: run.lower_bound)
+            self._keep_parameters(best.parameters)
+            self._keep_record(best)
+        em.warn_not_converged(
+            best, self.convergence_threshold, self.max_fitting_steps, type(self).__name__
+        )
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Train on X and return the most likely component of each sample, (N,)."""
+        return self.fit(X, sample_weight=sample_weight).predict(X)
+
+    def m_step(self, stats: GMMStats) -> GMMMachine:
+        """Estimate the parameters from statistics, wherever they were computed.
+
+        Parameters
+        ----------
+        stats : GMMStats
+            From `e_step` of this machine, or a sum of such.
+
+        Returns
+        -------
+        self : GMMMachine
+        """
+        self._validate_params()
+        n_features = stats.n_features
+        wanted = GMMStats.of(self._structure(n_features), self._shape_wanted()[0])
+        if (stats.structure, stats.shape) != (wanted.structure, wanted.shape):
+            raise ValueError(f"Got {stats!r}, but this machine takes {wanted!r}.")
+        m_step = self._m_step(n_features, self._given_prior(n_features))
+        if hasattr(self, "means_"):
+            current = self._parameters()
+        else:
+            current = neutral_parameters(checked_statistics(stats))
+        self._keep_parameters(m_step(checked_statistics(stats), current))
+        self.n_features_in_ = n_features
+        return self
+
+    def initialize_gaussians(self, X: Any, sample_weight: Any = None) -> GMMMachine:
+        """Set the model to the start that `fit` would take on X."""
+        self._validate_params()
+        with transaction(self):
+            source = self._open(X, sample_weight, reset=True)
+            prior = self._fit_prior(X, sample_weight, source.n_features)
+            start = next(self._starts(source, self._m_step(source.n_features, prior)))
+            self._keep_parameters(start)
+        return self
+
+    def _run(self, source: Source, m_step: MStep, start: Parameters) -> em.Run:
+        return em.run(
+            start,
+            lambda parameters: checked_statistics(sweep(source, parameters)),
+            m_step,
+            threshold=self.convergence_threshold,
+            max_steps=self.max_fitting_steps,
+            verbose=self.verbose,
+        )
+
+    def _keep_record(self, run: em.Run) -> None:
+        self.converged_ = run.converged
+        self.n_iter_ = len(run.lower_bounds)
+        self.lower_bounds_ = np.array(run.lower_bounds)
+        self.lower_bound_ = run.lower_bound
+
+    # What the constructor's parameters come to.
+
+    def _structure(self, n_features: int) -> Structure:
+        _, covariance_type, block_size = self._shape_wanted()
+        return make_structure(covariance_type, n_features, block_size)
+
+    def _shape_wanted(self) -> tuple[int, str, int | None]:
+        """Components, covariance type and block size: those given, else the ubm's."""
+        ubm = self.ubm if self.trainer == "map" else None
+        if ubm is None:
+            return self.n_gaussians or 1, self.covariance_type or "diag", self.block_size
+        if not hasattr(ubm, "means_"):
+            raise NotFittedError("ubm is not fitted: call ubm.fit(X) first, or load it from a file.")
+        _, covariance_type, block_size = ubm._shape_wanted()
+        theirs = {
+            "n_gaussians": ubm.shape[0],
+            "covariance_type": covariance_type,
+            "block_size": block_size,
+        }
+        for name, value in theirs.items():
+            given = getattr(self, name)
+            if given is not None and given != value:
+                raise ValueError(
+                    f"{name}={given!r}, but the ubm has {value!r}: leave {name} at None, or give a "
+                    "ubm that agrees."
+                )
+        return theirs["n_gaussians"], covariance_type, block_size
+
+    def _fit_prior(self, X: Any, sample_weight: Any, n_features: int) -> Prior | None:
+        """The prior of a MAP machine; where there is no ubm it is trained on X first."""
+        if self.trainer == "map" and self.ubm is None:
+            em.logger.info("MAP without a ubm: training one on the same data")
+            self.ubm_ = clone(self).set_params(trainer="ml", update_means=True)
+            self.ubm_.set_params(update_variances=True, update_weights=True)
+            self.ubm_.fit(X, sample_weight=sample_weight)
+        elif self.trainer == "map":
+            self.ubm_ = self.ubm
+        return self._given_prior(n_features)
+
+    def _given_prior(self, n_features: int) -> Prior | None:
+        if self.trainer == "ml":
+            return None
+        ubm = self.ubm if self.ubm is not None else getattr(self, "ubm_", None)
+        if ubm is None:
+            raise ValueError('trainer="map" needs a ubm: give a fitted machine, or call fit(X).')
+        if ubm.shape[1] != n_features:
+            raise ValueError(
+                f"X has {n_features} features, but the ubm has {ubm.shape[1]}: give a ubm that "
+                "was trained on such features."
+            )
+        gauvain = self.map_prior == "gauvain"
+        if gauvain and self.map_relevance_factor is None:
+            raise ValueError('map_prior="gauvain" needs map_relevance_factor, got None.')
+        return Prior(ubm._parameters(), self.map_relevance_factor, self.map_alpha, gauvain)
+
+    def _m_step(self, n_features: int, prior: Prior | None) -> MStep:
+        n_gaussians = self._shape_wanted()[0]
+        if self.weight_floor * n_gaussians > 1:
+            raise ValueError(
+                f"weight_floor={self.weight_floor} is more than 1 / n_gaussians={1 / n_gaussians}."
+            )
+        auto = self.trainer == "ml"
+        return MStep(
+            update_means=self.update_means,
+            update_variances=auto if self.update_variances == "auto" else self.update_variances,
+            update_weights=auto if self.update_weights == "auto" else self.update_weights,
+            min_count=self.mean_var_update_threshold,
+            variance_thresholds=self._thresholds(n_gaussians, n_features),
+            weight_floor=self.weight_floor,
+            prior=prior,
+        )
+
+    def _thresholds(self, n_gaussians: int, n_features: int) -> np.ndarray | None:
+        """The variance floors, (1 or K, D)."""
+        if self.variance_thresholds is None:
+            return None
+        given = np.asarray(self.variance_thresholds, dtype=float)
+        if given.shape not in [(), (n_features,), (n_gaussians, n_features)]:
+            raise ValueError(
+                f"variance_thresholds has shape {given.shape}, expected a number, "
+                f"{(n_features,)} or {(n_gaussians, n_features)}."
+            )
+        if not (np.isfinite(given) & (given >= 0)).all():
+            raise ValueError("variance_thresholds must be finite and not negative.")
+        return np.broadcast_to(given, (n_gaussians if given.ndim == 2 else 1, n_features))
+
+    # Where to start.
+
+    def _starts(self, source: Source, m_step: MStep) -> Iterator[Parameters]:
+        """The starts to try: one if nothing about it is random, else ``n_init``."""
+        given = self._given(source.n_features)
+        if self.warm_start and hasattr(self, "means_"):
+            yield self._parameters()
+        elif m_step.prior is not None:
+            yield replace(m_step.prior.parameters, **given)
+        elif "means" in given:
+            yield self._assigned(source, m_step, given)
+        else:
+            random_state = check_random_state(self.random_state)
+            for _ in range(self.n_init):
+                means = self._k_means(source, random_state)
+                yield self._assigned(source, m_step, {"means": means, **given})
+
+    def _assigned(
+        self, source: Source, m_step: MStep, given: dict[str, np.ndarray]
+    ) -> Parameters:
+        """Start from what is given, the rest by assigning samples to the nearest mean."""
+        structure = self._structure(source.n_features)
+        if {"weights", "covariances"} <= given.keys():
+            return Parameters(structure, **given)
+        densities = estep.centroid_distances(given["means"], structure, source.dtype)
+        kernel = estep.EStep(densities, hard=True)
+        stats = source.map_sum(kernel, "gmmkit-assign", densities.block_length)
+        return replace(hard_start(checked_statistics(stats), given["means"], m_step), **given)
+
+    def _k_means(self, source: Source, random_state: np.random.RandomState) -> np.ndarray:
+        """Means (K, D) by k-means."""
+        n_gaussians = self._shape_wanted()[0]
+        if self.k_means_trainer is None:
+            trainer: Any = KMeansMachine(n_jobs=self.n_jobs, verbose=self.verbose)
+        else:
+            trainer = clone(self.k_means_trainer)
+        trainer.set_params(n_clusters=n_gaussians)
+        if self.k_means_trainer is None or self.n_init > 1:
+            trainer.set_params(random_state=int(random_state.randint(2**31 - 1)))
+        trainer.fit(source.X, sample_weight=source.sample_weight)
+        return np.array(trainer.cluster_centers_, dtype=float)
+
+    def _given(self, n_features: int) -> dict[str, np.ndarray]:
+        """The parts of the start that are given, checked; covariances as a stack."""
+        n_gaussians = self._shape_wanted()[0]
+        shapes = {"weights": (n_gaussians,), "means": (n_gaussians, n_features)}
+        given = {}
+        for name in ("weights", "means", "covariances"):
+            value = getattr(self, f"{name}_init")
+            if value is None:
+                continue
+            value = np.array(value, dtype=float)
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name}_init contains NaN or infinity.")
+            if name == "covariances":
+                structure = self._structure(n_features)
+                value = check_covariances(structure, value, n_gaussians, "covariances_init")
+            elif value.shape != shapes[name]:
+                raise ValueError(f"{name}_init has shape {value.shape}, expected {shapes[name]}.")
+            given[name] = value
+        if "weights" in given:
+            _check_weights(given["weights"])
+        return given
+
+    def _assign(self, name: str, value: Any) -> None:
+        setattr(self, f"{name}_init", np.array(value, dtype=float))
+        means = getattr(self, "means_", self.means_init) if name != "means" else self.means_init
+        if means is None:
+            return
+        n_gaussians, n_features = self._shape_wanted()[0], np.shape(means)[-1]
+        structure = self._structure(n_features)
+        given = self._given(n_features)
+        if hasattr(self, "means_") and self.means_.shape == (n_gaussians, n_features):
+            current = self._parameters()
+        else:
+            unit = np.repeat(structure.identity(), 1 if structure.shared else n_gaussians, axis=0)
+            weights = np.full(n_gaussians, 1 / n_gaussians)
+            current = replace(Parameters(structure, weights, means, unit), **given)
+        self._keep_parameters(replace(current, **{name: given[name]}))
+        self.n_features_in_ = n_features
+
+    def __sklearn_clone__(self) -> GMMMachine:
+        """An unfitted copy that keeps the very ubm: a prior is data, not something to refit."""
+        bare = copy.copy(self)
+        bare.ubm = None
+        twin = BaseEstimator.__sklearn_clone__(bare)
+        twin.ubm = self.ubm
+        return twin
+
+
+def _check_weights(weights: np.ndarray) -> None:
+    if (weights < 0).any():
+        raise ValueError("weights_init must not be negative.")
+    if abs(weights.sum() - 1) > 1e-6:
+        raise ValueError(f"weights_init must sum to 1, got a sum of {weights.sum():.6g}.")

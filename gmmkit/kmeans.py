@@ -1,0 +1,284 @@
+"""KMeansMachine: k-means by the E-step of the mixture, with hard responsibilities."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import ClusterMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from gmmkit import em, estep, layout, seeding
+from gmmkit.chunks import ArraySource, Source
+from gmmkit.covariance import make_structure
+from gmmkit.hdf5 import read, write
+from gmmkit.machine import Machine, checked_statistics, transaction
+from gmmkit.mstep import component_means, covariances_about
+from gmmkit.stats import GMMStats
+
+
+class KMeansMachine(ClusterMixin, Machine):
+    """K-means clustering of data in memory or on a cluster.
+
+    Lloyd's algorithm (Lloyd, 1982), with the statistics of the mixture: the variances and weights
+    of the clusters fall out of them.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters, K.
+    init_method : {"k-means||", "k-means++", "random"} or array of shape (K, D), default="k-means||"
+        Where to start: by k-means|| (Bahmani et al., 2012), by k-means++ (Arthur and
+        Vassilvitskii, 2007; on a sample of the data where they are not in memory), from random
+        samples, or from given centroids.
+    convergence_threshold : float or None, default=1e-5
+        Stop when the inertia changes by at most this fraction; None runs ``max_iter`` steps.
+    max_iter : int, default=20
+        Steps at most.
+    n_init : int, default=1
+        Number of starts; the best inertia wins.
+    random_state : int, RandomState or None, default=0
+    init_max_iter : int, default=5
+        Rounds of k-means||, a pass over the data each.
+    oversampling_factor : float, default=2
+        k-means|| draws this many candidates per cluster in a round.
+    n_jobs : int or None, default=None
+        Threads for data in memory: None for all this process may use, one inside a task of joblib
+        or dask.
+    verbose : int, default=0
+        1 prints a line a step.
+
+    Attributes
+    ----------
+    centroids_ : ndarray of shape (K, D)
+        Also ``cluster_centers_`` and ``means``.
+    labels_ : ndarray of shape (N,)
+        The cluster of each sample; for data in memory only.
+    inertia_ : float
+        Sum of the squared distances of the samples to their centroids, by weight.
+    average_min_distance_ : float
+        ``inertia_`` per sample.
+    statistics_ : GMMStats
+        Statistics of the clusters.
+    n_iter_ : int
+        Steps made.
+    converged_ : bool
+        Whether the threshold was reached.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (D,), if X has names
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmkit import KMeansMachine
+    >>> X = np.array([[1.0, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> machine = KMeansMachine(2).fit(X)
+    >>> np.sort(machine.centroids_, axis=0)
+    array([[ 1.,  2.],
+           [10.,  2.]])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "init_method": [StrOptions({"k-means||", "k-means++", "random"}), "array-like"],
+        "convergence_threshold": [Interval(Real, 0, None, closed="left"), None],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "init_max_iter": [Interval(Integral, 1, None, closed="left")],
+        "oversampling_factor": [Interval(Real, 0, None, closed="neither")],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init_method: Any = "k-means||",
+        convergence_threshold: float | None = 1e-5,
+        max_iter: int = 20,
+        n_init: int = 1,
+        random_state: Any = 0,
+        init_max_iter: int = 5,
+        oversampling_factor: float = 2,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init_method = init_method
+        self.convergence_threshold = convergence_threshold
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.random_state = random_state
+        self.init_max_iter = init_max_iter
+        self.oversampling_factor = oversampling_factor
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeansMachine:
+        """Find the clusters of X.
+
+        Parameters
+        ----------
+        X : array-like or dask array of shape (N, D)
+        y : ignored
+        sample_weight : array-like or dask array of shape (N,), optional
+            Weights of the samples; none may be negative.
+
+        Returns
+        -------
+        self : KMeansMachine
+
+        Raises
+        ------
+        ValueError
+            If X or the weights are unfit, or there are fewer samples than clusters.
+        """
+        with transaction(self):
+            source = self._open(X, sample_weight, reset=True)
+            self._check_enough(source, self.n_clusters, "n_clusters")
+            random_state = check_random_state(self.random_state)
+            runs = (
+                self._lloyd(source, self._start(source, random_state)) for _ in range(self.n_init)
+            )
+            ended = ((run, self._sweep(source, run.parameters)) for run in runs)
+            best, statistics = max(ended, key=lambda pair: pair[1].log_likelihood)
+            self._keep(source, best, statistics)
+        return self
+
+    def _start(self, source: Source, random_state: np.random.RandomState) -> np.ndarray:
+        """Centroids (K, D) to start from."""
+        if not isinstance(self.init_method, str):
+            return self._given_start(source)
+        count = self.n_clusters
+        if self.init_method == "random":
+            return seeding.random_rows(source, count, random_state)
+        if self.init_method == "k-means++":
+            return seeding.k_means_plus_plus(source, count, random_state).astype(float)
+        return seeding.k_means_parallel(
+            source, count, random_state, self.init_max_iter, self.oversampling_factor
+        )
+
+    def _given_start(self, source: Source) -> np.ndarray:
+        centroids = np.array(self.init_method, dtype=float)
+        expected = (self.n_clusters, source.n_features)
+        if centroids.shape != expected:
+            raise ValueError(f"init_method has shape {centroids.shape}, expected {expected}.")
+        if not np.isfinite(centroids).all():
+            raise ValueError("init_method contains NaN or infinity.")
+        return centroids
+
+    def _lloyd(self, source: Source, centroids: np.ndarray) -> em.Run:
+        def update(statistics: GMMStats, current: np.ndarray) -> np.ndarray:
+            means, empty = component_means(statistics)
+            if empty.any():
+                em.logger.info("k-means: %d empty clusters revived", empty.sum())
+                means[empty] = seeding.farthest_rows(source, current, int(empty.sum()))
+            return means
+
+        return em.run(
+            centroids,
+            lambda current: self._sweep(source, current),
+            update,
+            threshold=self.convergence_threshold,
+            max_steps=self.max_iter,
+            relative=True,
+            verbose=self.verbose,
+            name="k-means",
+        )
+
+    def _sweep(self, source: Source, centroids: np.ndarray) -> GMMStats:
+        densities = _distances(centroids, source.dtype)
+        kernel = estep.EStep(densities, hard=True)
+        statistics = source.map_sum(kernel, "gmmkit-k-means", densities.block_length)
+        return checked_statistics(statistics)
+
+    def _keep(self, source: Source, run: em.Run, statistics: GMMStats) -> None:
+        self.centroids_ = run.parameters
+        self.n_iter_ = len(run.lower_bounds)
+        self.converged_ = run.converged
+        self.statistics_ = statistics
+        self.inertia_ = -2 * statistics.log_likelihood
+        self.average_min_distance_ = self.inertia_ / statistics.t
+        if isinstance(source, ArraySource):
+            self.labels_ = self._rows(source, estep.labels, (), np.dtype(np.int32))
+        elif hasattr(self, "labels_"):
+            del self.labels_
+        distinct = int((statistics.n > 0).sum())
+        if distinct < self.n_clusters:
+            warnings.warn(
+                f"Number of distinct clusters ({distinct}) found smaller than n_clusters "
+                f"({self.n_clusters}). Possibly due to duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _rows(self, source: Source, output: Any, tail: tuple[int, ...], dtype: np.dtype) -> Any:
+        densities = _distances(self.centroids_, source.dtype)
+        kernel = estep.Rows(densities, output, tail, dtype)
+        return source.map_rows(kernel, f"gmmkit-{output.__name__}", densities.block_length)
+
+    def predict(self, X: Any) -> Any:
+        """The nearest cluster of each sample, (N,): lazy where X is."""
+        check_is_fitted(self)
+        return self._rows(self._open(X), estep.labels, (), np.dtype(np.int32))
+
+    def transform(self, X: Any) -> Any:
+        """Euclidean distances to the centroids, (N, K): lazy where X is."""
+        check_is_fitted(self)
+        source = self._open(X)
+        return self._rows(source, estep.distances, (len(self.centroids_),), source.dtype)
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Fit to X and return its labels, (N,)."""
+        self.fit(X, sample_weight=sample_weight)
+        return self.labels_ if hasattr(self, "labels_") else self.predict(X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Minus the sum of squared distances to the nearest centroids, by weight."""
+        check_is_fitted(self)
+        statistics = self._sweep(self._open(X, sample_weight), self.centroids_)
+        return 2 * statistics.log_likelihood
+
+    def get_variances_and_weights_for_each_cluster(
+        self, X: Any, sample_weight: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Variances (K, D) and weights (K,) of the clusters of X.
+
+        An empty cluster has variance and weight zero.
+        """
+        check_is_fitted(self)
+        statistics = self._sweep(self._open(X, sample_weight), self.centroids_)
+        variances = statistics.structure.to_public(covariances_about(statistics))
+        return np.maximum(variances, 0.0), statistics.n / statistics.t
+
+    @property
+    def cluster_centers_(self) -> np.ndarray:
+        """The centroids, (K, D)."""
+        return self.centroids_
+
+    @property
+    def means(self) -> np.ndarray:
+        """The centroids, (K, D)."""
+        return self.centroids_
+
+    @property
+    def average_min_distance(self) -> float:
+        """Mean squared distance of the samples to their centroids."""
+        return self.average_min_distance_
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.centroids_)
+
+
+def _distances(centroids: np.ndarray, dtype: np.dtype) -> estep.Densities:
+    structure = make_structure("diag", centroids.shape[1])
+    return estep.centroid_distances(centroids, structure, dtype)

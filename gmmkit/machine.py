@@ -1,0 +1,108 @@
+"""Machine: what the estimators share. Data are checked here, at the door."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_array, validate_data
+
+from gmmkit.chunks import ArraySource, DaskSource, Source, is_dask
+from gmmkit.stats import GMMStats
+
+
+class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Base of the estimators: opens any data as a source of blocks."""
+
+    n_jobs: int | None
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _open(self, X: Any, sample_weight: Any = None, reset: bool = False) -> Source:
+        """The source of checked X (N, D) and weights (N,).
+
+        With `reset`, the number and names of X's features are remembered, else they must agree.
+        """
+        if is_dask(X):
+            _check_dask(X, type(self).__name__)
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            return DaskSource.of(X, _check_weight(sample_weight, X))
+        if np.ma.is_masked(X):
+            raise ValueError("X is a masked array with masked values: drop or fill them first.")
+        X = validate_data(self, X, reset=reset, dtype="numeric")
+        return ArraySource(X, _check_weight(sample_weight, X), self.n_jobs)
+
+    def _check_enough(self, source: Source, count: int, name: str) -> None:
+        if source.n_samples is not None and source.n_samples < count:
+            raise ValueError(f"n_samples={source.n_samples} should be >= {name}={count}.")
+
+
+@contextmanager
+def transaction(estimator: BaseEstimator) -> Iterator[None]:
+    """A fit that fails leaves the estimator as it was, its earlier model whole."""
+    before = dict(estimator.__dict__)
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
+        raise
+
+
+def checked_statistics(statistics: GMMStats) -> GMMStats:
+    """The statistics of a sweep, refused where nothing can be estimated from them."""
+    if statistics.t == 0:
+        raise ValueError("There are no samples with a positive weight.")
+    if not np.isfinite(statistics.buffer).all():
+        raise ValueError("Input X contains values too large: sums of their squares overflow.")
+    return statistics
+
+
+def _check_dask(X: Any, who: str) -> None:
+    if X.ndim != 2:
+        raise ValueError(
+            f"Expected a 2D dask array, got {X.ndim}D with shape {X.shape}: "
+            f"{who} takes (n_samples, n_features)."
+        )
+    if X.dtype.kind not in "fiub":
+        raise ValueError(f"{who} takes real numbers, got a dask array of dtype {X.dtype}.")
+    n_samples, n_features = X.shape
+    if np.isnan(n_features):
+        raise ValueError("X has an unknown number of features: call X.compute_chunk_sizes() first.")
+    for count, what in ((n_samples, "sample"), (n_features, "feature")):
+        if count == 0:
+            raise ValueError(
+                f"Found array with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is required."
+            )
+
+
+def _check_weight(sample_weight: Any, X: Any) -> Any:
+    """Weights as (N,), lazy as X; their values are checked block by block if they are lazy."""
+    if sample_weight is None:
+        return None
+    if not is_dask(sample_weight):
+        if np.isscalar(sample_weight):
+            sample_weight = np.full(X.shape[0], sample_weight, dtype=float)
+        sample_weight = check_array(
+            sample_weight, ensure_2d=False, dtype=float, input_name="sample_weight"
+        )
+        if (sample_weight < 0).any():
+            raise ValueError("Negative values in data passed to `sample_weight`.")
+        if sample_weight.size and not sample_weight.any():
+            raise ValueError("Sample weights must not be all zero.")
+    elif not is_dask(X):
+        return _check_weight(sample_weight.compute(), X)
+    if sample_weight.ndim != 1:
+        raise ValueError(f"sample_weight must be 1D, got shape {sample_weight.shape}.")
+    lengths = (X.shape[0], sample_weight.shape[0])
+    if not np.isnan(lengths).any() and lengths[0] != lengths[1]:
+        raise ValueError(
+            f"sample_weight.shape == {sample_weight.shape}, expected {(X.shape[0],)}."
+        )
+    return sample_weight

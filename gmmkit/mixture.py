@@ -1,0 +1,236 @@
+"""Mixture: what a machine that has parameters can do, however it came by them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.base import DensityMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from gmmkit import estep
+from gmmkit.chunks import Source
+from gmmkit.covariance import Structure
+from gmmkit.machine import Machine
+from gmmkit.parameters import Parameters
+from gmmkit.stats import GMMStats
+
+
+class Mixture(DensityMixin, Machine):
+    """Scores, predictions, statistics and samples of a Gaussian mixture with parameters."""
+
+    weights_: np.ndarray
+    means_: np.ndarray
+    covariances_: np.ndarray
+    random_state: Any
+
+    def _structure(self, n_features: int) -> Structure:
+        raise NotImplementedError
+
+    def _parameters(self) -> Parameters:
+        check_is_fitted(self, "means_")
+        structure = self._structure(self.means_.shape[1])
+        stack = structure.from_public(np.asarray(self.covariances_, dtype=float))
+        return Parameters(structure, self.weights_, self.means_, stack)
+
+    def _keep_parameters(self, parameters: Parameters) -> None:
+        self.weights_ = parameters.weights
+        self.means_ = parameters.means
+        self.covariances_ = parameters.structure.to_public(parameters.covariances)
+
+    # Statistics and scores.
+
+    def e_step(self, X: Any, sample_weight: Any = None) -> GMMStats:
+        """Sufficient statistics of X.
+
+        Statistics add up wherever they were computed: ``sum(machine.e_step(part) for part in
+        parts)`` equals those of all parts.
+
+        Parameters
+        ----------
+        X : array-like or dask array of shape (N, D)
+        sample_weight : array-like or dask array of shape (N,), optional
+
+        Returns
+        -------
+        GMMStats
+        """
+        parameters = self._parameters()
+        return sweep(self._open(X, sample_weight), parameters)
+
+    def acc_stats(self, X: Any, sample_weight: Any = None) -> GMMStats:
+        """The same as `e_step`, under bob.learn.em's name."""
+        return self.e_step(X, sample_weight)
+
+    def stats_per_sample(self, X: Iterable[Any]) -> list[GMMStats]:
+        """Sufficient statistics of each of several 2-D arrays, as of utterances."""
+        return [self.e_step(part) for part in X]
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean log-likelihood per sample, in nats."""
+        stats = self.e_step(X, sample_weight)
+        if stats.t == 0:
+            raise ValueError("There are no samples with a positive weight.")
+        return stats.log_likelihood / stats.t
+
+    def bic(self, X: Any) -> float:
+        """Bayesian information criterion of the model on X (Schwarz, 1978): lower is better."""
+        stats = self.e_step(X)
+        return -2 * stats.log_likelihood + self._n_parameters() * np.log(stats.t)
+
+    def aic(self, X: Any) -> float:
+        """Akaike's information criterion of the model on X (Akaike, 1974): lower is better."""
+        return -2 * self.e_step(X).log_likelihood + 2 * self._n_parameters()
+
+    def _n_parameters(self) -> int:
+        """Number of free parameters."""
+        n_gaussians, n_features = self.shape
+        structure = self._structure(n_features)
+        return structure.n_parameters(n_gaussians) + n_gaussians * n_features + n_gaussians - 1
+
+    # Predictions: lazy where X is.
+
+    def score_samples(self, X: Any) -> Any:
+        """Log-likelihood of each sample, in nats, (N,)."""
+        return self._rows(X, estep.log_likelihoods, ())
+
+    def log_likelihood(self, X: Any) -> Any:
+        """The same as `score_samples`, under bob.learn.em's name."""
+        return self.score_samples(X)
+
+    def predict(self, X: Any) -> Any:
+        """The most likely component of each sample, (N,)."""
+        return self._rows(X, estep.labels, (), np.dtype(np.int64))
+
+    def predict_proba(self, X: Any) -> Any:
+        """Posterior probabilities of the components, (N, K)."""
+        check_is_fitted(self, "means_")
+        return self._rows(X, estep.responsibilities, (len(self.weights_),))
+
+    def transform(self, X: Any) -> Any:
+        """The same as `predict_proba`, so that a machine can be a step of a pipeline."""
+        return self.predict_proba(X)
+
+    def log_weighted_likelihood(self, X: Any) -> Any:
+        """Log-likelihood of each sample and component, weighted, (K, N) as in bob.learn.em."""
+        check_is_fitted(self, "means_")
+        return self._rows(X, estep.log_weighted_densities, (len(self.weights_),)).T
+
+    def _rows(
+        self, X: Any, output: estep.Output, tail: tuple[int, ...], dtype: np.dtype | None = None
+    ) -> Any:
+        parameters = self._parameters()
+        source = self._open(X)
+        densities = estep.mixture_densities(parameters, source.dtype)
+        kernel = estep.Rows(densities, output, tail, dtype or source.dtype)
+        return source.map_rows(kernel, f"gmmkit-{output.__name__}", densities.block_length)
+
+    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Draw from the mixture.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, D)
+        y : ndarray of shape (n_samples,)
+            The component of each sample, ascending.
+        """
+        parameters = self._parameters()
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(
+                f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one "
+                "sample."
+            )
+        return parameters.sample(int(n_samples), check_random_state(self.random_state))
+
+    # What bob.learn.em's users read and set.
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, D)."""
+        check_is_fitted(self, "means_")
+        return self.means_.shape  # type: ignore[return-value]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The weights, (K,). Setting them sets the model and the start of the next fit."""
+        check_is_fitted(self, "means_")
+        return self.weights_
+
+    @weights.setter
+    def weights(self, value: Any) -> None:
+        self._assign("weights", value)
+
+    @property
+    def means(self) -> np.ndarray:
+        """The means, (K, D). Setting them sets the model and the start of the next fit."""
+        check_is_fitted(self, "means_")
+        return self.means_
+
+    @means.setter
+    def means(self, value: Any) -> None:
+        self._assign("means", value)
+
+    @property
+    def variances(self) -> np.ndarray:
+        """The variances, (K, D). Setting them, as ``covariances_``, sets the model and next start.
+
+        Of structures that correlate features these are the diagonals.
+        """
+        parameters = self._parameters()
+        variances = parameters.structure.diagonal(parameters.covariances)
+        return np.broadcast_to(variances, self.shape).copy()
+
+    @variances.setter
+    def variances(self, value: Any) -> None:
+        self._assign("covariances", value)
+
+    def _assign(self, name: str, value: Any) -> None:
+        raise NotImplementedError
+
+    @property
+    def log_weights(self) -> np.ndarray:
+        """Logarithms of the weights, (K,)."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.weights)
+
+    @property
+    def g_norms(self) -> np.ndarray:
+        """Twice the log of each Gaussian's normaliser, ``D log(2 pi) + log|S_k|``, (K,)."""
+        parameters = self._parameters()
+        log_det = parameters.log_determinants()
+        return parameters.structure.n_features * np.log(2 * np.pi) + log_det
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.weights_)
+
+    def is_similar_to(self, other: Mixture, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
+        """Whether the other machine has these parameters within tolerances."""
+        mine, theirs = self._parameters(), other._parameters()
+        return mine.structure == theirs.structure and all(
+            np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=rtol, atol=atol)
+            for a, b in zip(mine.arrays(), theirs.arrays(), strict=True)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # equality looks at parameters, which change
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mixture):
+            return NotImplemented
+        if not (hasattr(self, "means_") and hasattr(other, "means_")):
+            return self is other
+        return self.is_similar_to(other, rtol=0, atol=0)
+
+
+def sweep(source: Source, parameters: Parameters) -> GMMStats:
+    """Statistics of all of a source's samples under a mixture."""
+    densities = estep.mixture_densities(parameters, source.dtype)
+    kernel = estep.EStep(densities)
+    return source.map_sum(kernel, "gmmkit-e-step", densities.block_length)

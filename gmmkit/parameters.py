@@ -1,0 +1,56 @@
+"""Parameters: the weights, means and covariances of a mixture, frozen.
+
+An iteration makes new parameters from statistics; nothing is ever changed in place, so nothing
+can be out of date.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gmmkit.covariance import Structure
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """A Gaussian mixture of K components over D features."""
+
+    structure: Structure
+    weights: np.ndarray  # (K,)
+    means: np.ndarray  # (K, D)
+    covariances: np.ndarray  # (C, M, G, G): a stack of `structure`
+
+    @property
+    def n_gaussians(self) -> int:
+        """K."""
+        return len(self.weights)
+
+    @property
+    def overall_mean(self) -> np.ndarray:
+        """The mixture's mean, (D,)."""
+        return self.weights @ self.means / self.weights.sum()
+
+    def sample(self, count: int, random_state: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+        """Samples (count, D) and their components (count,), component by component."""
+        structure = self.structure
+        counts = random_state.multinomial(count, self.weights)
+        labels = np.repeat(np.arange(self.n_gaussians), counts)
+        factors = np.linalg.cholesky(self.covariances)  # (C, M, G, G)
+        noise = structure.split(random_state.standard_normal((count, structure.n_features)))
+        coloured = np.empty_like(noise)  # (count, M, G)
+        for k, rows in enumerate(np.split(np.arange(count), np.cumsum(counts)[:-1])):
+            factor = factors[k % len(factors)]
+            coloured[rows] = np.einsum("mij,nmj->nmi", factor, noise[rows])
+        return self.means[labels] + structure.join(coloured), labels
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weights, means and covariances."""
+        return self.weights, self.means, self.covariances
+
+    def log_determinants(self) -> np.ndarray:
+        """log|S_k|, (K,)."""
+        whitening = self.structure.whitening(self.covariances)
+        log_det = -2 * np.log(self.structure.diagonal(whitening)).sum(axis=-1)
+        return np.broadcast_to(log_det, (self.n_gaussians,)).copy()

@@ -1,0 +1,164 @@
+"""Starting points for k-means, and the rows that revive empty clusters.
+
+All of them draw rows by a key: each row gets a number, the smallest keys win. Winners of two blocks
+make winners of both, so a draw is one pass over data of any kind, in memory or on a cluster. With
+keys E / q, E exponential and q a row's weight, that is sampling without replacement in proportion
+to q (Efraimidis and Spirakis, 2006). The random numbers belong to the rows' numbers, not to the
+blocks: the same seed draws the same rows however the data are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.cluster import kmeans_plusplus
+
+from gmmkit.chunks import ArraySource, Source
+from gmmkit.covariance import make_structure
+from gmmkit.estep import Block, Densities, EStep, Rows, centroid_distances
+
+_SAMPLE_PER_CLUSTER = 300  # rows drawn per cluster where k-means++ cannot see all data at once
+Key = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Winners:
+    """The rows with the smallest keys, at most `count` of them, in the order of their keys."""
+
+    count: int
+    keys: np.ndarray  # (<= count,)
+    rows: np.ndarray  # (<= count, D)
+
+    @classmethod
+    def of(cls, count: int, keys: np.ndarray, rows: np.ndarray) -> Winners:
+        """The winners among rows with finite keys."""
+        finite = np.flatnonzero(np.isfinite(keys))
+        if len(finite) > count:  # sort a few only
+            last = np.partition(keys[finite], count - 1)[count - 1]
+            finite = finite[keys[finite] <= last]
+        order = finite[np.argsort(keys[finite], kind="stable")][:count]
+        return cls(count, keys[order], np.asarray(rows[order], dtype=float))
+
+    def __add__(self, other: Winners) -> Winners:
+        keys, rows = np.append(self.keys, other.keys), np.concatenate([self.rows, other.rows])
+        return Winners.of(self.count, keys, rows)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A kernel: the `count` rows of a block with the smallest keys.
+
+    ``densities`` are those of the centroids chosen so far; None where distances do not matter.
+    """
+
+    count: int
+    key: Key
+    seed: int = 0
+    densities: Densities | None = None
+
+    def __call__(
+        self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
+    ) -> Winners:
+        """Winners of X (B, D) whose first row has the number `start`."""
+        weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, float)
+        squares = np.ones(len(X))
+        if self.densities is not None:
+            squares = Rows(self.densities, _nearest, (), np.dtype(float))(X)
+        # one number a row: those of a block are those of the rows' numbers
+        uniform = np.random.Generator(np.random.PCG64(self.seed).advance(start)).random(len(X))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            keys = self.key(weight, squares, uniform)
+        return Winners.of(self.count, keys, X)
+
+
+def _nearest(block: Block) -> np.ndarray:
+    """Squared distance to the nearest centroid, (B,)."""
+    return np.maximum(-2.0 * (block.peak.astype(float) + block.shared_terms()), 0.0)
+
+
+def in_proportion(weight: np.ndarray, squares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Keys that draw rows in proportion to their weighted squared distance."""
+    return -np.log1p(-uniform) / (weight * squares)
+
+
+def farthest_first(weight: np.ndarray, squares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Keys that draw the rows farthest from their centroid; rows without weight never."""
+    return np.where(weight > 0, -squares, np.inf)
+
+
+def random_rows(source: Source, count: int, random_state: np.random.RandomState) -> np.ndarray:
+    """Rows drawn without replacement in proportion to their weights, (count, D).
+
+    Rows repeat where there are not enough with a weight.
+    """
+    seed = int(random_state.randint(2**31))
+    rows = source.map_sum(Draw(count, in_proportion, seed), "gmmkit-draw").rows
+    if len(rows) == 0:
+        raise ValueError("Sample weights must not be all zero: no sample has a positive weight.")
+    return _repeated(rows, count)
+
+
+def farthest_rows(source: Source, centroids: np.ndarray, count: int) -> np.ndarray:
+    """The rows farthest from their nearest centroid, (count, D)."""
+    densities = _distances(source, centroids)
+    draw = Draw(count, farthest_first, densities=densities)
+    return _repeated(source.map_sum(draw, "gmmkit-farthest", densities.block_length).rows, count)
+
+
+def k_means_plus_plus(
+    source: Source, count: int, random_state: np.random.RandomState
+) -> np.ndarray:
+    """Starts drawn one by one by squared distance (Arthur and Vassilvitskii, 2007), (count, D).
+
+    Data in memory are seen whole; of other data a sample of 300 rows a cluster is.
+    """
+    if isinstance(source, ArraySource):
+        X, weight = np.asarray(source.X, dtype=source.dtype), source.sample_weight
+    else:
+        X, weight = random_rows(source, _SAMPLE_PER_CLUSTER * count, random_state), None
+    return kmeans_plusplus(X, count, sample_weight=weight, random_state=random_state)[0]
+
+
+def k_means_parallel(
+    source: Source,
+    count: int,
+    random_state: np.random.RandomState,
+    rounds: int = 5,
+    oversampling: float = 2.0,
+) -> np.ndarray:
+    """Starts by k-means|| (Bahmani, Moseley, Vattani, Kumar and Vassilvitskii, 2012), (count, D).
+
+    Each round draws ``oversampling * count`` rows in proportion to their squared distance from
+    the candidates so far. The candidates, weighted by the samples they attract, are then reduced
+    by k-means++. A pass over the data for each round and two more.
+    """
+    candidates = random_rows(source, 1, random_state)
+    for _ in range(rounds):
+        densities = _distances(source, candidates)
+        draw = Draw(
+            max(1, round(oversampling * count)),
+            in_proportion,
+            int(random_state.randint(2**31)),
+            densities,
+        )
+        drawn = source.map_sum(draw, "gmmkit-k-means-parallel", densities.block_length).rows
+        if len(drawn) == 0:  # every sample is a candidate already
+            break
+        candidates = np.concatenate([candidates, drawn])
+    densities = _distances(source, candidates)
+    attracted = source.map_sum(EStep(densities, hard=True), "gmmkit-count", densities.block_length)
+    weight = _repeated(attracted.n, max(count, len(candidates)))
+    candidates = _repeated(candidates, len(weight))
+    return kmeans_plusplus(candidates, count, sample_weight=weight, random_state=random_state)[0]
+
+
+def _distances(source: Source, centroids: np.ndarray) -> Densities:
+    structure = make_structure("diag", source.n_features)
+    return centroid_distances(centroids, structure, source.dtype)
+
+
+def _repeated(rows: np.ndarray, count: int) -> np.ndarray:
+    """The rows, over and over until there are `count` of them."""
+    return rows[np.arange(count) % len(rows)]

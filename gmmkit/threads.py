@@ -1,0 +1,91 @@
+"""Threads: how many to use, and BLAS held to one each.
+
+Blocks of samples go over a pool of our own threads; a BLAS that starts threads of its own under
+each of them would only make them wait for one another.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, TypeVar
+
+import joblib
+from joblib.parallel import get_active_backend
+from threadpoolctl import ThreadpoolController
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()  # finding the loaded BLAS libraries takes milliseconds: once
+
+
+class _OneBlasThread:
+    """A context in which BLAS uses one thread, entered from any number of threads at once.
+
+    The limit belongs to the process: the first thread to enter sets it and the last one to leave
+    restores it. With plain `threadpool_limits`, a thread that enters second would remember the
+    first one's limit as the state to restore.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._limit = _controller().limit(limits=1, user_api="blas")
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limit.restore_original_limits()
+
+
+one_blas_thread = _OneBlasThread()
+
+
+def count_threads(n_jobs: int | None) -> int:
+    """Threads to use for `n_jobs`: None means all this process may use, one inside a task.
+
+    Negative numbers count from the end, as in joblib: -1 all cores, -2 all but one.
+    """
+    if n_jobs is None:
+        return 1 if _inside_a_task() else joblib.cpu_count()
+    if n_jobs == 0:
+        raise ValueError("n_jobs == 0 has no meaning: give a positive or negative number, or None.")
+    return n_jobs if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + n_jobs)
+
+
+def _inside_a_task() -> bool:
+    """Whether joblib or dask.distributed already runs this code as one of several tasks."""
+    backend, _ = get_active_backend()
+    if getattr(backend, "nesting_level", None):
+        return True
+    worker = sys.modules.get("distributed.worker")  # imported already, if this is a worker
+    return worker is not None and hasattr(worker.thread_state, "execution_state")
+
+
+def map_ordered(
+    function: Callable[[Item], Result], items: Iterable[Item], n_threads: int
+) -> Iterator[Result]:
+    """Results in the order of the items, computed by `n_threads` threads, BLAS held to one each."""
+    with one_blas_thread:
+        if n_threads == 1:
+            yield from map(function, items)
+            return
+        pool = ThreadPoolExecutor(n_threads)
+        try:
+            yield from pool.map(function, items)
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,297 @@
+"""A slow textbook of the Gaussian mixture, to hold the fast code against.
+
+Written from the formulas, one sample and one component at a time, and never from the package:
+
+- Bishop 2006, *Pattern Recognition and Machine Learning*, chapter 9: E-step, M-step, k-means.
+- Celeux and Govaert 1995, *Gaussian parsimonious clustering models*: tied and spherical.
+- Reynolds, Quatieri and Dunn 2000, *Speaker verification using adapted Gaussian mixture models*.
+- Gauvain and Lee 1994, *Maximum a posteriori estimation for multivariate Gaussian mixture
+  observations of Markov chains*: the conjugate prior.
+
+Every covariance is a full (D, D) matrix here, whatever its structure. K components, D features,
+N samples.
+"""
+
+from typing import NamedTuple
+
+import mpmath
+import numpy as np
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+
+
+class Mixture(NamedTuple):
+    weights: np.ndarray  # (K,)
+    means: np.ndarray  # (K, D)
+    covariances: np.ndarray  # (K, D, D)
+
+
+class Statistics(NamedTuple):
+    t: float
+    n: np.ndarray  # (K,)
+    sum_px: np.ndarray  # (K, D)
+    sum_pxx: np.ndarray  # (K, D, D), about zero
+    log_likelihood: float
+
+
+class Structure(NamedTuple):
+    covariance_type: str
+    block_size: int | None = None
+
+    def __str__(self):
+        return self.covariance_type + (f"-blocks-of-{self.block_size}" if self.block_size else "")
+
+
+# --------------------------------------------------------------------------------------- structures
+
+
+def groups(structure, n_features):
+    """The groups of features that may correlate."""
+    covariance_type, size = structure
+    features = list(range(n_features))
+    if covariance_type == "full" and size:  # block-diagonal: neighbours
+        return [features[start : start + size] for start in range(0, n_features, size)]
+    if covariance_type == "diag" and size:  # cross-diagonal: i-th features of the blocks
+        return [features[i::size] for i in range(size)]
+    if covariance_type in ("full", "tied"):
+        return [features]
+    return [[feature] for feature in features]
+
+
+def modelled_pairs(structure, n_features):
+    """(D, D), True where two features may correlate."""
+    mask = np.zeros((n_features, n_features), bool)
+    for group in groups(structure, n_features):
+        mask[np.ix_(group, group)] = True
+    return mask
+
+
+def constrain(covariances, counts, structure):
+    """The structure's ML covariances from each component's full one (K, D, D) and count (K,).
+
+    Tied is the average weighted by the counts, spherical the average variance (Celeux and Govaert
+    1995, the models with a common matrix and with lambda_k I). Groups of features are independent,
+    so a group's block of the matrix is its ML.
+    """
+    n_features = covariances.shape[1]
+    if structure.covariance_type == "tied":
+        return np.array([np.average(covariances, axis=0, weights=counts)] * len(covariances))
+    if structure.covariance_type == "spherical":
+        return np.array(
+            [np.trace(matrix) / n_features * np.eye(n_features) for matrix in covariances]
+        )
+    return covariances * modelled_pairs(structure, n_features)
+
+
+def to_matrices(covariances, structure, n_gaussians, n_features):
+    """(K, D, D) from covariances in scikit-learn's shape for their type."""
+    covariances = np.asarray(covariances, float)
+    if structure.covariance_type == "tied":
+        return np.array([covariances] * n_gaussians)
+    if structure.covariance_type == "spherical":
+        return np.array([variance * np.eye(n_features) for variance in covariances])
+    if structure.covariance_type == "diag" and structure.block_size is None:
+        return np.array([np.diag(variances) for variances in covariances])
+    return covariances
+
+
+def from_matrices(matrices, structure):
+    """The shape scikit-learn gives to covariances of this type, from (K, D, D)."""
+    if structure.covariance_type == "tied":
+        return matrices[0].copy()
+    if structure.covariance_type == "spherical":
+        return matrices[:, 0, 0].copy()
+    if structure.covariance_type == "diag" and structure.block_size is None:
+        return np.array([np.diag(matrix) for matrix in matrices])
+    return matrices.copy()
+
+
+# ------------------------------------------------------------------------------------------- E-step
+
+
+def log_weighted_densities(X, mixture):
+    """log(w_k N(x; mu_k, S_k)), (N, K); the terms of Bishop 2006, eq. 9.14."""
+    X = np.asarray(X, float)
+    L = np.empty((len(X), len(mixture.weights)))
+    for k, (weight, mean, covariance) in enumerate(zip(*mixture, strict=True)):
+        L[:, k] = np.log(weight) + multivariate_normal.logpdf(X, mean, covariance)
+    return L
+
+
+def log_likelihoods(X, mixture):
+    """log p(x) of each sample, (N,); Bishop 2006, eq. 9.14."""
+    return np.array([logsumexp(row) for row in log_weighted_densities(X, mixture)])
+
+
+def responsibilities(X, mixture):
+    """(N, K); Bishop 2006, eq. 9.23; Reynolds 2000, eq. 7."""
+    return np.array([np.exp(row - logsumexp(row)) for row in log_weighted_densities(X, mixture)])
+
+
+def statistics(X, mixture, sample_weight=None):
+    """Reynolds 2000, eqs. 8 to 10 before the division by n_k; weight 2 counts as two samples."""
+    X = np.asarray(X, float)
+    N, D = X.shape
+    K = len(mixture.weights)
+    sample_weight = np.ones(N) if sample_weight is None else sample_weight
+    R = responsibilities(X, mixture)
+    n, sum_px, sum_pxx = np.zeros(K), np.zeros((K, D)), np.zeros((K, D, D))
+    for i in range(N):
+        for k in range(K):
+            share = sample_weight[i] * R[i, k]
+            n[k] += share
+            sum_px[k] += share * X[i]
+            sum_pxx[k] += share * np.outer(X[i], X[i])
+    log_likelihood = float(np.dot(sample_weight, log_likelihoods(X, mixture)))
+    return Statistics(float(np.sum(sample_weight)), n, sum_px, sum_pxx, log_likelihood)
+
+
+# ------------------------------------------------------------------------------------------ M-steps
+
+
+def about(first, second, mean):
+    """E[(x - mean)(x - mean)'] from E[x] and E[xx']."""
+    return second - np.outer(first, mean) - np.outer(mean, first) + np.outer(mean, mean)
+
+
+def m_step_ml(stats, old, structure, update_weights=True, update_means=True, update_variances=True):
+    """Bishop 2006, eqs. 9.24 to 9.27; the covariance is taken about the mean, updated or kept."""
+    means, covariances = old.means.copy(), old.covariances.copy()
+    for k in range(len(stats.n)):
+        first, second = stats.sum_px[k] / stats.n[k], stats.sum_pxx[k] / stats.n[k]
+        means[k] = first if update_means else old.means[k]
+        covariances[k] = about(first, second, means[k])
+    return Mixture(
+        stats.n / stats.n.sum() if update_weights else old.weights,
+        means,
+        constrain(covariances, stats.n, structure) if update_variances else old.covariances,
+    )
+
+
+def m_step_reynolds(
+    stats,
+    prior,
+    structure,
+    relevance_factor=None,
+    alpha=None,
+    update_weights=True,
+    update_means=True,
+    update_variances=True,
+):
+    """Reynolds 2000, eqs. 11 to 14; `alpha` given replaces eq. 14's n_k / (n_k + r) in all of them.
+
+    Eq. 13 is alpha E[x^2] + (1 - alpha) (sigma0^2 + mu0^2) - mu^2, here for matrices.
+    """
+    weights, means, covariances, counts = [], [], [], []
+    for n, sum_px, sum_pxx, w0, mu0, S0 in zip(
+        stats.n, stats.sum_px, stats.sum_pxx, *prior, strict=True
+    ):
+        a = n / (n + relevance_factor) if alpha is None else alpha
+        first = a * sum_px / n + (1 - a) * mu0
+        second = a * sum_pxx / n + (1 - a) * (S0 + np.outer(mu0, mu0))
+        weights.append(a * n / stats.t + (1 - a) * w0)
+        means.append(first if update_means else mu0)
+        covariances.append(about(first, second, means[-1]))
+        counts.append(n / a)  # observations and the prior's worth in observations
+    return Mixture(
+        np.array(weights) / np.sum(weights) if update_weights else prior.weights,
+        np.array(means),
+        constrain(np.array(covariances), counts, structure)
+        if update_variances
+        else prior.covariances,
+    )
+
+
+def m_step_gauvain(
+    X, R, prior, structure, tau, update_weights=True, update_means=True, update_variances=True
+):
+    """The mode of the posterior: Gauvain and Lee 1994, the EM re-estimation formulas.
+
+    The Dirichlet and normal-Wishart priors have their modes at the prior mixture and are worth
+    r_k = tau w0_k observations of component k: nu_k = 1 + r_k, tau_k = r_k, alpha_k = D + r_k,
+    u_k = r_k S0_k.
+    R (N, K): responsibilities times sample weights.
+    """
+    weights, means, covariances, counts = [], [], [], []
+    r = tau * prior.weights
+    for k, (w0, mu0, S0) in enumerate(zip(*prior, strict=True)):
+        n = R[:, k].sum()
+        total = r[k] * mu0 + sum(c * x for c, x in zip(R[:, k], X, strict=True))
+        mean = total / (r[k] + n) if update_means else mu0
+        scatter = r[k] * (S0 + np.outer(mu0 - mean, mu0 - mean))
+        for c, x in zip(R[:, k], X, strict=True):
+            scatter = scatter + c * np.outer(x - mean, x - mean)
+        weights.append((n + r[k]) / (R.sum() + r.sum()) if update_weights else w0)
+        means.append(mean)
+        covariances.append(scatter / (n + r[k]))
+        counts.append(n + r[k])
+    return Mixture(
+        np.array(weights),
+        np.array(means),
+        constrain(np.array(covariances), counts, structure)
+        if update_variances
+        else prior.covariances,
+    )
+
+
+def floor_weights(weights, floor):
+    """Every weight `floor` or more, their sum 1: after max(w, f), w <- a w + b leaves f."""
+    weights = np.maximum(weights, floor)
+    K = len(weights)
+    a = (1 - K * floor) / (weights.sum() - K * floor)
+    return a * weights + floor * (1 - a)
+
+
+def floor_covariances(covariances, floor, structure):
+    """No eigenvalue of any group below the floor; for diagonal ones, (D,) and (K, D) do too."""
+    K, D, _ = covariances.shape
+    floored = np.zeros_like(covariances)
+    floor = np.broadcast_to(floor, (K, D))
+    for k in range(K):
+        for group in groups(structure, D):
+            values, vectors = np.linalg.eigh(covariances[k][np.ix_(group, group)])
+            floored[k][np.ix_(group, group)] = (
+                vectors * np.maximum(values, floor[k, group]) @ vectors.T
+            )
+    return floored
+
+
+# ------------------------------------------------------------------------------------------ k-means
+
+
+def nearest(X, centroids):
+    """Each sample's nearest centroid, (N,), and squared distance, (N,); Bishop 2006, eq. 9.2."""
+    distances = np.array([[np.sum((x - c) ** 2) for c in centroids] for x in np.asarray(X, float)])
+    return distances.argmin(1), distances.min(1)
+
+
+def lloyd_step(X, centroids, sample_weight=None):
+    """Bishop 2006, eq. 9.4: each centroid moves to the mean of the samples nearest to it."""
+    X = np.asarray(X, float)
+    sample_weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, float)
+    labels, _ = nearest(X, centroids)
+    clusters = [labels == k for k in range(len(centroids))]
+    return np.array([np.average(X[c], axis=0, weights=sample_weight[c]) for c in clusters])
+
+
+# -------------------------------------------------------------------------------------- many digits
+
+
+def log_likelihoods_exact(X, mixture, digits=50):
+    """log p(x) of each sample, (N,), in arithmetic of `digits` digits, rounded at the end."""
+    with mpmath.workdps(digits):
+        terms = []
+        for weight, mean, covariance in zip(*mixture, strict=True):
+            C = mpmath.matrix(np.asarray(covariance, float).tolist())
+            precision, log_det = C**-1, mpmath.log(mpmath.det(C))
+            mean = [mpmath.mpf(float(m)) for m in mean]
+            terms.append((mpmath.log(float(weight)), mean, precision, log_det))
+        result = []
+        for x in np.asarray(X, float).tolist():
+            total = mpmath.mpf(0)
+            for log_weight, mean, precision, log_det in terms:
+                y = mpmath.matrix([a - b for a, b in zip(x, mean, strict=True)])
+                square = (y.T * precision * y)[0] + len(x) * mpmath.log(2 * mpmath.pi)
+                total += mpmath.exp(log_weight - (square + log_det) / 2)
+            result.append(float(mpmath.log(total)))
+    return np.array(result)
