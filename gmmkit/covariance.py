@@ -329,5 +329,8 @@ def check_covariances(structure: Structure, covariances: np.ndarray, n_component
     try:
         structure.whitening(stack)
     except ValueError:
-        raise ValueError(f"{name} must be positive (definite).") from None
+        least = np.linalg.eigvalsh(stack).min()
+        raise ValueError(
+            f"{name} must be positive (definite), got a smallest eigenvalue of {least:.6g}."
+        ) from None
     return stack

@@ -18,6 +18,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 logger = logging.getLogger("gmmkit")
 
+SLACK = {"float32": 2e-3, "float64": 2e-6}  # falls of the likelihood, in nats, that are rounding
+
 
 @dataclass
 class Run:
@@ -41,8 +43,10 @@ def run(
     threshold: float | None,
     max_steps: int,
     relative: bool = False,
+    slack: float | None = None,
     verbose: int = 0,
     name: str = "EM",
+    criterion: str = "mean log-likelihood",
 ) -> Run:
     """Repeat until the criterion, the mean of ``log_likelihood``, changes by at most `threshold`.
 
@@ -59,10 +63,14 @@ def run(
     max_steps : int
     relative : bool, default=False
         Whether the threshold is relative to the criterion.
+    slack : float, optional
+        A criterion that never should fall and falls by more is warned of.
     verbose : int, default=0
         1 prints a line a step.
     name : str, default="EM"
-        What to call this in lines and warnings.
+        What to call this in lines.
+    criterion : str, default="mean log-likelihood"
+        What to call the criterion.
 
     Returns
     -------
@@ -76,21 +84,33 @@ def run(
         change = bound - result.lower_bound
         result.parameters = update(statistics, result.parameters)
         result.lower_bounds.append(bound)
-        _report(name, step, bound, change, time.perf_counter() - began, verbose)
+        seconds = time.perf_counter() - began
+        _report(f"{name} step {step:3d}  {criterion} {bound:.6f}", change, seconds, verbose)
         if threshold is not None and abs(change) <= threshold * (abs(bound) if relative else 1.0):
             result.converged = True
             break
+    _warn_of_falls(result, slack, criterion)
     return result
 
 
-def _report(
-    name: str, step: int, bound: float, change: float, seconds: float, verbose: int
-) -> None:
-    line = f"{name} step {step:3d}  mean log-likelihood {bound:.6f}  change {change:+.2e}  "
-    line += f"{seconds:.3f} s"
+def _report(what: str, change: float, seconds: float, verbose: int) -> None:
+    line = f"{what}  change {change:+.2e}  {seconds:.3f} s"
     logger.debug(line)
     if verbose:
         print(line, flush=True)
+
+
+def _warn_of_falls(result: Run, slack: float | None, criterion: str) -> None:
+    changes = np.diff(result.lower_bounds)
+    if slack is None or len(changes) == 0 or changes.min() >= -slack:
+        return
+    warnings.warn(
+        f"The {criterion} fell by {-changes.min():.3g} at step {changes.argmin() + 2}. A floor "
+        "(variance_thresholds, weight_floor) keeps the parameters from their maximum, or rounding "
+        "is at work: check the scale of the data.",
+        ConvergenceWarning,
+        stacklevel=4,
+    )
 
 
 def warn_not_converged(result: Run, threshold: float | None, max_steps: int, who: str) -> None:

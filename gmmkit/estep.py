@@ -76,11 +76,15 @@ class Densities:
     @cached_property
     def theta(self) -> np.ndarray:
         """Theta (K, Q): Q = 1 + D + P, or 1 + D where the quadratic term is shared."""
+        with np.errstate(over="ignore", invalid="ignore"):  # where it overflows, `Block` rescues
+            return self._theta().astype(self.dtype)
+
+    def _theta(self) -> np.ndarray:
         offset = self.structure.split(self.means - self.origin)[..., None]  # (K, M, G, 1)
         linear = self.structure.join((self._precisions @ offset)[..., 0])
         constant = self.constants - 0.5 * ((self.whitening @ offset) ** 2).sum(axis=(1, 2, 3))
         parts = [constant[:, None], linear, *([] if self.shares_quadratic else [self._quadratic])]
-        return np.concatenate(parts, axis=1).astype(self.dtype)
+        return np.concatenate(parts, axis=1)
 
     @property
     def shares_quadratic(self) -> bool:

@@ -15,14 +15,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import em, estep
+from gmmkit import em, layout, starts
 from gmmkit.chunks import Source
-from gmmkit.covariance import COVARIANCE_TYPES, Structure, check_covariances, make_structure
+from gmmkit.covariance import COVARIANCE_TYPES, Structure, make_structure
+from gmmkit.hdf5 import read
 from gmmkit.kmeans import KMeansMachine
 from gmmkit.machine import checked_statistics, transaction
 from gmmkit.mixture import Mixture, sweep
-from gmmkit.mstep import MStep, Prior, hard_start, neutral_parameters
-from gmmkit.parameters import Parameters
+from gmmkit.mstep import MStep, Prior, neutral_parameters
+from gmmkit.parameters import Parameters, standard_parameters
 from gmmkit.stats import GMMStats
 
 
@@ -268,7 +269,7 @@ class GMMMachine(Mixture):
         self : GMMMachine
         """
         self._validate_params()
-        n_features = stats.n_features
+        n_features = getattr(self, "n_features_in_", stats.n_features)
         wanted = GMMStats.of(self._structure(n_features), self._shape_wanted()[0])
         if (stats.structure, stats.shape) != (wanted.structure, wanted.shape):
             raise ValueError(f"Got {stats!r}, but this machine takes {wanted!r}.")
@@ -296,6 +297,7 @@ class GMMMachine(Mixture):
             start,
             lambda parameters: checked_statistics(sweep(source, parameters)),
             m_step,
+            slack=em.SLACK[source.dtype.name] if m_step.prior is None else None,
             threshold=self.convergence_threshold,
             max_steps=self.max_fitting_steps,
             verbose=self.verbose,
@@ -397,82 +399,134 @@ class GMMMachine(Mixture):
 
     def _starts(self, source: Source, m_step: MStep) -> Iterator[Parameters]:
         """The starts to try: one if nothing about it is random, else ``n_init``."""
-        given = self._given(source.n_features)
+        n_gaussians = self._shape_wanted()[0]
         if self.warm_start and hasattr(self, "means_"):
             yield self._parameters()
-        elif m_step.prior is not None:
+            return
+        if m_step.prior is not None and self.ubm is None:  # what is given went into the prior
+            yield m_step.prior.parameters
+            return
+        structure = self._structure(source.n_features)
+        given = self._given(structure)
+        if m_step.prior is not None:
             yield replace(m_step.prior.parameters, **given)
         elif "means" in given:
-            yield self._assigned(source, m_step, given)
+            yield starts.assigned(source, structure, m_step, given)
         else:
             random_state = check_random_state(self.random_state)
             for _ in range(self.n_init):
-                means = self._k_means(source, random_state)
-                yield self._assigned(source, m_step, {"means": means, **given})
+                trainer = self._k_means_trainer(random_state)
+                means = starts.k_means(source, trainer, n_gaussians)
+                yield starts.assigned(source, structure, m_step, {"means": means, **given})
 
-    def _assigned(
-        self, source: Source, m_step: MStep, given: dict[str, np.ndarray]
-    ) -> Parameters:
-        """Start from what is given, the rest by assigning samples to the nearest mean."""
-        structure = self._structure(source.n_features)
-        if {"weights", "covariances"} <= given.keys():
-            return Parameters(structure, **given)
-        densities = estep.centroid_distances(given["means"], structure, source.dtype)
-        kernel = estep.EStep(densities, hard=True)
-        stats = source.map_sum(kernel, "gmmkit-assign", densities.block_length)
-        return replace(hard_start(checked_statistics(stats), given["means"], m_step), **given)
-
-    def _k_means(self, source: Source, random_state: np.random.RandomState) -> np.ndarray:
-        """Means (K, D) by k-means."""
-        n_gaussians = self._shape_wanted()[0]
+    def _k_means_trainer(self, random_state: np.random.RandomState) -> Any:
         if self.k_means_trainer is None:
-            trainer: Any = KMeansMachine(n_jobs=self.n_jobs, verbose=self.verbose)
-        else:
-            trainer = clone(self.k_means_trainer)
-        trainer.set_params(n_clusters=n_gaussians)
-        if self.k_means_trainer is None or self.n_init > 1:
+            seed = int(random_state.randint(2**31 - 1))
+            return KMeansMachine(random_state=seed, n_jobs=self.n_jobs, verbose=self.verbose)
+        trainer = clone(self.k_means_trainer)
+        if self.n_init > 1:  # its own random_state would make all starts the same
             trainer.set_params(random_state=int(random_state.randint(2**31 - 1)))
-        trainer.fit(source.X, sample_weight=source.sample_weight)
-        return np.array(trainer.cluster_centers_, dtype=float)
+        return trainer
 
-    def _given(self, n_features: int) -> dict[str, np.ndarray]:
-        """The parts of the start that are given, checked; covariances as a stack."""
-        n_gaussians = self._shape_wanted()[0]
-        shapes = {"weights": (n_gaussians,), "means": (n_gaussians, n_features)}
-        given = {}
-        for name in ("weights", "means", "covariances"):
-            value = getattr(self, f"{name}_init")
-            if value is None:
-                continue
-            value = np.array(value, dtype=float)
-            if not np.isfinite(value).all():
-                raise ValueError(f"{name}_init contains NaN or infinity.")
-            if name == "covariances":
-                structure = self._structure(n_features)
-                value = check_covariances(structure, value, n_gaussians, "covariances_init")
-            elif value.shape != shapes[name]:
-                raise ValueError(f"{name}_init has shape {value.shape}, expected {shapes[name]}.")
-            given[name] = value
-        if "weights" in given:
-            _check_weights(given["weights"])
-        return given
+    def _given(self, structure: Structure) -> dict[str, np.ndarray]:
+        """The parts of the start that are given, checked."""
+        return starts.checked(
+            structure,
+            self._shape_wanted()[0],
+            weights=self.weights_init,
+            means=self.means_init,
+            covariances=self.covariances_init,
+        )
 
     def _assign(self, name: str, value: Any) -> None:
+        """Make a part the current model's and the next fit's start."""
         setattr(self, f"{name}_init", np.array(value, dtype=float))
-        means = getattr(self, "means_", self.means_init) if name != "means" else self.means_init
-        if means is None:
-            return
-        n_gaussians, n_features = self._shape_wanted()[0], np.shape(means)[-1]
-        structure = self._structure(n_features)
-        given = self._given(n_features)
-        if hasattr(self, "means_") and self.means_.shape == (n_gaussians, n_features):
-            current = self._parameters()
+        fitted = hasattr(self, "means_")
+        if not fitted and self.means_init is None:
+            return  # the number of features is still to come
+        means = self.means_init if self.means_init is not None else self.means_
+        structure = self._structure(np.shape(means)[-1])
+        given = self._given(structure)
+        if fitted and self.means_.shape == np.shape(means):
+            parameters = replace(self._parameters(), **{name: given[name]})
         else:
-            unit = np.repeat(structure.identity(), 1 if structure.shared else n_gaussians, axis=0)
-            weights = np.full(n_gaussians, 1 / n_gaussians)
-            current = replace(Parameters(structure, weights, means, unit), **given)
-        self._keep_parameters(replace(current, **{name: given[name]}))
-        self.n_features_in_ = n_features
+            parameters = replace(standard_parameters(structure, len(means)), **given)
+        self._keep_parameters(parameters)
+        self.n_features_in_ = structure.n_features
+
+    # Files.
+
+    _layout = (layout.write_gmm, layout.read_gmm)
+    _stored_settings = (
+        *("trainer", "convergence_threshold", "max_fitting_steps", "n_init", "warm_start"),
+        *("weights_init", "means_init", "covariances_init", "variance_thresholds"),
+        *("update_means", "update_variances", "update_weights", "mean_var_update_threshold"),
+        *("weight_floor", "map_alpha", "map_relevance_factor", "map_prior", "random_state"),
+    )
+
+    def _record(self) -> dict[str, Any]:
+        check_is_fitted(self, "means_")
+        n_gaussians, covariance_type, block_size = self._shape_wanted()
+        record = {
+            "n_gaussians": n_gaussians,
+            "covariance_type": covariance_type,
+            "block_size": block_size,
+            "weights": self.weights_,
+            "means": self.means_,
+            "covariances": self.covariances_,
+            **self._common_record(),
+        }
+        for name in ("n_iter", "converged", "lower_bounds"):
+            record[name] = getattr(self, f"{name}_", None)
+        if self.trainer == "map" and hasattr(self, "ubm_"):
+            record["ubm"] = self.ubm_._record()
+        return record
+
+    def _load_record(self, record: dict[str, Any], ubm: GMMMachine | None = None) -> None:
+        for name in ("n_gaussians", "covariance_type", "block_size"):
+            setattr(self, name, record[name])
+        self._load_common(record)
+        if record.get("ubm") is not None:
+            stored = type(self)()
+            stored._load_record(record["ubm"])
+            if ubm is not None and not ubm.is_similar_to(stored):
+                raise ValueError("The ubm given is not the one in the file.")
+            ubm = ubm or stored
+        if self.trainer == "map" and ubm is not None:
+            self.ubm = self.ubm_ = ubm
+        for name in ("weights", "means", "covariances"):
+            setattr(self, f"{name}_", record[name])
+        if record.get("lower_bounds") is not None:
+            self.lower_bounds_ = record["lower_bounds"]
+            self.lower_bound_ = self.lower_bounds_[-1] if len(self.lower_bounds_) else -np.inf
+            self.n_iter_, self.converged_ = record["n_iter"], record["converged"]
+
+    @classmethod
+    def from_hdf5(
+        cls, source: Any, ubm: GMMMachine | None = None, *, verify: bool = True
+    ) -> GMMMachine:
+        """Read a machine from a file of gmmkit or bob.learn.em.
+
+        Parameters
+        ----------
+        source : path, h5py.File or h5py.Group
+        ubm : GMMMachine, optional
+            The prior of a MAP machine; files of gmmkit hold it, and then it must agree.
+        verify : bool, default=True
+            Check the file's digest; False reads a file that somebody edited on purpose.
+
+        Returns
+        -------
+        GMMMachine
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or holds something else; it names the file and the key.
+        """
+        machine = cls()
+        machine._load_record(read(source, layout.read_gmm, verify=verify), ubm)
+        return machine
 
     def __sklearn_clone__(self) -> GMMMachine:
         """An unfitted copy that keeps the very ubm: a prior is data, not something to refit."""
@@ -481,10 +535,3 @@ class GMMMachine(Mixture):
         twin = BaseEstimator.__sklearn_clone__(bare)
         twin.ubm = self.ubm
         return twin
-
-
-def _check_weights(weights: np.ndarray) -> None:
-    if (weights < 0).any():
-        raise ValueError("weights_init must not be negative.")
-    if abs(weights.sum() - 1) > 1e-6:
-        raise ValueError(f"weights_init must sum to 1, got a sum of {weights.sum():.6g}.")

@@ -16,7 +16,6 @@ from sklearn.utils.validation import check_is_fitted
 from gmmkit import em, estep, layout, seeding
 from gmmkit.chunks import ArraySource, Source
 from gmmkit.covariance import make_structure
-from gmmkit.hdf5 import read, write
 from gmmkit.machine import Machine, checked_statistics, transaction
 from gmmkit.mstep import component_means, covariances_about
 from gmmkit.stats import GMMStats
@@ -61,10 +60,8 @@ class KMeansMachine(ClusterMixin, Machine):
         The cluster of each sample; for data in memory only.
     inertia_ : float
         Sum of the squared distances of the samples to their centroids, by weight.
-    average_min_distance_ : float
-        ``inertia_`` per sample.
-    statistics_ : GMMStats
-        Statistics of the clusters.
+    counts_ : ndarray of shape (K,)
+        Samples in each cluster, by weight.
     n_iter_ : int
         Steps made.
     converged_ : bool
@@ -192,6 +189,7 @@ class KMeansMachine(ClusterMixin, Machine):
             relative=True,
             verbose=self.verbose,
             name="k-means",
+            criterion="minus half the mean squared distance",
         )
 
     def _sweep(self, source: Source, centroids: np.ndarray) -> GMMStats:
@@ -204,9 +202,8 @@ class KMeansMachine(ClusterMixin, Machine):
         self.centroids_ = run.parameters
         self.n_iter_ = len(run.lower_bounds)
         self.converged_ = run.converged
-        self.statistics_ = statistics
+        self.counts_ = statistics.n.copy()
         self.inertia_ = -2 * statistics.log_likelihood
-        self.average_min_distance_ = self.inertia_ / statistics.t
         if isinstance(source, ArraySource):
             self.labels_ = self._rows(source, estep.labels, (), np.dtype(np.int32))
         elif hasattr(self, "labels_"):
@@ -272,11 +269,28 @@ class KMeansMachine(ClusterMixin, Machine):
     @property
     def average_min_distance(self) -> float:
         """Mean squared distance of the samples to their centroids."""
-        return self.average_min_distance_
+        return self.inertia_ / self.counts_.sum()
 
     @property
     def _n_features_out(self) -> int:
         return len(self.centroids_)
+
+    _layout = (layout.write_kmeans, layout.read_kmeans)
+    _stored_settings = (
+        *("n_clusters", "init_method", "convergence_threshold", "max_iter", "n_init"),
+        *("random_state", "init_max_iter", "oversampling_factor"),
+    )
+    _learned = ("centroids", "counts", "inertia", "n_iter", "converged")
+
+    def _record(self) -> dict[str, Any]:
+        check_is_fitted(self)
+        learned = {name: getattr(self, f"{name}_") for name in self._learned}
+        return {**learned, **self._common_record()}
+
+    def _load_record(self, record: dict[str, Any]) -> None:
+        self._load_common(record)
+        for name in self._learned:
+            setattr(self, f"{name}_", record[name])
 
 
 def _distances(centroids: np.ndarray, dtype: np.dtype) -> estep.Densities:

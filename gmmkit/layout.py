@@ -11,22 +11,44 @@ refuse is refused on writing: there is one set of checks.
 
 from __future__ import annotations
 
-import math
-import numbers
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from gmmkit.hdf5 import MISSING, Reader, put_array, put_group, put_scalar, put_strings
-
-Record = dict[str, Any]
-Shape = tuple[int, ...]
-Refuse = Callable[[str, str, object], object]
+from gmmkit.records import (
+    DIAGONAL,
+    GMM,
+    GMM_BOB,
+    KMEANS,
+    SIZE,
+    STATS,
+    STRUCTURE,
+    THRESHOLD,
+    TOTALS,
+    UPDATES,
+    Record,
+    Rule,
+    check_clusters,
+    check_gmm,
+    check_kmeans,
+    check_mixture,
+    check_stats,
+    check_structure,
+    check_ubm,
+    covariance_shape,
+    kmeans_shapes,
+    start_shapes,
+    stats_shapes,
+    storable,
+    structure_of,
+)
 
 VERSION = "1.1"
 EPSILON = float(np.finfo(float).eps)
+_EXACT = 2**53  # below it float64 holds every whole number
 
 _WRITERS = {
     "GMMMachine": "<class 'gmmkit.gmm.GMMMachine'>",
@@ -38,81 +60,6 @@ _MARKS = {  # a key that only files of this class have
     "m_gaussians0": "GMMMachine",
     "sumPx": "GMMStats",
     "centroids": "KMeansMachine",
-}
-_MATRICES = ("full", "tied")  # covariance types that are matrices without blocks
-_BLOCKED = ("diag", "full")  # covariance types that know blocks
-_WEIGHTS_TOLERANCE = 1e-6
-_SYMMETRY_TOLERANCE = 1e-8
-
-
-class _Rule(NamedTuple):
-    """What a single value may be."""
-
-    kind: type
-    low: float = -math.inf
-    high: float = math.inf
-    choices: tuple[str, ...] = ()
-    optional: bool = False
-
-    def check(self, name: str, value: Any, refuse: Refuse) -> None:
-        """Refuse a value that breaks the rule."""
-        if value is None:
-            if not self.optional:
-                refuse(name, "a value", value)
-        elif self.choices:
-            if value not in self.choices:
-                refuse(name, f"one of {', '.join(self.choices)}", repr(value))
-        elif not isinstance(value, _ACCEPTED[self.kind]):
-            refuse(name, f"a value of type {self.kind.__name__}", repr(value))
-        elif self.kind in (int, float) and not self.low <= value <= self.high:
-            refuse(name, f"a number from {self.low} to {self.high}", value)
-
-
-_ACCEPTED: dict[type, tuple[type, ...]] = {
-    bool: (bool, np.bool_),
-    int: (numbers.Integral,),
-    float: (numbers.Real,),
-    str: (str,),
-}
-_LARGEST = 2**63 - 1
-_COUNT = _Rule(int, 0, _LARGEST)
-_SIZE = _Rule(int, 1, _LARGEST)
-_OPTIONAL_COUNT = _COUNT._replace(optional=True)
-_OPTIONAL_FLAG = _Rule(bool, optional=True)
-_OPTIONAL_FLOAT = _Rule(float, -math.inf, math.inf, optional=True)
-_POSITIVE = _Rule(float, 0)
-_OPTIONAL_POSITIVE = _POSITIVE._replace(optional=True)
-_UNIT = _Rule(float, 0, 1)
-
-_STRUCTURE = {
-    "covariance_type": _Rule(str, choices=("diag", "full", "spherical", "tied")),
-    "block_size": _SIZE._replace(optional=True),
-}
-_DIAGONAL: Record = {"covariance_type": "diag", "block_size": None}  # all that bob knows
-_STATS = ("n", "sum_px", "sum_pxx", "origin", "centred_sum_px", "centred_sum_pxx")
-_UPDATES = ("update_means", "update_variances", "update_weights")
-_GMM_BOB = {"trainer": _Rule(str, choices=("ml", "map")), "max_fitting_steps": _COUNT}
-_GMM = {
-    "weight_floor": _UNIT,
-    "mean_var_update_threshold": _POSITIVE,
-    "map_alpha": _UNIT,
-    "map_relevance_factor": _OPTIONAL_POSITIVE,
-    "map_prior": _Rule(str, choices=("reynolds", "gauvain")),
-    "n_init": _SIZE,
-    "warm_start": _Rule(bool),
-    "random_state": _OPTIONAL_COUNT,
-    "n_iter": _OPTIONAL_COUNT,
-    "converged": _OPTIONAL_FLAG,
-}
-_KMEANS = {
-    "convergence_threshold": _OPTIONAL_POSITIVE,
-    "max_iter": _COUNT,
-    "n_init": _SIZE,
-    "random_state": _OPTIONAL_COUNT,
-    "init_max_iter": _OPTIONAL_COUNT,
-    "oversampling_factor": _POSITIVE,
-    "inertia": _OPTIONAL_POSITIVE,
-    "n_iter": _OPTIONAL_COUNT,
 }
 
 
@@ -156,10 +103,10 @@ def write_gmm(group: Any, record: Mapping[str, Any]) -> None:
     >>> file["gaussians/variances"][()]
     array([[1., 1.]])
     """
-    _check_gmm(record)
+    check_gmm(record)
     _put_header(group, "GMMMachine")
     put_scalar(group, "n_gaussians", record["n_gaussians"])
-    _put_scalars(group, record, {**_STRUCTURE, **_GMM_BOB, **_GMM})
+    _put_scalars(group, record, {**STRUCTURE, **GMM_BOB, **GMM})
     _put_modes(group, record)
     put_array(group, "weights", record["weights"])
     _put_gaussians(group, record)
@@ -202,7 +149,7 @@ def read_gmm(reader: Reader) -> Record:
     if version is None:
         return _read_legacy_gmm(reader)
     if version == 0:
-        return _read_bob_gmm(reader, _DIAGONAL)
+        return _read_bob_gmm(reader, DIAGONAL)
     return _read_own_gmm(reader)
 
 
@@ -223,13 +170,13 @@ def _read_legacy_gmm(reader: Reader) -> Record:
     record = {
         "n_gaussians": n_gaussians,
         "n_features": n_features,
-        **_DIAGONAL,
+        **DIAGONAL,
         "weights": weights,
         "means": means,
         "covariances": covariances,
         "variance_thresholds": thresholds,
     }
-    _check_mixture(record, reader.refuse, "m_weights", "m_variance of m_gaussians")
+    check_mixture(record, reader.refuse, "m_weights", "m_variance of m_gaussians")
     return record
 
 
@@ -240,9 +187,11 @@ def _read_bob_gmm(reader: Reader, structure: Record) -> Record:
     gaussians = reader.group("gaussians")
     means = gaussians.array("means", (n_gaussians, None))
     n_features = means.shape[1]
-    key = "variances" if structure == _DIAGONAL else "covariances"
-    _check_structure(structure, n_features, reader.refuse)
-    shape = _covariance_shape(structure, n_gaussians, n_features)
+    if n_features == 0:
+        gaussians.refuse("means", "at least one feature", means.shape)
+    key = "variances" if structure == DIAGONAL else "covariances"
+    check_structure(structure, n_features, reader.refuse)
+    shape = covariance_shape(structure, n_gaussians, n_features)
     thresholds = ((), (n_features,), (n_gaussians, n_features))
     record = {
         "n_gaussians": n_gaussians,
@@ -252,31 +201,30 @@ def _read_bob_gmm(reader: Reader, structure: Record) -> Record:
         "means": means,
         "covariances": gaussians.array(key, shape),
         "variance_thresholds": gaussians.array("variance_thresholds", *thresholds),
-        **_scalars(reader, _GMM_BOB),
-        **{name: reader.scalar(name, bool) for name in _UPDATES},
+        **_scalars(reader, GMM_BOB),
+        **{name: reader.scalar(name, bool) for name in UPDATES},
     }
-    if reader.has("convergence_threshold"):
-        record["convergence_threshold"] = reader.scalar("convergence_threshold", float)
-    _check_mixture(record, reader.refuse, "weights", f"gaussians/{key}")
+    record.update(_scalars(reader, THRESHOLD) if reader.has("convergence_threshold") else {})
+    check_mixture(record, reader.refuse, "weights", f"gaussians/{key}")
     return record
 
 
 def _read_own_gmm(reader: Reader) -> Record:
     """A mixture of version 1.1."""
-    record = _read_bob_gmm(reader, _scalars(reader, _STRUCTURE))
-    record.update(_scalars(reader, _GMM))
+    record = _read_bob_gmm(reader, _scalars(reader, STRUCTURE))
+    record.update(_scalars(reader, GMM))
     unset = reader.strings("unset", default=())
     for name in ("convergence_threshold", "variance_thresholds"):
         record[name] = None if name in unset else record.get(name)
     automatic = reader.strings("auto", default=())
-    record.update({name: "auto" for name in _UPDATES if name in automatic})
+    record.update({name: "auto" for name in UPDATES if name in automatic})
     record["lower_bounds"] = reader.array("lower_bounds", (None,), finite=False, default=None)
     record["feature_names"] = reader.strings("feature_names", record["n_features"], default=None)
-    for name, shape in _start_shapes(record).items():
-        start = reader.group("init") if reader.has("init") else None
+    start = reader.group("init") if reader.has("init") else None
+    for name, shape in start_shapes(record).items():
         record[name] = start.array(name, shape, default=None) if start else None
     record["ubm"] = read_gmm(reader.group("ubm")) if reader.has("ubm") else None
-    _check_ubm(record, reader.refuse)
+    check_ubm(record, reader.refuse)
     return record
 
 
@@ -284,7 +232,7 @@ def _put_gaussians(group: Any, record: Mapping[str, Any]) -> None:
     """Means and covariances; a reader of 1.0 must not find variances that are not all there is."""
     gaussians = put_group(group, "gaussians")
     put_array(gaussians, "means", record["means"])
-    key = "variances" if _structure(record) == _DIAGONAL else "covariances"
+    key = "variances" if structure_of(record) == DIAGONAL else "covariances"
     put_array(gaussians, key, record["covariances"])
     thresholds = record.get("variance_thresholds")
     put_array(gaussians, "variance_thresholds", EPSILON if thresholds is None else thresholds)
@@ -293,19 +241,19 @@ def _put_gaussians(group: Any, record: Mapping[str, Any]) -> None:
 def _put_modes(group: Any, record: Mapping[str, Any]) -> None:
     """What a reader of 1.0 needs a plain value for, and beside it what these stand for."""
     means_only = record["trainer"] == "map"
-    for name in _UPDATES:
+    for name in UPDATES:
         automatic = name == "update_means" or not means_only
         put_scalar(group, name, automatic if record[name] == "auto" else bool(record[name]))
     threshold = record.get("convergence_threshold")
     put_scalar(group, "convergence_threshold", float(0 if threshold is None else threshold))
     optional = ("convergence_threshold", "variance_thresholds")
     put_strings(group, "unset", [name for name in optional if record.get(name) is None])
-    put_strings(group, "auto", [name for name in _UPDATES if record[name] == "auto"])
+    put_strings(group, "auto", [name for name in UPDATES if record[name] == "auto"])
 
 
 def _put_starting_point(group: Any, record: Mapping[str, Any]) -> None:
     """The parameters that a fit starts from, where the user gave them."""
-    given = {name: record[name] for name in _start_shapes(record) if record.get(name) is not None}
+    given = {name: record[name] for name in start_shapes(record) if record.get(name) is not None}
     if given:
         start = put_group(group, "init")
         for name, array in given.items():
@@ -339,17 +287,17 @@ def write_stats(group: Any, record: Mapping[str, Any]) -> None:
     ...     "n_gaussians": 1, "n_features": 2, "covariance_type": "diag", "t": 3.0,
     ...     "log_likelihood": -5.0, "n": [3.0], "sum_px": [[3.0, 6.0]], "sum_pxx": [[5.0, 14.0]],
     ... })
-    >>> file["sumPxx"][()], file["T"][()]
+    >>> file["sumPxx"][()], int(file["T"][()])
     (array([[ 5., 14.]]), 3)
     """
-    arrays = _check_stats(record)
+    arrays = check_stats(record)
     _put_header(group, "GMMStats")
-    for name in ("n_gaussians", "n_features", *_STRUCTURE):
+    for name in ("n_gaussians", "n_features", *STRUCTURE):
         put_scalar(group, name, record.get(name))
     t = float(record["t"])
-    put_scalar(group, "T", int(t) if t.is_integer() else t)
+    put_scalar(group, "T", int(t) if t.is_integer() and abs(t) < _EXACT else t)
     put_scalar(group, "log_likelihood", float(record["log_likelihood"]))
-    for name, key in _stats_keys(_structure(record)).items():
+    for name, key in _stats_keys(structure_of(record)).items():
         if name in arrays:
             put_array(group, key, record[name])
 
@@ -381,19 +329,21 @@ def read_stats(reader: Reader) -> Record:
     legacy = version is None
     n_gaussians = _size(reader, "n_gaussians")
     n_features = _size(reader, "n_inputs" if legacy else "n_features")
-    structure = _scalars(reader, _STRUCTURE) if version else dict(_DIAGONAL)
-    _check_structure(structure, n_features, reader.refuse)
+    structure = _scalars(reader, STRUCTURE) if version else dict(DIAGONAL)
+    check_structure(structure, n_features, reader.refuse)
     record: Record = {"n_gaussians": n_gaussians, "n_features": n_features, **structure}
-    record["t"] = reader.scalar("T", float)
-    likelihood = "log_liklihood" if legacy else "log_likelihood"  # spelt so
-    record["log_likelihood"] = reader.scalar(likelihood, float, finite=False)
-    _check_likelihood(likelihood, record["log_likelihood"], reader.refuse)
-    keys, shapes = _stats_keys(structure), _stats_shapes(record)
+    names = {
+        "t": "T",
+        "log_likelihood": "log_liklihood" if legacy else "log_likelihood",
+    }  # so spelt
+    for name, rule in TOTALS.items():
+        record[name] = _scalars(reader, {names[name]: rule})[names[name]]
+    keys, shapes = _stats_keys(structure), stats_shapes(record)
     about_origin = bool(version) and reader.has("origin")
-    for name in _STATS if about_origin else _STATS[:3]:
+    for name in STATS if about_origin else STATS[:3]:
         record[name] = reader.array(keys[name], shapes[name], flat=legacy)
     if version and not about_origin:
-        record.update(dict.fromkeys(_STATS[3:]))
+        record.update(dict.fromkeys(STATS[3:]))
     return record
 
 
@@ -406,7 +356,7 @@ def write_kmeans(group: Any, record: Mapping[str, Any]) -> None:
     The keys, with K clusters of D features; those in brackets may be None or absent:
 
     - ``n_clusters``, ``n_features``, ``centroids`` (K, D);
-    - [``counts`` (K,)], the sum of the samples' weights in each cluster, and [``variances`` (K, D)];
+    - [``counts`` (K,)], the samples' weights summed in each cluster, [``variances`` (K, D)];
     - ``init_method`` (a text or an array (K, D)), [``convergence_threshold``], ``max_iter``,
       ``n_init``, [``init_max_iter``], ``oversampling_factor``, [``random_state``] (written where
       it is an int);
@@ -428,17 +378,17 @@ def write_kmeans(group: Any, record: Mapping[str, Any]) -> None:
     >>> file["centroids"][()]
     array([[1., 2.]])
     """
-    _check_kmeans(record)
+    check_kmeans(record)
     _put_header(group, "KMeansMachine")
     for name in ("n_clusters", "n_features"):
         put_scalar(group, name, record[name])
-    _put_scalars(group, record, _KMEANS)
+    _put_scalars(group, record, KMEANS)
     method = record["init_method"]
     if isinstance(method, str):
         put_scalar(group, "init_method", method)
     else:
         put_array(group, "init_centroids", method)
-    for name in _kmeans_shapes(record):
+    for name in kmeans_shapes(record):
         if record.get(name) is not None:
             put_array(group, name, record[name])
     if record.get("feature_names") is not None:
@@ -468,15 +418,15 @@ def read_kmeans(reader: Reader) -> Record:
     """
     _version(reader, "KMeansMachine")
     record: Record = {name: _size(reader, name) for name in ("n_clusters", "n_features")}
-    record.update(_scalars(reader, _KMEANS))
-    for name, shape in _kmeans_shapes(record).items():
+    record.update(_scalars(reader, KMEANS))
+    for name, shape in kmeans_shapes(record).items():
         record[name] = reader.array(name, shape, default=MISSING if name == "centroids" else None)
     if reader.has("init_centroids"):
         record["init_method"] = reader.array("init_centroids", record["centroids"].shape)
     else:
         record["init_method"] = reader.scalar("init_method", str)
     record["feature_names"] = reader.strings("feature_names", record["n_features"], default=None)
-    _check_clusters(record, reader.refuse)
+    check_clusters(record, reader.refuse)
     return record
 
 
@@ -518,20 +468,14 @@ def _refuse_other_class(reader: Reader, name: str) -> None:
         reader.refuse(key, f"a file of a {name}", f"one of a {owner}")
 
 
-def _put_scalars(group: Any, record: Mapping[str, Any], rules: Mapping[str, _Rule]) -> None:
+def _put_scalars(group: Any, record: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
     """Single values, of the types that the rules give them."""
     for name, rule in rules.items():
-        value = _storable(name, record.get(name))
+        value = storable(name, record.get(name))
         put_scalar(group, name, None if value is None else rule.kind(value))
 
 
-def _storable(name: str, value: Any) -> Any:
-    """A value as files keep it: a generator of random numbers is nothing that can be kept."""
-    plain = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return None if name == "random_state" and not plain else value
-
-
-def _scalars(reader: Reader, rules: Mapping[str, _Rule]) -> Record:
+def _scalars(reader: Reader, rules: Mapping[str, Rule]) -> Record:
     """Single values that keep the rules, None for optional ones that are not there."""
     record = {}
     for name, rule in rules.items():
@@ -542,202 +486,11 @@ def _scalars(reader: Reader, rules: Mapping[str, _Rule]) -> Record:
 
 def _size(reader: Reader, name: str) -> int:
     """A number of components or features."""
-    return int(_scalars(reader, {name: _SIZE})[name])
-
-
-def _structure(record: Mapping[str, Any]) -> Record:
-    return {name: record.get(name) for name in _STRUCTURE}
-
-
-def _covariance_shape(record: Mapping[str, Any], n_gaussians: int, n_features: int) -> Shape:
-    """Shape of the covariances as users see them."""
-    if record.get("block_size") is not None:
-        return (n_gaussians, n_features, n_features)
-    shapes: dict[str, Shape] = {
-        "diag": (n_gaussians, n_features),
-        "full": (n_gaussians, n_features, n_features),
-        "spherical": (n_gaussians,),
-        "tied": (n_features, n_features),
-    }
-    return shapes[record["covariance_type"]]
-
-
-def _start_shapes(record: Mapping[str, Any]) -> dict[str, Shape]:
-    n_gaussians, n_features = record["n_gaussians"], record["n_features"]
-    return {
-        "weights_init": (n_gaussians,),
-        "means_init": (n_gaussians, n_features),
-        "covariances_init": _covariance_shape(record, n_gaussians, n_features),
-    }
-
-
-def _stats_shapes(record: Mapping[str, Any]) -> dict[str, Shape]:
-    n_gaussians, n_features = record["n_gaussians"], record["n_features"]
-    first = (n_gaussians, n_features)
-    second = _covariance_shape(record, n_gaussians, n_features)
-    second = first if second == (n_gaussians,) else second  # spherical: by feature, not averaged
-    return dict(zip(_STATS, ((n_gaussians,), first, second, first, first, second), strict=True))
+    return int(_scalars(reader, {name: SIZE})[name])
 
 
 def _stats_keys(structure: Record) -> dict[str, str]:
     """Keys of the arrays; readers of 1.0 must not find second moments that they do not know."""
-    second = "sumPxx" if structure == _DIAGONAL else "sum_pxx"
+    second = "sumPxx" if structure == DIAGONAL else "sum_pxx"
     keys = ("n", "sumPx", second, "origin", "sum_px_origin", "sum_pxx_origin")
-    return dict(zip(_STATS, keys, strict=True))
-
-
-def _kmeans_shapes(record: Mapping[str, Any]) -> dict[str, Shape]:
-    n_clusters, n_features = record["n_clusters"], record["n_features"]
-    return {
-        "centroids": (n_clusters, n_features),
-        "counts": (n_clusters,),
-        "variances": (n_clusters, n_features),
-    }
-
-
-# Checks, of what is read and of what is written.
-
-
-def _refuse_to_write(name: str, expected: str, got: object) -> NoReturn:
-    raise ValueError(f"Cannot save: {name}: expected {expected}, got {got}")
-
-
-def _check_rules(
-    record: Mapping[str, Any], rules: Mapping[str, _Rule], refuse: Refuse = _refuse_to_write
-) -> None:
-    for name, rule in rules.items():
-        rule.check(name, _storable(name, record.get(name)), refuse)
-
-
-def _check_array(name: str, array: Any, *shapes: Shape, finite: bool = True) -> None:
-    """Refuse to write an array that reading would refuse."""
-    array = np.asarray(array, dtype=float)
-    if array.shape not in shapes:
-        _refuse_to_write(name, f"the shape {' or '.join(map(str, shapes))}", array.shape)
-    if finite and not np.isfinite(array).all():
-        _refuse_to_write(name, "finite numbers", "NaN or infinity")
-
-
-def _check_names(record: Mapping[str, Any]) -> None:
-    names = record.get("feature_names")
-    if names is not None and len(names) != record["n_features"]:
-        _refuse_to_write("feature_names", f"{record['n_features']} names", len(names))
-
-
-def _check_gmm(record: Mapping[str, Any]) -> None:
-    """Refuse to write a mixture that reading would refuse."""
-    sizes = {"n_gaussians": _SIZE, "n_features": _SIZE}
-    _check_rules(record, {**sizes, **_STRUCTURE, **_GMM_BOB, **_GMM})
-    _check_rules(record, {"convergence_threshold": _OPTIONAL_FLOAT})
-    for name in _UPDATES:
-        if record.get(name) != "auto":
-            _Rule(bool).check(name, record.get(name), _refuse_to_write)
-    _check_structure(record, record["n_features"], _refuse_to_write)
-    shapes = {name.removesuffix("_init"): shape for name, shape in _start_shapes(record).items()}
-    for name, shape in shapes.items():
-        _check_array(name, record[name], shape)
-        if record.get(f"{name}_init") is not None:
-            _check_array(f"{name}_init", record[f"{name}_init"], shape)
-    if record.get("variance_thresholds") is not None:
-        shape = shapes["means"]
-        _check_array("variance_thresholds", record["variance_thresholds"], (), shape[1:], shape)
-    if record.get("lower_bounds") is not None:
-        _check_array(
-            "lower_bounds", record["lower_bounds"], (len(record["lower_bounds"]),), finite=False
-        )
-    _check_names(record)
-    _check_mixture(record, _refuse_to_write, "weights", "covariances")
-    _check_ubm(record, _refuse_to_write)
-
-
-def _check_structure(record: Mapping[str, Any], n_features: int, refuse: Refuse) -> None:
-    """A block size fits the covariance type and the number of features."""
-    size = record.get("block_size")
-    if size is None:
-        return
-    if record["covariance_type"] not in _BLOCKED:
-        refuse("block_size", f"none with {record['covariance_type']!r}", size)
-    if n_features % size:
-        refuse("block_size", f"a divisor of the {n_features} features", size)
-
-
-def _check_mixture(
-    record: Mapping[str, Any], refuse: Refuse, weights: str, covariances: str
-) -> None:
-    """A mixture is one: weights sum to one, covariances are positive definite."""
-    values = np.asarray(record["weights"], dtype=float)
-    with np.errstate(over="ignore"):
-        total = values.sum()
-    if (values < 0).any():
-        refuse(weights, "no negative weight", values.min())
-    if abs(total - 1) > _WEIGHTS_TOLERANCE:
-        refuse(weights, "a sum of one", total)
-    matrices = record.get("block_size") is not None or record["covariance_type"] in _MATRICES
-    values = np.asarray(record["covariances"], dtype=float)
-    if matrices:
-        _check_matrices(values, refuse, covariances)
-    elif not (values > 0).all():
-        refuse(covariances, "positive variances", values.min())
-
-
-def _check_matrices(matrices: np.ndarray, refuse: Refuse, name: str) -> None:
-    """Covariance matrices (..., D, D) are symmetric and positive definite."""
-    variances = np.diagonal(matrices, axis1=-2, axis2=-1)
-    if not (variances > 0).all():
-        refuse(name, "positive variances", variances.min())
-    scale = np.sqrt(variances)
-    tolerance = _SYMMETRY_TOLERANCE * scale[..., :, None] * scale[..., None, :]
-    with np.errstate(over="ignore"):
-        asymmetry = np.abs(matrices - np.swapaxes(matrices, -1, -2))
-    if (asymmetry > tolerance).any():
-        refuse(name, "symmetric matrices", f"a difference of {asymmetry.max()}")
-    try:
-        np.linalg.cholesky(matrices)
-    except np.linalg.LinAlgError:
-        refuse(name, "positive definite matrices", "one that is not")
-
-
-def _check_ubm(record: Mapping[str, Any], refuse: Refuse) -> None:
-    """The prior has as many components and features as the machine."""
-    ubm = record.get("ubm")
-    for name in ("n_gaussians", "n_features") if ubm is not None else ():
-        if ubm[name] != record[name]:
-            refuse("ubm", f"{record[name]} for {name}, as the machine has", ubm[name])
-
-
-def _check_likelihood(name: str, value: float, refuse: Refuse) -> None:
-    if math.isnan(value):  # minus infinity is a likelihood of zero
-        refuse(name, "a number", value)
-
-
-def _check_stats(record: Mapping[str, Any]) -> list[str]:
-    """Refuse to write statistics that reading would refuse; the names of their arrays."""
-    sizes = {"n_gaussians": _SIZE, "n_features": _SIZE}
-    _check_rules(record, {**sizes, **_STRUCTURE, "t": _Rule(float, -1e300, 1e300)})
-    _check_rules(record, {"log_likelihood": _Rule(float)})
-    _check_structure(record, record["n_features"], _refuse_to_write)
-    shapes = _stats_shapes(record)
-    names = list(_STATS if record.get("origin") is not None else _STATS[:3])
-    for name in names:
-        _check_array(name, record[name], shapes[name])
-    return names
-
-
-def _check_kmeans(record: Mapping[str, Any]) -> None:
-    """Refuse to write clusters that reading would refuse."""
-    _check_rules(record, {"n_clusters": _SIZE, "n_features": _SIZE, **_KMEANS})
-    for name, shape in _kmeans_shapes(record).items():
-        if record.get(name) is not None or name == "centroids":
-            _check_array(name, record[name], shape)
-    if not isinstance(record["init_method"], str):
-        _check_array("init_method", record["init_method"], np.shape(record["centroids"]))
-    _check_names(record)
-    _check_clusters(record, _refuse_to_write)
-
-
-def _check_clusters(record: Mapping[str, Any], refuse: Refuse) -> None:
-    """Counts and variances are not negative."""
-    for name in ("counts", "variances"):
-        values = record.get(name)
-        if values is not None and (np.asarray(values) < 0).any():
-            refuse(name, "no negative number", np.min(values))
+    return dict(zip(STATS, keys, strict=True))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, validate_data
 
 from gmmkit.chunks import ArraySource, DaskSource, Source, is_dask
+from gmmkit.hdf5 import read, write
 from gmmkit.stats import GMMStats
 
 
@@ -18,6 +19,8 @@ class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of the estimators: opens any data as a source of blocks."""
 
     n_jobs: int | None
+    _layout: ClassVar[tuple[Any, Any]]  # how a record is written and read
+    _stored_settings: ClassVar[tuple[str, ...]]  # constructor parameters that files hold as they are
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -37,6 +40,66 @@ class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             raise ValueError("X is a masked array with masked values: drop or fill them first.")
         X = validate_data(self, X, reset=reset, dtype="numeric")
         return ArraySource(X, _check_weight(sample_weight, X), self.n_jobs)
+
+    # Files: a machine is stored as a record, a dict of plain values.
+
+    def save(self, target: Any) -> None:
+        """Write to an HDF5 file (atomically) or into an open `h5py.File` or `h5py.Group`.
+
+        Parameters
+        ----------
+        target : path, h5py.File or h5py.Group
+        """
+        record, (write_record, _) = self._record(), type(self)._layout
+        write(target, lambda group: write_record(group, record))
+
+    @classmethod
+    def from_hdf5(cls, source: Any, *, verify: bool = True) -> Any:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        source : path, h5py.File or h5py.Group
+        verify : bool, default=True
+            Check the file's digest; False reads a file that somebody edited on purpose.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or holds something else; it names the file and the key.
+        """
+        machine = cls()
+        machine._load_record(read(source, cls._layout[1], verify=verify))
+        return machine
+
+    def load(self, source: Any, **options: Any) -> None:
+        """Read into this machine, settings included; see `from_hdf5`."""
+        loaded = type(self).from_hdf5(source, **options)
+        self.__dict__.clear()
+        self.__dict__.update(loaded.__dict__)
+
+    def _record(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _load_record(self, record: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _common_record(self) -> dict[str, Any]:
+        names = getattr(self, "feature_names_in_", None)
+        settings = {name: getattr(self, name) for name in self._stored_settings}
+        return {
+            **settings,
+            "n_features": self.n_features_in_,
+            "feature_names": None if names is None else list(names),
+        }
+
+    def _load_common(self, record: dict[str, Any]) -> None:
+        for name in self._stored_settings:
+            if name in record:
+                setattr(self, name, record[name])
+        self.n_features_in_ = record["n_features"]
+        if record.get("feature_names") is not None:
+            self.feature_names_in_ = np.array(record["feature_names"], dtype=object)
 
     def _check_enough(self, source: Source, count: int, name: str) -> None:
         if source.n_samples is not None and source.n_samples < count:

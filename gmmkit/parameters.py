@@ -54,3 +54,10 @@ class Parameters:
         whitening = self.structure.whitening(self.covariances)
         log_det = -2 * np.log(self.structure.diagonal(whitening)).sum(axis=-1)
         return np.broadcast_to(log_det, (self.n_gaussians,)).copy()
+
+
+def standard_parameters(structure: Structure, n_gaussians: int) -> Parameters:
+    """Equal weights, means of zero, unit covariances."""
+    covariances = np.repeat(structure.identity(), 1 if structure.shared else n_gaussians, axis=0)
+    means = np.zeros((n_gaussians, structure.n_features))
+    return Parameters(structure, np.full(n_gaussians, 1 / n_gaussians), means, covariances)

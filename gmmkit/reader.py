@@ -81,10 +81,10 @@ class Reader:
         self._group = group
         self._file = file
         self._listed = listed
-        self._path = f"{parent._path}{key}/" if parent else ""
+        self._path: str = f"{parent._path}{key}/" if parent else ""
         with self._guard(""):
             address = h5py.h5o.get_info(group.id).addr
-            self._budget = parent._budget if parent else _Budget(group.file)
+            self._budget: _Budget = parent._budget if parent else _Budget(group.file)
         around = parent.addresses if parent else ()
         if address in around or len(around) >= _MAX_DEPTH:
             self.refuse("", f"at most {_MAX_DEPTH} groups inside each other", "a cycle or more")

@@ -222,6 +222,8 @@ class GMMStats:
         """A copy with its own buffer."""
         return self._with(self.buffer.copy())
 
+    __copy__ = copy
+
     def _with(self, buffer: np.ndarray) -> GMMStats:
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__, buffer=buffer)

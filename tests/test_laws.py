@@ -395,12 +395,12 @@ def test_several_ml_steps_are_the_textbook_s(structure):
     assert_same_mixture(learned(gmm, structure), mixture)
 
 
-@pytest.mark.parametrize("floor", [1.5, 3.0])
+@pytest.mark.parametrize("floor", [2.5, 4.0])
 @every_structure
 def test_variance_floor_is_the_textbook_s(structure, floor):
     X, start = problem(structure)
     # the start itself is above the floor
-    start = start._replace(covariances=start.covariances + 3 * np.eye(D))
+    start = start._replace(covariances=start.covariances + 4 * np.eye(D))
     gmm = machine(start, structure, variance_thresholds=floor).fit(X)
     expected = m_step_ml(statistics(X, start), start, structure)
     covariances = floor_covariances(expected.covariances, floor, structure)
@@ -661,11 +661,11 @@ def test_reynolds_means_and_covariances_are_ml_with_pseudo_data(structure):
 
 
 def test_map_without_a_ubm_trains_one_on_the_same_data():
-    X, start = problem(Structure("diag"))
+    X, _ = problem(Structure("diag"))
     options = {"convergence_threshold": None, "max_fitting_steps": 3}
-    ubm = GMMMachine(K, means_init=start.means, **options).fit(X)
+    ubm = GMMMachine(K, **options).fit(X)
     given = GMMMachine(trainer="map", ubm=ubm, **options).fit(X)
-    assert_same_model(GMMMachine(K, trainer="map", means_init=start.means, **options).fit(X), given)
+    assert_same_model(GMMMachine(K, trainer="map", **options).fit(X), given)
 
 
 # ---------------------------------------------------------------------------------- 6. equivariance

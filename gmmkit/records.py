@@ -1,0 +1,293 @@
+"""Records: what files hold, as plain values and arrays, and what these may be.
+
+The same checks look at what was read and at what is to be written, so that nothing can be saved
+that cannot be loaded.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+Record = dict[str, Any]
+Shape = tuple[int, ...]
+Refuse = Callable[[str, str, object], object]
+
+_MATRICES = ("full", "tied")  # covariance types that are matrices without blocks
+_BLOCKED = ("diag", "full")  # covariance types that know blocks
+_WEIGHTS_TOLERANCE = 1e-6
+_SYMMETRY_TOLERANCE = 1e-8
+
+
+class Rule(NamedTuple):
+    """What a single value may be."""
+
+    kind: type
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+    def check(self, name: str, value: Any, refuse: Refuse) -> None:
+        """Refuse a value that breaks the rule."""
+        if value is None:
+            if not self.optional:
+                refuse(name, "a value", value)
+        elif self.choices:
+            if value not in self.choices:
+                refuse(name, f"one of {', '.join(self.choices)}", repr(value))
+        elif not isinstance(value, _ACCEPTED[self.kind]):
+            refuse(name, f"a value of type {self.kind.__name__}", repr(value))
+        elif self.kind in (int, float) and not self.low <= value <= self.high:
+            refuse(name, f"a number from {self.low} to {self.high}", value)
+
+
+_ACCEPTED: dict[type, tuple[Any, ...]] = {
+    bool: (bool, np.bool_),
+    int: (numbers.Integral,),
+    float: (numbers.Real,),
+    str: (str,),
+}
+_LARGEST = 2**63 - 1
+_HUGE = float(np.finfo(float).max)
+_COUNT = Rule(int, 0, _LARGEST)
+SIZE = Rule(int, 1, _LARGEST)
+_OPTIONAL_COUNT = _COUNT._replace(optional=True)
+_OPTIONAL_FLAG = Rule(bool, optional=True)
+_POSITIVE = Rule(float, 0)
+_OPTIONAL_POSITIVE = _POSITIVE._replace(optional=True)
+_UNIT = Rule(float, 0, 1)
+
+STRUCTURE = {
+    "covariance_type": Rule(str, choices=("diag", "full", "spherical", "tied")),
+    "block_size": SIZE._replace(optional=True),
+}
+DIAGONAL: Record = {"covariance_type": "diag", "block_size": None}  # all that bob knows
+STATS = ("n", "sum_px", "sum_pxx", "origin", "centred_sum_px", "centred_sum_pxx")
+UPDATES = ("update_means", "update_variances", "update_weights")
+TOTALS = {"t": Rule(float, -_HUGE, _HUGE), "log_likelihood": Rule(float)}  # may be -inf
+THRESHOLD = {"convergence_threshold": Rule(float, optional=True)}
+GMM_BOB = {"trainer": Rule(str, choices=("ml", "map")), "max_fitting_steps": _COUNT}
+GMM = {
+    "weight_floor": _UNIT,
+    "mean_var_update_threshold": _POSITIVE,
+    "map_alpha": _UNIT,
+    "map_relevance_factor": _OPTIONAL_POSITIVE,
+    "map_prior": Rule(str, choices=("reynolds", "gauvain")),
+    "n_init": SIZE,
+    "warm_start": Rule(bool),
+    "random_state": _OPTIONAL_COUNT,
+    "n_iter": _OPTIONAL_COUNT,
+    "converged": _OPTIONAL_FLAG,
+}
+KMEANS = {
+    "convergence_threshold": _OPTIONAL_POSITIVE,
+    "max_iter": _COUNT,
+    "n_init": SIZE,
+    "random_state": _OPTIONAL_COUNT,
+    "init_max_iter": _OPTIONAL_COUNT,
+    "oversampling_factor": _POSITIVE,
+    "inertia": _OPTIONAL_POSITIVE,
+    "n_iter": _OPTIONAL_COUNT,
+}
+
+
+# Shapes, with K components or clusters of D features.
+
+
+def structure_of(record: Mapping[str, Any]) -> Record:
+    """The covariance structure, as `DIAGONAL` is one."""
+    return {name: record.get(name) for name in STRUCTURE}
+
+
+def covariance_shape(record: Mapping[str, Any], n_gaussians: int, n_features: int) -> Shape:
+    """Shape of the covariances as users see them."""
+    if record.get("block_size") is not None:
+        return (n_gaussians, n_features, n_features)
+    shapes: dict[str, Shape] = {
+        "diag": (n_gaussians, n_features),
+        "full": (n_gaussians, n_features, n_features),
+        "spherical": (n_gaussians,),
+        "tied": (n_features, n_features),
+    }
+    return shapes[record["covariance_type"]]
+
+
+def start_shapes(record: Mapping[str, Any]) -> dict[str, Shape]:
+    """Shapes of the parameters that a fit starts from."""
+    n_gaussians, n_features = record["n_gaussians"], record["n_features"]
+    return {
+        "weights_init": (n_gaussians,),
+        "means_init": (n_gaussians, n_features),
+        "covariances_init": covariance_shape(record, n_gaussians, n_features),
+    }
+
+
+def stats_shapes(record: Mapping[str, Any]) -> dict[str, Shape]:
+    """Shapes of the arrays of statistics."""
+    n_gaussians, n_features = record["n_gaussians"], record["n_features"]
+    first = (n_gaussians, n_features)
+    second = covariance_shape(record, n_gaussians, n_features)
+    second = first if second == (n_gaussians,) else second  # spherical: by feature, not averaged
+    return dict(zip(STATS, ((n_gaussians,), first, second, first, first, second), strict=True))
+
+
+def kmeans_shapes(record: Mapping[str, Any]) -> dict[str, Shape]:
+    """Shapes of the arrays of clusters."""
+    n_clusters, n_features = record["n_clusters"], record["n_features"]
+    return {
+        "centroids": (n_clusters, n_features),
+        "counts": (n_clusters,),
+        "variances": (n_clusters, n_features),
+    }
+
+
+def storable(name: str, value: Any) -> Any:
+    """A value as files keep it: a generator of random numbers is nothing that can be kept."""
+    plain = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return None if name == "random_state" and not plain else value
+
+
+# Checks, of what is read and of what is written.
+
+
+def _refuse_to_write(name: str, expected: str, got: object) -> NoReturn:
+    raise ValueError(f"Cannot save: {name}: expected {expected}, got {got}")
+
+
+def _check_rules(record: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+    """Refuse to write values that break their rules."""
+    for name, rule in rules.items():
+        rule.check(name, storable(name, record.get(name)), _refuse_to_write)
+
+
+def _check_array(name: str, array: Any, *shapes: Shape, finite: bool = True) -> None:
+    """Refuse to write an array that reading would refuse."""
+    array = np.asarray(array, dtype=float)
+    if array.shape not in shapes:
+        _refuse_to_write(name, f"the shape {' or '.join(map(str, shapes))}", array.shape)
+    if finite and not np.isfinite(array).all():
+        _refuse_to_write(name, "finite numbers", "NaN or infinity")
+
+
+def _check_names(record: Mapping[str, Any]) -> None:
+    names = record.get("feature_names")
+    if names is not None and len(names) != record["n_features"]:
+        _refuse_to_write("feature_names", f"{record['n_features']} names", len(names))
+
+
+def check_gmm(record: Mapping[str, Any]) -> None:
+    """Refuse to write a mixture that reading would refuse."""
+    sizes = {"n_gaussians": SIZE, "n_features": SIZE}
+    _check_rules(record, {**sizes, **STRUCTURE, **GMM_BOB, **GMM, **THRESHOLD})
+    for name in UPDATES:
+        if record.get(name) != "auto":
+            Rule(bool).check(name, record.get(name), _refuse_to_write)
+    check_structure(record, record["n_features"], _refuse_to_write)
+    shapes = {name.removesuffix("_init"): shape for name, shape in start_shapes(record).items()}
+    for name, shape in shapes.items():
+        _check_array(name, record[name], shape)
+        if record.get(f"{name}_init") is not None:
+            _check_array(f"{name}_init", record[f"{name}_init"], shape)
+    if record.get("variance_thresholds") is not None:
+        shape = shapes["means"]
+        _check_array("variance_thresholds", record["variance_thresholds"], (), shape[1:], shape)
+    if record.get("lower_bounds") is not None:
+        bounds = record["lower_bounds"]
+        _check_array("lower_bounds", bounds, (len(bounds),), finite=False)
+    _check_names(record)
+    check_mixture(record, _refuse_to_write, "weights", "covariances")
+    check_ubm(record, _refuse_to_write)
+
+
+def check_structure(record: Mapping[str, Any], n_features: int, refuse: Refuse) -> None:
+    """A block size fits the covariance type and the number of features."""
+    size = record.get("block_size")
+    if size is None:
+        return
+    if record["covariance_type"] not in _BLOCKED:
+        refuse("block_size", f"none with {record['covariance_type']!r}", size)
+    if n_features % size:
+        refuse("block_size", f"a divisor of the {n_features} features", size)
+
+
+def check_mixture(
+    record: Mapping[str, Any], refuse: Refuse, weights: str, covariances: str
+) -> None:
+    """Weights sum to one, covariances are positive (definite); their names are for messages."""
+    values = np.asarray(record["weights"], dtype=float)
+    with np.errstate(over="ignore"):
+        total = values.sum()
+    if (values < 0).any():
+        refuse(weights, "no negative weight", values.min())
+    if abs(total - 1) > _WEIGHTS_TOLERANCE:
+        refuse(weights, "a sum of one", total)
+    matrices = record.get("block_size") is not None or record["covariance_type"] in _MATRICES
+    values = np.asarray(record["covariances"], dtype=float)
+    if matrices:
+        _check_matrices(values, refuse, covariances)
+    elif not (values > 0).all():
+        refuse(covariances, "positive variances", values.min())
+
+
+def _check_matrices(matrices: np.ndarray, refuse: Refuse, name: str) -> None:
+    """Covariance matrices (..., D, D) are symmetric and positive definite."""
+    variances = np.diagonal(matrices, axis1=-2, axis2=-1)
+    if not (variances > 0).all():
+        refuse(name, "positive variances", variances.min())
+    scale = np.sqrt(variances)
+    tolerance = _SYMMETRY_TOLERANCE * scale[..., :, None] * scale[..., None, :]
+    with np.errstate(over="ignore"):
+        asymmetry = np.abs(matrices - np.swapaxes(matrices, -1, -2))
+    if (asymmetry > tolerance).any():
+        refuse(name, "symmetric matrices", f"a difference of {asymmetry.max()}")
+    try:
+        np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        refuse(name, "positive definite matrices", "one that is not")
+
+
+def check_ubm(record: Mapping[str, Any], refuse: Refuse) -> None:
+    """The prior has as many components and features as the machine."""
+    ubm = record.get("ubm")
+    if ubm is None:
+        return
+    for name in ("n_gaussians", "n_features"):
+        if ubm[name] != record[name]:
+            refuse("ubm", f"{record[name]} for {name}, as the machine has", ubm[name])
+
+
+def check_stats(record: Mapping[str, Any]) -> list[str]:
+    """Refuse to write statistics that reading would refuse; the names of their arrays."""
+    sizes = {"n_gaussians": SIZE, "n_features": SIZE}
+    _check_rules(record, {**sizes, **STRUCTURE, **TOTALS})
+    check_structure(record, record["n_features"], _refuse_to_write)
+    shapes = stats_shapes(record)
+    names = list(STATS if record.get("origin") is not None else STATS[:3])
+    for name in names:
+        _check_array(name, record[name], shapes[name])
+    return names
+
+
+def check_kmeans(record: Mapping[str, Any]) -> None:
+    """Refuse to write clusters that reading would refuse."""
+    _check_rules(record, {"n_clusters": SIZE, "n_features": SIZE, **KMEANS})
+    for name, shape in kmeans_shapes(record).items():
+        if record.get(name) is not None or name == "centroids":
+            _check_array(name, record[name], shape)
+    if not isinstance(record["init_method"], str):
+        _check_array("init_method", record["init_method"], np.shape(record["centroids"]))
+    _check_names(record)
+    check_clusters(record, _refuse_to_write)
+
+
+def check_clusters(record: Mapping[str, Any], refuse: Refuse) -> None:
+    """Counts and variances are not negative."""
+    for name in ("counts", "variances"):
+        values = record.get(name)
+        if values is not None and (np.asarray(values) < 0).any():
+            refuse(name, "no negative number", np.min(values))

@@ -1,0 +1,66 @@
+"""Where a mixture's training starts: given parameters, or k-means and its clusters' statistics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gmmkit.chunks import Source
+from gmmkit.covariance import Structure, check_covariances
+from gmmkit.estep import EStep, centroid_distances
+from gmmkit.machine import checked_statistics
+from gmmkit.mstep import MStep, hard_start
+from gmmkit.parameters import Parameters
+
+_SUM_TOLERANCE = 1e-6  # of weights, which may come from float32
+
+
+def checked(structure: Structure, n_gaussians: int, **given: Any) -> dict[str, np.ndarray]:
+    """The given ones of ``weights``, ``means`` and ``covariances``, checked.
+
+    Covariances come back as a stack of the structure.
+    """
+    shapes = {"weights": (n_gaussians,), "means": (n_gaussians, structure.n_features)}
+    parts = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        array = np.array(value, dtype=float)
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name}_init contains NaN or infinity.")
+        if name == "covariances":
+            array = check_covariances(structure, array, n_gaussians, "covariances_init")
+        elif array.shape != shapes[name]:
+            raise ValueError(f"{name}_init has shape {array.shape}, expected {shapes[name]}.")
+        parts[name] = array
+    if "weights" in parts:
+        _check_weights(parts["weights"])
+    return parts
+
+
+def _check_weights(weights: np.ndarray) -> None:
+    if (weights < 0).any():
+        raise ValueError(f"weights_init must not be negative, got {weights.min():.6g}.")
+    if abs(weights.sum() - 1) > _SUM_TOLERANCE:
+        raise ValueError(f"weights_init must sum to 1, got a sum of {weights.sum():.6g}.")
+
+
+def assigned(
+    source: Source, structure: Structure, m_step: MStep, given: dict[str, np.ndarray]
+) -> Parameters:
+    """Parameters with the given parts, the rest by assigning samples to the nearest mean."""
+    if {"weights", "covariances"} <= given.keys():
+        return Parameters(structure, **given)
+    densities = centroid_distances(given["means"], structure, source.dtype)
+    kernel = EStep(densities, hard=True)
+    stats = source.map_sum(kernel, "gmmkit-assign", densities.block_length)
+    return replace(hard_start(checked_statistics(stats), given["means"], m_step), **given)
+
+
+def k_means(source: Source, trainer: Any, n_gaussians: int) -> np.ndarray:
+    """Means (K, D) found by an estimator with ``n_clusters`` and ``cluster_centers_``."""
+    trainer.set_params(n_clusters=n_gaussians)
+    trainer.fit(source.X, sample_weight=source.sample_weight)
+    return np.array(trainer.cluster_centers_, dtype=float)
