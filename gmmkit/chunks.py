@@ -22,7 +22,7 @@ import numpy as np
 from gmmkit.threads import count_threads, map_ordered, one_blas_thread
 
 Kernel = Callable[[np.ndarray, np.ndarray | None, int], Any]
-_MAX_SLICES = 64  # of an array in memory: many enough to balance threads, few enough to add up
+_MAX_SLICES = 32  # of an array in memory: many enough to balance threads, few enough to add up
 _SPLIT_EVERY = 8  # dask adds up this many results at a time, as a tree
 _UNKNOWN_ROWS = 1 << 40  # rows that a dask block of unknown length may have
 

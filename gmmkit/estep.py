@@ -28,9 +28,10 @@ from gmmkit.parameters import Parameters
 from gmmkit.stats import GMMStats
 
 _LOG_ZERO = -1e30  # log of a weight of zero: finite, so that no product makes a NaN of it
-_BLOCK_ELEMENTS = 1 << 17  # of L (K, B): what stays in a core's cache
+_BLOCK_ELEMENTS = 1 << 18  # of L (K, B): what stays in a core's cache
 _BLOCK_BYTES = 1 << 24  # of T (F, B)
 _MIN_ROWS, _MAX_ROWS = 1024, 16384
+_ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
 
 
@@ -99,22 +100,14 @@ class Densities:
     def rounding(self, dtype: np.dtype) -> float:
         """Estimated error of the linear form, in nats a sample, from the parameters alone.
 
-        Terms as large as the squared distance of a mean from the origin, in its component's own
-        deviations, cancel; collinear features multiply that by trace(R^-1), R the correlations.
+        It sums terms as large as |P_ij| (|mu_i| + s_i) (|mu_j| + s_j), about the origin and with s
+        the deviations, to a number of the order of D.
         """
-        offset = self.structure.split(self.means - self.origin)[..., None]
-        distance = ((self.whitening @ offset) ** 2).sum(axis=(1, 2, 3))  # (K,)
-        inflation = self._variance_inflation()
-        size = inflation * (distance + self.shape[1])
-        formation = np.finfo(float).eps * inflation**2  # of P from W, always in float64
-        return float((4 * np.finfo(dtype).eps * size + formation).max())
-
-    def _variance_inflation(self) -> np.ndarray:
-        """trace(R^-1) / G, the largest over the groups, (C,)."""
-        factors = np.linalg.inv(self.whitening) if self.whitening.shape[-1] > 1 else 1 / self.whitening
-        variances = (factors**2).sum(axis=-1)
-        precisions = np.diagonal(self._precisions, axis1=-2, axis2=-1)
-        return (variances * precisions).mean(axis=-1).max(axis=-1)
+        split = self.structure.split
+        variances = (np.linalg.inv(self.whitening) ** 2).sum(axis=-1)  # (C, M, G)
+        reach = np.abs(split(self.means - self.origin)) + np.sqrt(variances)  # (K, M, G)
+        terms = np.abs(self._precisions) @ reach[..., None] * reach[..., None]
+        return float(_ROUNDING * np.finfo(dtype).eps * terms.sum(axis=(1, 2, 3)).max())
 
 
 def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:

@@ -20,11 +20,11 @@ from gmmkit.chunks import Source
 from gmmkit.covariance import COVARIANCE_TYPES, Structure, make_structure
 from gmmkit.hdf5 import read
 from gmmkit.kmeans import KMeansMachine
-from gmmkit.machine import checked_statistics, transaction
+from gmmkit.machine import transaction
 from gmmkit.mixture import Mixture, sweep
 from gmmkit.mstep import MStep, Prior, neutral_parameters
 from gmmkit.parameters import Parameters, standard_parameters
-from gmmkit.stats import GMMStats
+from gmmkit.stats import GMMStats, checked_statistics
 
 
 class GMMMachine(Mixture):

@@ -16,9 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 from gmmkit import em, estep, layout, seeding
 from gmmkit.chunks import ArraySource, Source
 from gmmkit.covariance import make_structure
-from gmmkit.machine import Machine, checked_statistics, transaction
+from gmmkit.machine import Machine, transaction
 from gmmkit.mstep import component_means, covariances_about
-from gmmkit.stats import GMMStats
+from gmmkit.stats import GMMStats, checked_statistics
 
 
 class KMeansMachine(ClusterMixin, Machine):

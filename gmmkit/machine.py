@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_array, validate_data
 
 from gmmkit.chunks import ArraySource, DaskSource, Source, is_dask
 from gmmkit.hdf5 import read, write
-from gmmkit.stats import GMMStats
 
 
 class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -116,15 +115,6 @@ def transaction(estimator: BaseEstimator) -> Iterator[None]:
         estimator.__dict__.clear()
         estimator.__dict__.update(before)
         raise
-
-
-def checked_statistics(statistics: GMMStats) -> GMMStats:
-    """The statistics of a sweep, refused where nothing can be estimated from them."""
-    if statistics.t == 0:
-        raise ValueError("There are no samples with a positive weight.")
-    if not np.isfinite(statistics.buffer).all():
-        raise ValueError("Input X contains values too large: sums of their squares overflow.")
-    return statistics
 
 
 def _check_dask(X: Any, who: str) -> None:

@@ -18,6 +18,7 @@ from sklearn.cluster import kmeans_plusplus
 from gmmkit.chunks import ArraySource, Source
 from gmmkit.covariance import make_structure
 from gmmkit.estep import Block, Densities, EStep, Rows, centroid_distances
+from gmmkit.stats import checked_statistics
 
 _SAMPLE_PER_CLUSTER = 300  # rows drawn per cluster where k-means++ cannot see all data at once
 Key = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
@@ -118,6 +119,8 @@ def k_means_plus_plus(
         X, weight = np.asarray(source.X, dtype=source.dtype), source.sample_weight
     else:
         X, weight = random_rows(source, _SAMPLE_PER_CLUSTER * count, random_state), None
+    if X.size and np.abs(X).max() > np.sqrt(np.finfo(X.dtype).max / X.size):
+        raise ValueError("Input X contains values too large: sums of their squares overflow.")
     return kmeans_plusplus(X, count, sample_weight=weight, random_state=random_state)[0]
 
 
@@ -148,7 +151,8 @@ def k_means_parallel(
             break
         candidates = np.concatenate([candidates, drawn])
     densities = _distances(source, candidates)
-    attracted = source.map_sum(EStep(densities, hard=True), "gmmkit-count", densities.block_length)
+    kernel = EStep(densities, hard=True)
+    attracted = checked_statistics(source.map_sum(kernel, "gmmkit-count", densities.block_length))
     weight = _repeated(attracted.n, max(count, len(candidates)))
     candidates = _repeated(candidates, len(weight))
     return kmeans_plusplus(candidates, count, sample_weight=weight, random_state=random_state)[0]

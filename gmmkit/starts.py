@@ -10,9 +10,9 @@ import numpy as np
 from gmmkit.chunks import Source
 from gmmkit.covariance import Structure, check_covariances
 from gmmkit.estep import EStep, centroid_distances
-from gmmkit.machine import checked_statistics
 from gmmkit.mstep import MStep, hard_start
 from gmmkit.parameters import Parameters
+from gmmkit.stats import checked_statistics
 
 _SUM_TOLERANCE = 1e-6  # of weights, which may come from float32
 

@@ -406,6 +406,15 @@ class GMMStats:
         return stats
 
 
+def checked_statistics(statistics: GMMStats) -> GMMStats:
+    """The statistics of a sweep, refused where nothing can be estimated from them."""
+    if statistics.t == 0:
+        raise ValueError("There are no samples with a positive weight.")
+    if not np.isfinite(statistics.buffer).all():
+        raise ValueError("Input X contains values too large: sums of their squares overflow.")
+    return statistics
+
+
 def _read_only(array: np.ndarray) -> np.ndarray:
     array.flags.writeable = False
     return array

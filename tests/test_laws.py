@@ -82,8 +82,9 @@ def random_data(mixture, n_samples=N, seed=1):
     """Samples in steps of 2^-16, so that shifting them by a power of two rounds nothing."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(len(mixture.weights), n_samples, p=mixture.weights)
-    pairs = [(mixture.means[k], mixture.covariances[k]) for k in labels]
-    X = np.array([rng.multivariate_normal(mean, covariance) for mean, covariance in pairs])
+    factors = np.linalg.cholesky(mixture.covariances)
+    noise = rng.normal(size=(n_samples, mixture.means.shape[1]))
+    X = mixture.means[labels] + np.einsum("nij,nj->ni", factors[labels], noise)
     return np.round(X * 2**16) / 2**16
 
 
@@ -365,6 +366,35 @@ def test_log_likelihoods_are_those_of_fifty_digits(structure):
     assert_close(
         machine_at(start, structure).score_samples(X), log_likelihoods_exact(X, start), 1e-13
     )
+
+
+@pytest.mark.parametrize("separation", [1e0, 1e2, 1e4, 1e6, 1e8])
+@pytest.mark.parametrize("dtype, nats", [(np.float64, 1e-6), (np.float32, 1e-3)])
+@every_structure
+def test_far_apart_components_lose_no_digits(structure, separation, dtype, nats):
+    # two pairs of neighbours: terms as large as separation^2 cancel between neighbours
+    truth = random_mixture(structure, n_gaussians=4)
+    means = np.array([[-1.0], [-1.0], [1.0], [1.0]]) * separation / 2 + truth.means / 4
+    mixture = truth._replace(means=means)
+    X = random_data(mixture, 40).astype(dtype)
+    gmm = machine_at(mixture, structure)
+    tolerance = {"rtol": 2 * np.finfo(dtype).eps, "atol": nats}  # the result is of this dtype
+    assert_allclose(gmm.score_samples(X), log_likelihoods_exact(X, mixture), **tolerance)
+    assert_allclose(gmm.predict_proba(X), responsibilities(X, mixture), **tolerance)
+
+
+@pytest.mark.parametrize("condition", [1e2, 1e5, 1e8])
+@pytest.mark.parametrize("dtype, nats", [(np.float64, 1e-6), (np.float32, 1e-3)])
+@pytest.mark.parametrize("structure", STRUCTURES[2:], ids=str)
+def test_ill_conditioned_covariances_lose_no_digits(structure, condition, dtype, nats):
+    # within each group: features that share nearly all of their variance
+    common = np.full((K, D, D), condition) * (1 + np.arange(K))[:, None, None] + np.eye(D)
+    mixture = random_mixture(structure)
+    mixture = mixture._replace(covariances=constrain(common, np.ones(K), structure))
+    X = random_data(mixture, 40).astype(dtype)
+    exact = log_likelihoods_exact(X, mixture)
+    tolerance = {"rtol": 2 * np.finfo(dtype).eps, "atol": nats}
+    assert_allclose(machine_at(mixture, structure).score_samples(X), exact, **tolerance)
 
 
 @every_structure
