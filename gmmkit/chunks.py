@@ -169,16 +169,17 @@ class DaskSource:
         """Sum of the kernel over dask's blocks, on whatever scheduler is active."""
         import dask.array as da
 
+        starts = self._starts()
         arrays = [self.X] if self.sample_weight is None else [self.X, self.sample_weight[:, None]]
         results = da.map_blocks(
             _block_result,
             *arrays,
             kernel=kernel,
-            starts=self._starts(),
+            starts=starts,
             chunks=((1,) * self.X.numblocks[0], (1,)),
             dtype=object,
             meta=np.empty((0, 0), dtype=object),
-            token=name,
+            name=_key(name, kernel, *arrays),
         )
         return results.sum(split_every=_SPLIT_EVERY, dtype=object).compute()
 
@@ -193,8 +194,15 @@ class DaskSource:
             drop_axis=drop,
             dtype=kernel.dtype,
             meta=np.empty((0,) * (1 + len(kernel.tail)), dtype=kernel.dtype),
-            token=name,
+            name=_key(name, kernel, self.X),
         )
+
+
+def _key(name: str, kernel: Any, *arrays: Any) -> str:
+    """A readable and unique key for the tasks that apply a kernel to arrays."""
+    from dask.base import tokenize
+
+    return f"{name}-{tokenize(kernel, *(array.name for array in arrays))}"
 
 
 def _block_result(

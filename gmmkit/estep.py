@@ -179,13 +179,11 @@ class EStep:
         for rows, block in _blocks(densities, X):
             weight = None if sample_weight is None else _checked_weights(sample_weight[rows])
             log_likelihood = assign(block.scores, block.peak) + block.shared_terms()
-            responsibilities = block.scores
             if weight is not None:
-                responsibilities *= weight.astype(responsibilities.dtype)
                 log_likelihood *= weight
                 log_likelihood[weight == 0] = 0.0  # even where the density is zero
-            block.add_statistics(stats, responsibilities, weight)
-            stats.t += block.n_rows if weight is None else weight.sum(dtype=float)
+            block.add_statistics(stats, weight)
+            stats.t += block.n_rows if weight is None else weight.sum()
             stats.log_likelihood += log_likelihood.sum(dtype=float)
         return stats
 
@@ -299,10 +297,8 @@ class Block:
     def _score(self, x: np.ndarray) -> None:
         raise NotImplementedError
 
-    def add_statistics(
-        self, stats: GMMStats, responsibilities: np.ndarray, weight: np.ndarray | None
-    ) -> None:
-        """Add the block's sums, by responsibility (K, B)."""
+    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add the block's sums: its scores are responsibilities by now, the weights (B,)."""
         raise NotImplementedError
 
     def shared_terms(self) -> np.ndarray | float:
@@ -364,14 +360,19 @@ class LinearBlock(Block):
         quadratic = self.densities.shared_quadratic
         return (quadratic @ self.terms[-len(quadratic) :]).astype(float)
 
-    def add_statistics(
-        self, stats: GMMStats, responsibilities: np.ndarray, weight: np.ndarray | None
-    ) -> None:
+    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
         columns = stats.moments.shape[1]
-        stats.moments[...] += responsibilities @ self.terms[:columns].T
+        scale = 1.0
+        if weight is not None:
+            scale = weight.max() or 1.0  # weights may be too large for float32
+            weight = (weight / scale).astype(self.scores.dtype)
+            np.multiply(self.scores, weight, out=self.scores)
+        sums = self.scores @ self.terms[:columns].T
+        stats.moments[...] += np.multiply(sums, scale, dtype=float)
         if stats.structure.shared:
             pairs = self.terms[columns:]
-            stats.second[0] += pairs.sum(axis=1) if weight is None else pairs @ weight
+            sums = pairs.sum(axis=1) if weight is None else pairs @ weight
+            stats.second[0] += np.multiply(sums, scale, dtype=float)
 
 
 class CentredBlock(Block):
@@ -385,9 +386,7 @@ class CentredBlock(Block):
             whitened = densities.whitening[k % len(densities.whitening)] @ split
             self.scores[k] = constant - 0.5 * (whitened**2).sum(axis=(0, 1))
 
-    def add_statistics(
-        self, stats: GMMStats, responsibilities: np.ndarray, weight: np.ndarray | None
-    ) -> None:
+    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
         structure = stats.structure
         n_features = structure.n_features
         terms = np.ones((1 + n_features + structure.n_pairs, self.n_rows))
@@ -395,7 +394,7 @@ class CentredBlock(Block):
         for k, mean in enumerate(self.densities.means):
             np.subtract(self.samples, mean[:, None], out=terms[1 : 1 + n_features])
             structure.products(terms[1 : 1 + n_features], out=terms[1 + n_features :])
-            sums = terms @ responsibilities[k]
+            sums = terms @ (self.scores[k] if weight is None else self.scores[k] * weight)
             stats.moments[k] += sums[:columns]
             if structure.shared:
                 stats.second[0] += sums[columns:]
