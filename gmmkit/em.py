@@ -120,7 +120,9 @@ def warn_not_converged(result: Run, threshold: float | None, max_steps: int, who
     message = f"{who} made no step, so the model is where it started: max_fitting_steps is 0."
     if max_steps > 0:
         last = np.diff(result.lower_bounds[-2:])
-        moved = f"(the last one changed the mean log-likelihood by {last[0]:.2e}) " if len(last) else ""
+        moved = (
+            f"(the last one changed the mean log-likelihood by {last[0]:.2e}) " if len(last) else ""
+        )
         message = (
             f"{who} did not converge in {max_steps} steps {moved}to convergence_threshold="
             f"{threshold:.2e}. Raise max_fitting_steps or the threshold, or check the data."

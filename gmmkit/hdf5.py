@@ -22,12 +22,13 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import h5py
 import numpy as np
 
 from gmmkit.atomic import replace_file
+from gmmkit.heap import text_sizes
 from gmmkit.reader import HDF5_ERRORS, MISSING, FileFormatError, Reader, encode_name
 
 __all__ = [
@@ -129,7 +130,7 @@ def put_scalar(group: Any, name: str, value: bool | int | float | str | None) ->
     if value is None:
         return
     if isinstance(value, str):
-        group.create_dataset(name, data=value, dtype=h5py.string_dtype())
+        group.create_dataset(name, data=_encode(value), dtype=_text_type([_encode(value)]))
     elif isinstance(value, (bool, np.bool_)):
         group.create_dataset(name, data=np.bool_(value))
     elif isinstance(value, (int, np.integer)):
@@ -155,7 +156,9 @@ def put_strings(group: Any, name: str, strings: Iterable[str]) -> None:
     >>> file["feature_names"].asstr()[1]
     'waiting'
     """
-    group.create_dataset(name, data=[str(text) for text in strings], dtype=h5py.string_dtype())
+    texts = [_encode(str(text)) for text in strings]
+    dtype = _text_type(texts)
+    group.create_dataset(name, data=np.array(texts, dtype=dtype), dtype=dtype)
 
 
 def put_group(group: Any, name: str) -> Any:
@@ -179,6 +182,18 @@ def put_group(group: Any, name: str) -> Any:
     return group.create_group(name)
 
 
+def _encode(text: str) -> bytes:
+    """UTF-8 that comes back as it is: texts are padded with zeros in the file."""
+    if "\0" in text:
+        raise ValueError(f"Cannot save the text {text!r}: it contains a null character.")
+    return text.encode()
+
+
+def _text_type(texts: list[bytes]) -> np.dtype:
+    """Texts of a fixed length: a damaged one of any length can hang the HDF5 library."""
+    return h5py.string_dtype("utf-8", max([1, *map(len, texts)]))
+
+
 def _chunk_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The longest run of the array, in C order, that a chunk of 1 MiB holds."""
     left, chunk = _CHUNK_ELEMENTS, []
@@ -194,9 +209,9 @@ def _image(fill: Callable[[Any], object], layout: Any) -> io.BytesIO:
     with h5py.File(image, "w", libver=layout) as file:
         fill(file)
         listed = [*(f"@{name}" for name in file.attrs), *file]
-        file.attrs["contents"] = "\n".join(sorted(listed))
+        file.attrs["contents"] = np.bytes_(_encode("\n".join(sorted(listed))))
         reader = Reader(file, "the new file")
-        file.attrs["digest"] = _digest(reader, _listed(reader))
+        file.attrs["digest"] = np.bytes_(_digest(reader, _listed(reader)).encode())
     return image
 
 
@@ -261,14 +276,14 @@ def read(source: Any, parse: Callable[[Reader], Result], verify: bool = True) ->
     Traceback (most recent call last):
     gmmkit.reader.FileFormatError: ...: digest: expected ...
     """
-    with _opened(source) as (group, file):
-        reader = Reader(group, file)
+    with _opened(source) as (group, file, stream):
+        reader = Reader(group, file, stream=stream)
         digest = reader.attribute("digest", str, default=None) if verify else None
         if digest is None:
             return parse(reader)
         listed = _listed(reader)
         # Parsed before the digest is compared, for what it says of a wrong file is clearer.
-        result = parse(Reader(group, file, listed=listed))
+        result = parse(Reader(group, file, listed=listed, stream=stream))
         found = _digest(reader, listed)
         if found != digest:
             reader.refuse(
@@ -280,19 +295,20 @@ def read(source: Any, parse: Callable[[Reader], Result], verify: bool = True) ->
 
 
 @contextlib.contextmanager
-def _opened(source: Any) -> Iterator[tuple[Any, str]]:
-    """A source as (group, name for messages); what was opened here is closed."""
+def _opened(source: Any) -> Iterator[tuple[Any, str, BinaryIO | None]]:
+    """A source as (group, name for messages, bytes); what was opened here is closed."""
     if isinstance(source, h5py.Group):
-        yield source, _file_name(source)
+        yield source, _file_name(source), None
         return
     name = os.fsdecode(source)
     with open(source, "rb") as stream:  # by Python: its errors are plain, and HDF5 locks nothing
         try:
+            text_sizes(stream)
             file = h5py.File(stream, "r")
         except HDF5_ERRORS as error:
             raise FileFormatError(f"{name}: expected an HDF5 file, got {error}") from error
         try:
-            yield file, name
+            yield file, name, stream
         finally:
             with contextlib.suppress(*HDF5_ERRORS):
                 file.close()

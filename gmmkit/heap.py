@@ -58,25 +58,27 @@ def text_sizes(stream: BinaryIO) -> Sizes:
     widths = start[9:11] if start[8:9] >= b"\x02" else start[13:15]
     if widths != b"\x08\x08":
         raise HeapError("one with addresses that are not of eight bytes")
+    left = 4 * stream.seek(0, 2)  # heaps do not overlap; ones made up do, and would take long
     sizes: Sizes = {}
     for address in list(_find(stream, _HEAP)):
         stream.seek(address)
         (length,) = _HEAP_HEADER.unpack(stream.read(_HEAP_HEADER.size).ljust(16, b"\0"))
+        left -= length
+        if left < 0:
+            raise HeapError("heaps of texts that are larger than the file")
         stream.seek(address)
-        for index, size in _objects(stream.read(min(length, _BLOCK)), address):
+        for index, size in _objects(stream.read(length), address):
             sizes[address, index] = size
     return sizes
 
 
-def check_references(stream: BinaryIO, offset: int, count: int, sizes: Sizes) -> int:
+def check_references(stream: BinaryIO, offset: int, count: int) -> int:
     """Sum of the lengths of texts, of which the references stand at an offset.
 
     Parameters
     ----------
     stream : binary file
     offset, count : int
-    sizes : dict
-        What `text_sizes` found.
 
     Returns
     -------
@@ -87,6 +89,7 @@ def check_references(stream: BinaryIO, offset: int, count: int, sizes: Sizes) ->
     HeapError
         If a reference does not lead to a text of its length.
     """
+    sizes = text_sizes(stream)
     stream.seek(offset)
     total = 0
     for length, address, index in _REFERENCE.iter_unpack(stream.read(count * _REFERENCE.size)):

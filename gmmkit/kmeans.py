@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from gmmkit import em, estep, layout, seeding
 from gmmkit.chunks import ArraySource, Source
 from gmmkit.covariance import make_structure
+from gmmkit.densities import Densities, centroid_distances
 from gmmkit.machine import Machine, transaction
 from gmmkit.mstep import component_means, covariances_about
 from gmmkit.stats import GMMStats, checked_statistics
@@ -293,6 +294,6 @@ class KMeansMachine(ClusterMixin, Machine):
             setattr(self, f"{name}_", record[name])
 
 
-def _distances(centroids: np.ndarray, dtype: np.dtype) -> estep.Densities:
+def _distances(centroids: np.ndarray, dtype: np.dtype) -> Densities:
     structure = make_structure("diag", centroids.shape[1])
-    return estep.centroid_distances(centroids, structure, dtype)
+    return centroid_distances(centroids, structure, dtype)

@@ -19,7 +19,7 @@ class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     n_jobs: int | None
     _layout: ClassVar[tuple[Any, Any]]  # how a record is written and read
-    _stored_settings: ClassVar[tuple[str, ...]]  # constructor parameters that files hold as they are
+    _stored_settings: ClassVar[tuple[str, ...]]  # parameters that files hold as they are
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -155,7 +155,5 @@ def _check_weight(sample_weight: Any, X: Any) -> Any:
         raise ValueError(f"sample_weight must be 1D, got shape {sample_weight.shape}.")
     lengths = (X.shape[0], sample_weight.shape[0])
     if not np.isnan(lengths).any() and lengths[0] != lengths[1]:
-        raise ValueError(
-            f"sample_weight.shape == {sample_weight.shape}, expected {(X.shape[0],)}."
-        )
+        raise ValueError(f"sample_weight.shape == {sample_weight.shape}, expected {(X.shape[0],)}.")
     return sample_weight

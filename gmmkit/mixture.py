@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from gmmkit import estep
 from gmmkit.chunks import Source
 from gmmkit.covariance import Structure
+from gmmkit.densities import mixture_densities
 from gmmkit.machine import Machine
 from gmmkit.parameters import Parameters
 from gmmkit.stats import GMMStats
@@ -124,7 +125,7 @@ class Mixture(DensityMixin, Machine):
     ) -> Any:
         parameters = self._parameters()
         source = self._open(X)
-        densities = estep.mixture_densities(parameters, source.dtype)
+        densities = mixture_densities(parameters, source.dtype)
         kernel = estep.Rows(densities, output, tail, dtype or source.dtype)
         return source.map_rows(kernel, f"gmmkit-{output.__name__}", densities.block_length)
 
@@ -231,6 +232,6 @@ class Mixture(DensityMixin, Machine):
 
 def sweep(source: Source, parameters: Parameters) -> GMMStats:
     """Statistics of all of a source's samples under a mixture."""
-    densities = estep.mixture_densities(parameters, source.dtype)
+    densities = mixture_densities(parameters, source.dtype)
     kernel = estep.EStep(densities)
     return source.map_sum(kernel, "gmmkit-e-step", densities.block_length)

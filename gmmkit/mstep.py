@@ -9,8 +9,8 @@ pseudo-statistics r_k [1, mu0_k, S0_k + mu0_k mu0_k']. Reynolds, Quatieri and Du
 r_k = r, the relevance factor, or adapt by a fixed alpha, r_k = n_k (1 - alpha) / alpha; Gauvain
 and Lee (1994) take r_k = tau w0_k. The weights are the one difference:
 
-    Reynolds (2000, eq. 11)   w_k ~ alpha_k n_k / t + (1 - alpha_k) w0_k,   alpha_k = n_k / (n_k + r_k)
-    Gauvain (1994)            w_k = (n_k + r_k) / (t + sum r)
+    Reynolds   w_k ~ a_k n_k / t + (1 - a_k) w0_k,   a_k = n_k / (n_k + r_k)   (2000, eq. 11)
+    Gauvain    w_k = (n_k + r_k) / (t + sum r)                                 (1994)
 """
 
 from __future__ import annotations

@@ -32,7 +32,9 @@ class Parameters:
         """The mixture's mean, (D,)."""
         return self.weights @ self.means / self.weights.sum()
 
-    def sample(self, count: int, random_state: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+    def sample(
+        self, count: int, random_state: np.random.RandomState
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Samples (count, D) and their components (count,), component by component."""
         structure = self.structure
         counts = random_state.multinomial(count, self.weights)

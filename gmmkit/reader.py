@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import h5py
 import numpy as np
+
+from gmmkit.heap import check_references
 
 MISSING: Any = object()
 
@@ -56,6 +58,8 @@ class Reader:
         Name of the group in its parent.
     listed : frozenset of str, optional
         The names that the digest covers; other ones are refused.
+    stream : binary file, optional
+        The file's bytes, to check what the library does not (see `gmmkit.heap`).
 
     Examples
     --------
@@ -77,6 +81,7 @@ class Reader:
         parent: Reader | None = None,
         key: str = "",
         listed: frozenset[str] | None = None,
+        stream: BinaryIO | None = None,
     ) -> None:
         self._group = group
         self._file = file
@@ -85,6 +90,7 @@ class Reader:
         with self._guard(""):
             address = h5py.h5o.get_info(group.id).addr
             self._budget: _Budget = parent._budget if parent else _Budget(group.file)
+            self._stream: BinaryIO | None = parent._stream if parent else stream
         around = parent.addresses if parent else ()
         if address in around or len(around) >= _MAX_DEPTH:
             self.refuse("", f"at most {_MAX_DEPTH} groups inside each other", "a cycle or more")
@@ -113,13 +119,11 @@ class Reader:
 
     def keys(self) -> list[str]:
         """Names of all members, sorted."""
-        with self._guard(""):
-            return sorted(self._group)
+        return self._sorted(self._group)
 
     def attribute_names(self) -> list[str]:
         """Names of all attributes of the group, sorted."""
-        with self._guard(""):
-            return sorted(self._group.attrs)
+        return self._sorted(self._group.attrs)
 
     def is_group(self, key: str) -> bool:
         """Whether a key stands for a group."""
@@ -258,6 +262,14 @@ class Reader:
 
     # How it is reached.
 
+    def _sorted(self, names: Iterable[str]) -> list[str]:
+        """Names in order; h5py gives bytes for what is no UTF-8."""
+        with self._guard(""):
+            found = list(names)
+        if not all(isinstance(name, str) for name in found):
+            self.refuse("", "names in UTF-8", "others")
+        return sorted(found)
+
     @contextlib.contextmanager
     def _guard(self, key: str) -> Iterator[None]:
         """Turn what h5py raises for broken files into the error that names the key."""
@@ -331,6 +343,9 @@ class Reader:
 
     def _texts(self, key: str, dataset: Any) -> Any:
         """Texts of any length, one by one: many of them may share one place in the file."""
+        offset = dataset.id.get_offset()
+        if self._stream is not None and offset is not None:
+            self._spend(key, check_references(self._stream, offset, math.prod(dataset.shape)))
         values = np.empty(dataset.shape, dtype=object)
         for index in np.ndindex(dataset.shape):
             values[index] = dataset[index]

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import kmeans_plusplus
 
+from gmmkit.blocks import Block
 from gmmkit.chunks import ArraySource, Source
 from gmmkit.covariance import make_structure
-from gmmkit.estep import Block, Densities, EStep, Rows, centroid_distances
+from gmmkit.densities import Densities, centroid_distances
+from gmmkit.estep import EStep, Rows
 from gmmkit.stats import checked_statistics
 
 _SAMPLE_PER_CLUSTER = 300  # rows drawn per cluster where k-means++ cannot see all data at once

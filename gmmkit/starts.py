@@ -9,7 +9,8 @@ import numpy as np
 
 from gmmkit.chunks import Source
 from gmmkit.covariance import Structure, check_covariances
-from gmmkit.estep import EStep, centroid_distances
+from gmmkit.densities import centroid_distances
+from gmmkit.estep import EStep
 from gmmkit.mstep import MStep, hard_start
 from gmmkit.parameters import Parameters
 from gmmkit.stats import checked_statistics

@@ -193,9 +193,14 @@ class GMMStats:
     def sum_pxx(self) -> np.ndarray:
         """Sums of products of features by responsibility, (K, D), (D, D) or (K, D, D)."""
         stats = self.about(np.zeros(self.shape)) if self.origin.any() else self
+        public = self._public(stats.second)
+        return public if np.shares_memory(public, self.buffer) else _read_only(public)
+
+    def _public(self, second: np.ndarray) -> np.ndarray:
+        """Packed second moments (C, P) in the shape that users see."""
         if self.structure.elementwise:
-            return stats.second if stats is self else _read_only(stats.second)
-        return _read_only(self.structure.to_public(self.structure.unpack(stats.second)))
+            return second
+        return self.structure.to_public(self.structure.unpack(second))
 
     @sum_pxx.setter
     def sum_pxx(self, value: Any) -> None:
@@ -372,7 +377,6 @@ class GMMStats:
         self.__dict__.update(type(self).from_hdf5(source, verify=verify).__dict__)
 
     def _record(self) -> dict[str, Any]:
-        public = self.structure.to_public if not self.structure.elementwise else (lambda stack: stack[..., 0, 0])
         return {
             "n_gaussians": self.n_gaussians,
             "n_features": self.n_features,
@@ -385,7 +389,7 @@ class GMMStats:
             "sum_pxx": self.sum_pxx,
             "origin": self.origin,
             "centred_sum_px": self.first,
-            "centred_sum_pxx": public(self.structure.unpack(self.second)),
+            "centred_sum_pxx": self._public(self.second),
         }
 
     @classmethod

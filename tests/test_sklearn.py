@@ -108,7 +108,7 @@ def test_sample_weights_are_repeated_rows_from_a_given_start(estimator):
     getattr(estimator_checks, WEIGHT_EQUIVALENCE)(type(estimator).__name__, estimator)
 
 
-@pytest.mark.filterwarnings("ignore:X does not have valid feature names")  # two checks mix them
+@pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")  # they mix both
 @pytest.mark.parametrize("estimator", CHECKED, ids=repr)
 @pytest.mark.parametrize("check", [name for name in STRICTER if hasattr(estimator_checks, name)])
 def test_scikit_learn_s_stricter_checks(estimator, check):

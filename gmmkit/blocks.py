@@ -1,0 +1,200 @@
+"""Blocks: the buffers and the array operations of the E-step, for one block of samples.
+
+    L = Theta @ T(X)      (K, B)   log densities
+    R = softmax of L      (K, B)   responsibilities (or, hard, one-hot of the largest)
+    S = R @ T(X)'         (K, F)   sufficient statistics
+
+Everything is components-major, (K, B), so that reductions over components run along rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gmmkit.densities import Densities
+from gmmkit.stats import GMMStats
+
+
+def assign_soft(scores: np.ndarray, peak: np.ndarray) -> np.ndarray:
+    """Turn scores (K, B) with their maxima (B,) into responsibilities; returns logsumexp (B,)."""
+    np.subtract(scores, peak, out=scores)
+    np.exp(scores, out=scores)
+    total = scores.sum(axis=0)
+    np.multiply(scores, 1 / total, out=scores)
+    return np.log(total, dtype=float) + peak
+
+
+def assign_hard(scores: np.ndarray, peak: np.ndarray) -> np.ndarray:
+    """Turn scores (K, B) with their maxima (B,) into one-hot columns; returns the maxima."""
+    np.copyto(scores, scores == peak)
+    ties = np.flatnonzero(scores.sum(axis=0) > 1)
+    if len(ties):  # the first of equals, as argmax has it
+        first = scores[:, ties].argmax(axis=0)
+        scores[:, ties] = 0
+        scores[first, ties] = 1
+    return peak.astype(float)
+
+
+def scored_blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Block]]:
+    """X in blocks that are scored; the same buffers serve all of them."""
+    length = min(densities.block_length, len(X))
+    block = _kind_of_block(densities)(densities, length)
+    for start in range(0, len(X), max(length, 1)):
+        rows = slice(start, start + length)
+        block.load(X[rows])
+        yield rows, block
+
+
+def _kind_of_block(densities: Densities) -> type[Block]:
+    if not densities.linear:
+        return CentredBlock
+    return TiedBlock if densities.structure.shared else LinearBlock
+
+
+class Block:
+    """Buffers for a block of samples: ``scores`` L (K, B), their maxima ``peak`` (B,)."""
+
+    def __init__(self, densities: Densities, length: int) -> None:
+        self.densities = densities
+        self._scores = np.empty((densities.shape[0], length), densities.dtype)
+        self.n_rows = 0
+
+    def load(self, x: np.ndarray) -> None:
+        """Score the samples x (B, D)."""
+        self.n_rows = len(x)
+        self.scores = self._scores[:, : self.n_rows]
+        self._far = self._far_terms = None
+        self._score(x)
+        self.peak = self.scores.max(axis=0)
+        if not np.isfinite(self.peak).all():
+            self._rescue(x, np.flatnonzero(~np.isfinite(self.peak)))
+
+    def _score(self, x: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add the block's sums: its scores are responsibilities by now, the weights (B,)."""
+        raise NotImplementedError
+
+    def shared_terms(self) -> np.ndarray | float:
+        """What scores leave out because all components share it, (B,) or 0."""
+        terms = self._shared_terms()
+        if self._far is not None:
+            terms = terms + np.zeros(self.n_rows)
+            terms[self._far] = self._far_terms
+        return terms
+
+    def _shared_terms(self) -> np.ndarray | float:
+        return 0.0
+
+    def _rescue(self, x: np.ndarray, far: np.ndarray) -> None:
+        """Score samples so far away that the products overflowed: ``s^2 |W (u - mu / s)|^2``.
+
+        With u the sample scaled to unit size, nothing overflows before the last product. Where
+        that is infinite too, the nearest component has it all and the density is zero.
+        """
+        samples = np.asarray(x[far], dtype=float)
+        _refuse_non_finite(samples)
+        densities = self.densities
+        size = np.maximum(np.abs(samples).max(axis=1), 1.0)  # (B',)
+        unit = samples / size[:, None]
+        offset = unit.T[None] - densities.means[..., None] / size  # (K, D, B')
+        split = offset[:, densities.structure.groups]  # (K, M, G, B')
+        squares = ((densities.whitening @ split) ** 2).sum(axis=(1, 2))  # (K, B')
+        scores = densities.constants[:, None] - 0.5 * size**2 * squares
+        peak = scores.max(axis=0)
+        nearest = np.where(squares == squares.min(axis=0), 0.0, -np.inf)
+        self.scores[:, far] = np.where(np.isfinite(peak), scores - peak, nearest)
+        self.peak[far] = 0.0
+        self._far, self._far_terms = far, peak
+
+
+class LinearBlock(Block):
+    """L = Theta @ T(X) and S = R @ T(X)'."""
+
+    def __init__(self, densities: Densities, length: int) -> None:
+        super().__init__(densities, length)
+        self._terms = np.empty((densities.n_terms, length), densities.dtype)  # rows over samples
+        self._terms[:1] = 1
+        self._origin = densities.origin[:, None].astype(densities.dtype)
+        self._theta = densities.theta
+
+    def _score(self, x: np.ndarray) -> None:
+        self.terms = self._terms[:, : self.n_rows]  # T(X), (F, B)
+        self.centred = self.terms[1 : 1 + x.shape[1]]  # (D, B)
+        np.subtract(x.T, self._origin, out=self.centred, dtype=self.terms.dtype, casting="unsafe")
+        self._load_products()
+        np.matmul(self._theta, self.terms[: self._theta.shape[1]], out=self.scores)
+
+    def _load_products(self) -> None:
+        self.densities.structure.products(self.centred, out=self.terms[1 + len(self.centred) :])
+
+    def _shared_terms(self) -> np.ndarray | float:
+        if not self.densities.shares_quadratic:
+            return 0.0
+        quadratic = self.densities.shared_quadratic
+        return (quadratic @ self.terms[-len(quadratic) :]).astype(float)
+
+    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        scale = 1.0
+        if weight is not None:
+            scale = weight.max() or 1.0  # weights may be too large for float32
+            weight = (weight / scale).astype(self.scores.dtype)
+            np.multiply(self.scores, weight, out=self.scores)
+        stats.moments[...] += np.multiply(self.scores @ self.terms.T, scale, dtype=float)
+        self._add_shared(stats, weight, scale)
+
+    def _add_shared(self, stats: GMMStats, weight: np.ndarray | None, scale: float) -> None:
+        """Add the sums that do not depend on responsibilities."""
+
+
+class TiedBlock(LinearBlock):
+    """With one covariance for all components, quadratic terms need no product per component."""
+
+    def _load_products(self) -> None:
+        """T(X) is [1, x] only."""
+
+    def _shared_terms(self) -> np.ndarray | float:
+        whitening = self.densities.whitening[0].astype(self.scores.dtype)  # (M, G, G)
+        whitened = whitening @ self.densities.structure.split_rows(self.centred)
+        return -0.5 * np.square(whitened, out=whitened).sum(axis=(0, 1), dtype=float)
+
+    def _add_shared(self, stats: GMMStats, weight: np.ndarray | None, scale: float) -> None:
+        weighted = self.centred if weight is None else self.centred * weight
+        stats.second[0] += scale * stats.structure.pack(
+            stats.structure.cross(weighted.T, self.centred.T)
+        )[0].astype(float)
+
+
+class CentredBlock(Block):
+    """|W_k (x - mu_k)|^2 and sums about mu_k, component by component, in float64."""
+
+    def _score(self, x: np.ndarray) -> None:
+        densities, structure = self.densities, self.densities.structure
+        self.samples = np.asarray(x, dtype=float).T  # (D, B)
+        for k, mean in enumerate(densities.means):
+            split = structure.split_rows(self.samples - mean[:, None])  # (M, G, B)
+            whitened = densities.whitening[k % len(densities.whitening)] @ split
+            self.scores[k] = densities.constants[k] - 0.5 * (whitened**2).sum(axis=(0, 1))
+
+    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        structure = stats.structure
+        n_features = structure.n_features
+        terms = np.ones((1 + n_features + structure.n_pairs, self.n_rows))
+        columns = stats.moments.shape[1]
+        for k, mean in enumerate(self.densities.means):
+            np.subtract(self.samples, mean[:, None], out=terms[1 : 1 + n_features])
+            structure.products(terms[1 : 1 + n_features], out=terms[1 + n_features :])
+            sums = terms @ (self.scores[k] if weight is None else self.scores[k] * weight)
+            stats.moments[k] += sums[:columns]
+            if structure.shared:
+                stats.second[0] += sums[columns:]
+
+
+def _refuse_non_finite(samples: np.ndarray) -> None:
+    if np.isnan(samples).any():
+        raise ValueError("Input X contains NaN.")
+    if np.isinf(samples).any():
+        raise ValueError("Input X contains infinity or a value too large for its dtype.")

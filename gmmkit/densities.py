@@ -1,0 +1,160 @@
+"""Densities: K weighted log densities, ready to be evaluated, and the form to do it in.
+
+Each is linear in T(x) = [1, x, x_i x_j for the modelled pairs]:
+
+    log(w_k N(x; mu_k, S_k)) = theta_k . T(x)
+    theta_k = [log w_k - (log|S_k| + D log 2 pi + mu' P mu) / 2,  P mu,  -P_ii / 2 and -P_ij]
+
+with the precision P = S_k^-1, everything about the mixture's overall mean. A term that all
+components share, as the quadratic one of a tied mixture and of k-means, cancels in the softmax: it
+is left out of Theta and added to the likelihood, a number a sample.
+
+That is the linear form, one matrix product for all components. Its rounding grows with the squared
+distances between components in units of their deviations and with the condition numbers. Where it
+would show, float64 takes the place of float32, and then the centred form, |W (x - mu)|^2 component
+by component. The choice looks at the parameters alone, so that it cannot depend on the chunking.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from gmmkit.covariance import Structure
+from gmmkit.parameters import Parameters
+
+_LOG_ZERO = -1e30  # log of a weight of zero: finite, so that no product makes a NaN of it
+_BLOCK_ELEMENTS = 1 << 18  # of L (K, B): what stays in a core's cache
+_BLOCK_BYTES = 1 << 24  # of T (F, B)
+_MIN_ROWS, _MAX_ROWS = 1024, 16384
+_ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
+_TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
+
+
+def block_length(n_components: int, n_terms: int) -> int:
+    """Rows of a block, so that L (K, B) stays in the cache and T (F, B) within a few MiB."""
+    rows = min(max(_BLOCK_ELEMENTS // n_components, _MIN_ROWS), _MAX_ROWS)
+    return max(16, min(rows, _BLOCK_BYTES // (8 * n_terms)))
+
+
+@dataclass(frozen=True)
+class Densities:
+    """K log densities ``c_k - |W_k (x - mu_k)|^2 / 2`` and the form in which to evaluate them."""
+
+    structure: Structure
+    constants: np.ndarray  # (K,): c_k
+    means: np.ndarray  # (K, D)
+    whitening: np.ndarray  # (C, M, G, G): W_k; C = 1 if all components share it
+    origin: np.ndarray  # (D,): representable in dtype, so that subtracting it is exact
+    dtype: np.dtype
+    linear: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, D)."""
+        return self.means.shape  # type: ignore[return-value]
+
+    @property
+    def block_length(self) -> int:
+        """Rows to work on at a time."""
+        return block_length(self.shape[0], self.n_terms)
+
+    @property
+    def n_terms(self) -> int:
+        """F, the terms of T(x) that are formed: without products where those are all shared."""
+        products = 0 if self.structure.shared else self.structure.n_pairs
+        return 1 + self.shape[1] + products
+
+    @cached_property
+    def _precisions(self) -> np.ndarray:
+        return np.swapaxes(self.whitening, -1, -2) @ self.whitening  # (C, M, G, G)
+
+    @cached_property
+    def _quadratic(self) -> np.ndarray:
+        """-P_ii / 2 and -P_ij, packed (C, P)."""
+        _, i, j = self.structure.pairs
+        return self.structure.pack(self._precisions) * np.where(i == j, -0.5, -1.0)
+
+    @cached_property
+    def theta(self) -> np.ndarray:
+        """Theta (K, Q): Q = 1 + D + P, or 1 + D where the quadratic term is shared."""
+        with np.errstate(over="ignore", invalid="ignore"):  # where it overflows, `Block` rescues
+            return self._theta().astype(self.dtype)
+
+    def _theta(self) -> np.ndarray:
+        offset = self.structure.split(self.means - self.origin)[..., None]  # (K, M, G, 1)
+        linear = self.structure.join((self._precisions @ offset)[..., 0])
+        constant = self.constants - 0.5 * ((self.whitening @ offset) ** 2).sum(axis=(1, 2, 3))
+        parts = [constant[:, None], linear, *([] if self.shares_quadratic else [self._quadratic])]
+        return np.concatenate(parts, axis=1)
+
+    @property
+    def shares_quadratic(self) -> bool:
+        """Whether the quadratic term is the same for all components."""
+        return len(self.whitening) == 1
+
+    @cached_property
+    def shared_quadratic(self) -> np.ndarray:
+        """The quadratic term that all components share, packed (P,)."""
+        return self._quadratic[0].astype(self.dtype)
+
+    def rounding(self, dtype: np.dtype) -> float:
+        """Estimated error of the linear form, in nats a sample, from the parameters alone.
+
+        It sums terms as large as |P_ij| (|mu_i| + s_i) (|mu_j| + s_j), about the origin and with s
+        the deviations, to a number of the order of D.
+        """
+        split = self.structure.split
+        variances = (np.linalg.inv(self.whitening) ** 2).sum(axis=-1)  # (C, M, G)
+        reach = np.abs(split(self.means - self.origin)) + np.sqrt(variances)  # (K, M, G)
+        terms = np.abs(self._precisions) @ reach[..., None] * reach[..., None]
+        return float(_ROUNDING * np.finfo(dtype).eps * terms.sum(axis=(1, 2, 3)).max())
+
+
+def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
+    """The weighted log densities of a mixture, in the cheapest form that is accurate enough.
+
+    The choice looks at the parameters alone, so that it cannot depend on the chunking.
+    """
+    structure = parameters.structure
+    whitening = structure.whitening(parameters.covariances)
+    log_det = np.log(structure.diagonal(whitening)).sum(axis=-1)  # log|W|
+    with np.errstate(divide="ignore"):
+        log_weights = np.maximum(np.log(parameters.weights), _LOG_ZERO)
+    constants = log_weights + log_det - 0.5 * structure.n_features * np.log(2 * np.pi)
+    densities = Densities(
+        structure, constants, parameters.means, whitening, parameters.overall_mean, dtype
+    )
+    return _choose_form(densities)
+
+
+def centroid_distances(centroids: np.ndarray, structure: Structure, dtype: np.dtype) -> Densities:
+    """Minus half the squared distances to centroids, as densities without constants."""
+    return Densities(
+        structure,
+        np.zeros(len(centroids)),
+        centroids,
+        structure.identity(),
+        _representable(centroids.mean(axis=0), dtype),
+        dtype,
+    )
+
+
+def _choose_form(densities: Densities) -> Densities:
+    wanted = densities.dtype
+    with np.errstate(over="ignore", invalid="ignore"):
+        for name in ("float32", "float64"):
+            if np.dtype(name).itemsize < wanted.itemsize:
+                continue
+            dtype = np.dtype(name)
+            origin = _representable(densities.origin, dtype)
+            candidate = replace(densities, dtype=dtype, origin=origin)
+            if candidate.rounding(dtype) < _TOLERANCE[name]:
+                return candidate
+    return replace(densities, dtype=np.dtype(float), linear=False)
+
+
+def _representable(origin: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return origin.astype(dtype).astype(float)

@@ -1,0 +1,121 @@
+"""The floors of the package: imports lead downward only, and heavy packages come on use only."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gmmkit
+
+PACKAGE = Path(gmmkit.__file__).parent
+FLOORS = {
+    "__init__": 9,
+    "gmm": 5,
+    "kmeans": 4,
+    "starts": 3.5,  # what the machines of floors 4 and 5 share
+    "mixture": 3.5,
+    "machine": 3,
+    "em": 3,
+    "seeding": 3,
+    "estep": 2,
+    "mstep": 2,
+    "stats": 1.5,  # statistics know their file layout
+    "parameters": 1,
+    "layout": 1,
+    "hdf5": 0.5,
+    "chunks": 0.5,
+    "covariance": 0,
+    "threads": 0,
+    "reader": 0,
+    "records": 0,
+    "atomic": 0,
+}
+ONLY_ON_USE = {"dask", "distributed", "matplotlib", "pandas", "polars", "torch", "cupy"}
+MODULES = {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.py"))}
+
+every_module = pytest.mark.parametrize("module", MODULES)
+
+
+def imported(nodes):
+    """Dotted names of the modules that import statements name, a module of ours for each name."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module
+            if node.module == "gmmkit":
+                yield from (f"gmmkit.{alias.name}" for alias in node.names)
+
+
+def our_imports(module):
+    names = [name.split(".") for name in imported(ast.walk(MODULES[module]))]
+    return {name[1] for name in names if name[0] == "gmmkit" and len(name) > 1}
+
+
+def packages(nodes):
+    return {name.split(".")[0] for name in imported(nodes)}
+
+
+def at_import(tree):
+    """All nodes that run when a module is imported: those outside functions."""
+    waiting = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def test_every_module_has_a_floor():
+    assert FLOORS.keys() == MODULES.keys()
+
+
+@every_module
+def test_imports_lead_downward(module):
+    upward = {name for name in our_imports(module) if FLOORS[name] >= FLOORS[module]}
+    assert not upward
+
+
+@every_module
+def test_heavy_packages_are_imported_on_use(module):
+    assert not packages(at_import(MODULES[module])) & ONLY_ON_USE
+
+
+@every_module
+def test_dask_is_met_in_chunks_only(module):
+    met = packages(ast.walk(MODULES[module])) & {"dask", "distributed"}
+    assert met == ({"dask"} if module == "chunks" else set())
+
+
+@every_module
+def test_covariance_types_are_told_apart_in_covariance_only(module):
+    compared = [
+        side
+        for node in ast.walk(MODULES[module])
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+    ]
+    subjects = [node.subject for node in ast.walk(MODULES[module]) if isinstance(node, ast.Match)]
+    names = {getattr(side, "id", getattr(side, "attr", None)) for side in compared + subjects}
+    strings = {getattr(side, "value", None) for side in compared}
+    types = {"diag", "full", "tied", "spherical"}
+    if module != "covariance":
+        assert "covariance_type" not in names
+        assert not {value for value in strings if isinstance(value, str)} & types
+
+
+@every_module
+def test_module_is_short(module):
+    assert len((PACKAGE / f"{module}.py").read_text().splitlines()) <= 500
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, gmmkit; "
+        f"print(*sorted({ONLY_ON_USE} & {{name.split('.')[0] for name in sys.modules}}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""
