@@ -158,13 +158,21 @@ class Structure:
 
     def to_public(self, stack: np.ndarray) -> np.ndarray:
         """A stack (C, M, G, G) in the public shape."""
+        return self.to_dense(stack)
+
+    def from_public(self, covariances: np.ndarray) -> np.ndarray:
+        """The stack (C, M, G, G) of covariances in the public shape."""
+        return self.from_dense(covariances)
+
+    def to_dense(self, stack: np.ndarray) -> np.ndarray:
+        """A stack (C, M, G, G) as matrices (C, D, D), zero between groups."""
         dense = np.zeros((len(stack), self.n_features, self.n_features))
         dense[:, self.groups[:, :, None], self.groups[:, None, :]] = stack
         return dense
 
-    def from_public(self, covariances: np.ndarray) -> np.ndarray:
-        """The stack (C, M, G, G) of covariances in the public shape."""
-        return covariances[:, self.groups[:, :, None], self.groups[:, None, :]]
+    def from_dense(self, dense: np.ndarray) -> np.ndarray:
+        """The stack (C, M, G, G) inside matrices (C, D, D)."""
+        return dense[:, self.groups[:, :, None], self.groups[:, None, :]]
 
     def n_parameters(self, n_components: int) -> int:
         """Number of free parameters of the covariances."""

@@ -57,6 +57,11 @@ class Densities:
         return self.means.shape  # type: ignore[return-value]
 
     @property
+    def form(self) -> str:
+        """The form's name."""
+        return "linear" if self.linear else "centred"
+
+    @property
     def block_length(self) -> int:
         """Rows to work on at a time."""
         return block_length(self.shape[0], self.n_terms)

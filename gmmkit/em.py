@@ -94,9 +94,13 @@ def run(
 
 
 def _report(what: str, change: float, seconds: float, verbose: int) -> None:
-    line = f"{what}  change {change:+.2e}  {seconds:.3f} s"
+    tell(f"{what}  change {change:+.2e}  {seconds:.3f} s", verbose >= 1)
+
+
+def tell(line: str, aloud: bool) -> None:
+    """Log a line, and print it if wanted."""
     logger.debug(line)
-    if verbose:
+    if aloud:
         print(line, flush=True)
 
 

@@ -12,9 +12,10 @@ from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import em, layout, starts
+from gmmkit import em, interchange, layout, starts
 from gmmkit.chunks import Source
 from gmmkit.covariance import Structure
+from gmmkit.densities import mixture_densities
 from gmmkit.hdf5 import read
 from gmmkit.kmeans import KMeansMachine
 from gmmkit.machine import transaction
@@ -208,10 +209,22 @@ class GMMMachine(Settings):
         return self
 
     def _run(self, source: Source, m_step: MStep, start: Parameters) -> em.Run:
+        watch = _Watch(self.verbose)
+
+        def swept(parameters: Parameters) -> GMMStats:
+            densities = mixture_densities(parameters, source.dtype)
+            watch.tell(2, "E-step", f"{densities.dtype}, {densities.form} form")
+            return checked_statistics(sweep(source, densities))
+
+        def update(stats: GMMStats, current: Parameters) -> Parameters:
+            starved = np.flatnonzero(stats.n < m_step.min_count).tolist()
+            watch.tell(1, "Components without samples, kept as they were", starved)
+            return m_step(stats, current)
+
         return em.run(
             start,
-            lambda parameters: checked_statistics(sweep(source, parameters)),
-            m_step,
+            swept,
+            update,
             slack=em.SLACK[source.dtype.name] if m_step.prior is None else None,
             threshold=self.convergence_threshold,
             max_steps=self.max_fitting_steps,
@@ -294,6 +307,38 @@ class GMMMachine(Settings):
         self._keep_parameters(parameters)
         self.n_features_in_ = structure.n_features
 
+    # scikit-learn's class.
+
+    def to_sklearn(self) -> Any:
+        """The same mixture as a fitted `sklearn.mixture.GaussianMixture`.
+
+        Structures with a block size become "full".
+        """
+        gm = interchange.to_gaussian_mixture(self._parameters())
+        gm.converged_ = getattr(self, "converged_", True)
+        gm.n_iter_ = getattr(self, "n_iter_", 0)
+        gm.lower_bound_ = getattr(self, "lower_bound_", -np.inf)
+        gm.lower_bounds_ = list(getattr(self, "lower_bounds_", []))
+        if hasattr(self, "feature_names_in_"):
+            gm.feature_names_in_ = self.feature_names_in_
+        return gm
+
+    @classmethod
+    def from_sklearn(cls, gm: Any) -> GMMMachine:
+        """The machine of a fitted `sklearn.mixture.GaussianMixture`."""
+        check_is_fitted(gm)
+        record = interchange.from_gaussian_mixture(gm)
+        machine = cls(record["n_gaussians"], covariance_type=record["covariance_type"])
+        for name in ("weights", "means", "covariances"):
+            setattr(machine, f"{name}_", record[name])
+        machine.converged_, machine.n_iter_ = gm.converged_, gm.n_iter_
+        machine.lower_bounds_ = np.array(getattr(gm, "lower_bounds_", []), dtype=float)
+        machine.lower_bound_ = gm.lower_bound_
+        machine.n_features_in_ = machine.means_.shape[1]
+        if hasattr(gm, "feature_names_in_"):
+            machine.feature_names_in_ = gm.feature_names_in_
+        return machine
+
     # Files.
 
     _layout = (layout.write_gmm, layout.read_gmm)
@@ -375,3 +420,18 @@ class GMMMachine(Settings):
         twin = BaseEstimator.__sklearn_clone__(bare)
         twin.ubm = self.ubm
         return twin
+
+
+class _Watch:
+    """Tells of things about a run that change, when they do."""
+
+    def __init__(self, verbose: int) -> None:
+        self._verbose = verbose
+        self._last: dict[str, Any] = {}
+
+    def tell(self, level: int, what: str, value: Any) -> None:
+        """Log, and from a level of verbosity on print, a value that is not as it was."""
+        if value == self._last.get(what, []):
+            return
+        self._last[what] = value
+        em.tell(f"{what}: {value}", self._verbose >= level)

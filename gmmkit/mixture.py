@@ -11,10 +11,10 @@ from sklearn.base import DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import estep
+from gmmkit import conditional, estep
 from gmmkit.chunks import Source
 from gmmkit.covariance import Structure
-from gmmkit.densities import mixture_densities
+from gmmkit.densities import Densities, mixture_densities
 from gmmkit.machine import Machine
 from gmmkit.parameters import Parameters
 from gmmkit.stats import GMMStats
@@ -60,7 +60,8 @@ class Mixture(DensityMixin, Machine):
         GMMStats
         """
         parameters = self._parameters()
-        return sweep(self._open(X, sample_weight), parameters)
+        source = self._open(X, sample_weight)
+        return sweep(source, mixture_densities(parameters, source.dtype))
 
     def acc_stats(self, X: Any, sample_weight: Any = None) -> GMMStats:
         """The same as `e_step`, under bob.learn.em's name."""
@@ -150,6 +151,76 @@ class Mixture(DensityMixin, Machine):
             )
         return parameters.sample(int(n_samples), check_random_state(self.random_state))
 
+    # Other mixtures made of this one.
+
+    def marginal(self, features: Any) -> Any:
+        """The mixture over some of the features.
+
+        Parameters
+        ----------
+        features : sequence of int or str
+            Their numbers, or their names if the machine was fitted to named features.
+
+        Returns
+        -------
+        GMMMachine
+            A machine over these features, in this order. Structures with a block size become
+            "full".
+        """
+        chosen = self._feature_numbers(features)
+        return self._like(conditional.marginal(self._parameters(), chosen), chosen)
+
+    def condition(self, features: Any, values: Any) -> Any:
+        """The mixture over the other features, once some are known.
+
+        Parameters
+        ----------
+        features : sequence of int or str
+            The known features' numbers or names.
+        values : array-like of shape (len(features),)
+            Their values.
+
+        Returns
+        -------
+        GMMMachine
+            A machine over the other features, in ascending order. Structures with a block size
+            become "full".
+        """
+        known = self._feature_numbers(features)
+        values = np.asarray(values, dtype=float)
+        if values.shape != known.shape or not np.isfinite(values).all():
+            raise ValueError(f"values must be {len(known)} finite numbers, got {values!r}.")
+        n_features = self.shape[1]
+        if len(known) == n_features:
+            raise ValueError(f"No feature is left: all {n_features} are known.")
+        others = np.setdiff1d(np.arange(n_features), known)
+        return self._like(conditional.condition(self._parameters(), known, values), others)
+
+    def _feature_numbers(self, features: Any) -> np.ndarray:
+        check_is_fitted(self, "means_")
+        names = list(getattr(self, "feature_names_in_", []))
+        numbers = []
+        for feature in features:
+            if isinstance(feature, str) and feature in names:
+                numbers.append(names.index(feature))
+            elif isinstance(feature, Integral) and 0 <= feature < self.shape[1]:
+                numbers.append(int(feature))
+            else:
+                raise ValueError(f"There is no feature {feature!r} among {names or self.shape[1]}.")
+        if not numbers or len(set(numbers)) < len(numbers):
+            raise ValueError(f"features must be some, each once, got {list(features)!r}.")
+        return np.array(numbers)
+
+    def _like(self, parameters: Parameters, features: np.ndarray) -> Any:
+        """A machine of this class with these parameters, over some of the features."""
+        structure = parameters.structure
+        machine = type(self)(parameters.n_gaussians, covariance_type=structure.covariance_type)
+        machine._keep_parameters(parameters)
+        machine.n_features_in_ = structure.n_features
+        if hasattr(self, "feature_names_in_"):
+            machine.feature_names_in_ = self.feature_names_in_[features]
+        return machine
+
     # What bob.learn.em's users read and set.
 
     @property
@@ -230,8 +301,6 @@ class Mixture(DensityMixin, Machine):
         return self.is_similar_to(other, rtol=0, atol=0)
 
 
-def sweep(source: Source, parameters: Parameters) -> GMMStats:
+def sweep(source: Source, densities: Densities) -> GMMStats:
     """Statistics of all of a source's samples under a mixture."""
-    densities = mixture_densities(parameters, source.dtype)
-    kernel = estep.EStep(densities)
-    return source.map_sum(kernel, "gmmkit-e-step", densities.block_length)
+    return source.map_sum(estep.EStep(densities), "gmmkit-e-step", densities.block_length)
