@@ -46,7 +46,7 @@ def replace_file(path: str | os.PathLike[str], data: Any) -> None:
     ...     path.read_bytes()
     b'new'
     """
-    real = os.path.realpath(path)
+    real = os.path.realpath(os.fsdecode(path))
     replaced = _replaceable(real)
     with _temporary(os.path.dirname(real), named=path) as (descriptor, temporary):
         with os.fdopen(descriptor, "wb") as stream:

@@ -19,11 +19,11 @@ from gmmkit.blocks import Block
 from gmmkit.chunks import ArraySource, Source
 from gmmkit.covariance import make_structure
 from gmmkit.densities import Densities, centroid_distances
-from gmmkit.estep import EStep, Rows
+from gmmkit.estep import EStep, Rows, labels
 from gmmkit.stats import checked_statistics
 
 _SAMPLE_PER_CLUSTER = 300  # rows drawn per cluster where k-means++ cannot see all data at once
-Key = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+Key = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,15 @@ class Winners:
 class Draw:
     """A kernel: the `count` rows of a block with the smallest keys.
 
-    ``densities`` are those of the centroids chosen so far; None where distances do not matter.
+    ``densities`` are those of the centroids chosen so far, or ``known`` the squared distances of
+    all samples from them; neither where distances do not matter.
     """
 
     count: int
     key: Key
     seed: int = 0
     densities: Densities | None = None
+    known: np.ndarray | None = None
 
     def __call__(
         self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
@@ -67,7 +69,9 @@ class Draw:
         """Winners of X (B, D) whose first row has the number `start`."""
         weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, float)
         squares = np.ones(len(X))
-        if self.densities is not None:
+        if self.known is not None:
+            squares = self.known[start : start + len(X)]
+        elif self.densities is not None:
             squares = Rows(self.densities, _nearest, (), np.dtype(float))(X)
         # one number a row: those of a block are those of the rows' numbers
         uniform = np.random.Generator(np.random.PCG64(self.seed).advance(start)).random(len(X))
@@ -79,6 +83,11 @@ class Draw:
 def _nearest(block: Block) -> np.ndarray:
     """Squared distance to the nearest centroid, (B,)."""
     return np.maximum(-2.0 * (block.peak.astype(float) + block.shared_terms()), 0.0)
+
+
+def _nearest_and_label(block: Block) -> np.ndarray:
+    """Squared distance to the nearest centroid and its number, (B, 2)."""
+    return np.stack([_nearest(block), labels(block)], axis=1)
 
 
 def in_proportion(weight: np.ndarray, squares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
@@ -139,25 +148,75 @@ def k_means_parallel(
     the candidates so far. The candidates, weighted by the samples they attract, are then reduced
     by k-means++. A pass over the data for each round and two more.
     """
-    candidates = random_rows(source, 1, random_state)
+    remembers = isinstance(source, ArraySource)
+    candidates = (_NearCandidates if remembers else _Candidates)(source)
+    candidates.add(random_rows(source, 1, random_state))
     for _ in range(rounds):
-        densities = _distances(source, candidates)
-        draw = Draw(
-            max(1, round(oversampling * count)),
-            in_proportion,
-            int(random_state.randint(2**31)),
-            densities,
-        )
-        drawn = source.map_sum(draw, "gmmkit-k-means-parallel", densities.block_length).rows
+        drawn = candidates.draw(max(1, round(oversampling * count)), random_state)
         if len(drawn) == 0:  # every sample is a candidate already
             break
-        candidates = np.concatenate([candidates, drawn])
-    densities = _distances(source, candidates)
-    kernel = EStep(densities, hard=True)
-    attracted = checked_statistics(source.map_sum(kernel, "gmmkit-count", densities.block_length))
-    weight = _repeated(attracted.n, max(count, len(candidates)))
-    candidates = _repeated(candidates, len(weight))
-    return kmeans_plusplus(candidates, count, sample_weight=weight, random_state=random_state)[0]
+        candidates.add(drawn)
+    size = max(count, len(candidates.rows))
+    weight = _repeated(candidates.attracted(), size)
+    rows = _repeated(candidates.rows, size)
+    return kmeans_plusplus(rows, count, sample_weight=weight, random_state=random_state)[0]
+
+
+class _Candidates:
+    """Candidates of k-means||. What lies near them is found by a pass over the data."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.rows = np.empty((0, source.n_features))
+
+    def add(self, rows: np.ndarray) -> None:
+        """Take rows among the candidates."""
+        self.rows = np.concatenate([self.rows, rows])
+
+    def draw(self, count: int, random_state: np.random.RandomState) -> np.ndarray:
+        """Rows drawn in proportion to their squared distance from the candidates, (<= count, D)."""
+        seed = int(random_state.randint(2**31))
+        densities = _distances(self.source, self.rows)
+        return self._drawn(Draw(count, in_proportion, seed, densities), densities.block_length)
+
+    def _drawn(self, draw: Draw, block: int) -> np.ndarray:
+        return self.source.map_sum(draw, "gmmkit-k-means-parallel", block).rows
+
+    def attracted(self) -> np.ndarray:
+        """Samples nearest to each candidate, by weight."""
+        densities = _distances(self.source, self.rows)
+        kernel = EStep(densities, hard=True)
+        stats = self.source.map_sum(kernel, "gmmkit-count", densities.block_length)
+        return checked_statistics(stats).n
+
+
+class _NearCandidates(_Candidates):
+    """Candidates for data in memory: each sample's distance is kept, only new ones are measured."""
+
+    source: ArraySource
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        self.squares = np.full(self.source.n_samples, np.inf)
+        self.labels = np.zeros(self.source.n_samples, dtype=np.int32)
+
+    def add(self, rows: np.ndarray) -> None:
+        densities = _distances(self.source, rows)
+        kernel = Rows(densities, _nearest_and_label, (2,), np.dtype(float))
+        found = self.source.map_rows(kernel, "gmmkit-near", densities.block_length)
+        nearer = found[:, 0] < self.squares
+        self.squares[nearer] = found[nearer, 0]
+        self.labels[nearer] = found[nearer, 1] + len(self.rows)
+        super().add(rows)
+
+    def draw(self, count: int, random_state: np.random.RandomState) -> np.ndarray:
+        seed = int(random_state.randint(2**31))
+        return self._drawn(Draw(count, in_proportion, seed, known=self.squares), block=1024)
+
+    def attracted(self) -> np.ndarray:
+        if not np.isfinite(self.squares).all():
+            raise ValueError("Input X contains values too large: sums of their squares overflow.")
+        return np.bincount(self.labels, self.source.sample_weight, minlength=len(self.rows))
 
 
 def _distances(source: Source, centroids: np.ndarray) -> Densities:

@@ -1,8 +1,8 @@
 """Files are replaced whole, and what is read from them is checked before."""
 
 import io
+import itertools
 import os
-import resource
 import signal
 import stat
 import struct
@@ -158,8 +158,18 @@ def test_arrays_are_stored_as_float64_with_checksums(tmp_path, array):
 
 @pytest.mark.parametrize(
     "value, kind",
-    [(True, bool), (np.bool_(False), bool), (-3, int), (np.uint8(3), int), (2**62, int)]
-    + [(0.1, float), (np.float32(0.5), float), (5e-324, float), ("", str), ("é\n", str)],
+    [
+        (True, bool),
+        (np.bool_(False), bool),
+        (-3, int),
+        (np.uint8(3), int),
+        (2**62, int),
+        (0.1, float),
+        (np.float32(0.5), float),
+        (5e-324, float),
+        ("", str),
+        ("é\n", str),
+    ],
 )
 def test_scalars_come_back(tmp_path, value, kind):
     write(tmp_path / "file", lambda group: put_scalar(group, "x", value))
@@ -331,7 +341,7 @@ def test_a_reader_keeps_the_file_that_it_opened(path):
         lambda file: file["inner"].attrs.create("added", 1),
         lambda file: file["inner"].create_dataset("added", data=1),
         lambda file: file.attrs.modify("format", "tes"),
-        lambda file: file.attrs.modify("contents", file.attrs["contents"] + b"\n@more"),
+        lambda file: file.attrs.create("contents", file.attrs["contents"] + b"\n@more"),
         lambda file: file.attrs.create("digest", "0" * 64),
     ],
 )
@@ -552,9 +562,9 @@ def test_cycles_of_hard_links_are_refused(tmp_path):
 
 
 def test_groups_of_many_names_are_walked_once(tmp_path):
-    def build(file):  # 2**40 ways to the last one
+    def build(file):  # 8**14 ways to the last one
         groups = [file.create_group(f"g{i}") for i in range(15)]
-        for group, inner in zip(groups, groups[1:], strict=False):
+        for group, inner in itertools.pairwise(groups):
             for k in range(8):
                 group[f"k{k}"] = inner
         file.attrs["digest"] = "0" * 64
@@ -619,7 +629,3 @@ def h5py_image(build):
     with h5py.File(image, "w") as file:
         build(file)
     return image.getvalue()
-
-
-def test_limits_of_this_process_are_untouched():
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] in (resource.RLIM_INFINITY, -1)

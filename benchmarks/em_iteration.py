@@ -1,0 +1,195 @@
+"""Time and memory of one EM iteration: gmmkit against scikit-learn, from the same start.
+
+    python benchmarks/em_iteration.py [CASE ...]
+
+Each case runs in processes of its own, one an estimator, in turn and several times; the data are
+made from a fixed seed. An iteration is the difference between fits of four steps and of one, so
+that checks of the data and what fits do at their ends do not count. Both must reach the same
+log-likelihood. "ratio" is scikit-learn's time by gmmkit's; "added" is the growth of the process's
+peak resident memory while it fits.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+
+ROUNDS = 3
+STEPS = (1, 4)
+TOLERANCE = 1e-6  # relative, of the mean log-likelihood
+
+
+class Case(NamedTuple):
+    """A problem, and the estimators to time on it: name -> settings of GMMMachine."""
+
+    n_samples: int
+    n_features: int
+    n_components: int
+    dtype: str
+    covariance_type: str = "diag"
+    rivals: tuple[str, ...] = ("gmmkit", "scikit-learn")
+
+
+BIG = {"n_samples": 800_000, "n_features": 20, "n_components": 64}
+FULL = {"n_samples": 200_000, "n_features": 20, "n_components": 64}
+CASES = {
+    "diag-float32": Case(**BIG, dtype="float32", rivals=("gmmkit", "scikit-learn", "dask")),
+    "diag-float64": Case(**BIG, dtype="float64", rivals=("gmmkit", "scikit-learn", "dask")),
+    "small-float32": Case(1_000_000, 2, 8, "float32"),
+    "small-float64": Case(1_000_000, 2, 8, "float64"),
+    "spherical-float32": Case(**BIG, dtype="float32", covariance_type="spherical"),
+    "spherical-float64": Case(**BIG, dtype="float64", covariance_type="spherical"),
+    "full-float32": Case(
+        **FULL, dtype="float32", covariance_type="full", rivals=("gmmkit", "scikit-learn", "blocks")
+    ),
+    "full-float64": Case(
+        **FULL, dtype="float64", covariance_type="full", rivals=("gmmkit", "scikit-learn", "blocks")
+    ),
+    "tied-float32": Case(**FULL, dtype="float32", covariance_type="tied"),
+    "tied-float64": Case(**FULL, dtype="float64", covariance_type="tied"),
+    "tied-small-float64": Case(200_000, 2, 2, "float64", "tied"),
+    "tied-wide-float64": Case(20_000, 100, 8, "float64", "tied"),
+    "full-wide-float64": Case(20_000, 512, 8, "float64", "full"),
+}
+
+
+def make_data(case: Case) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Samples of a mixture that overlaps, block by block, and a start near its parameters."""
+    rng = np.random.default_rng(0)
+    shape = case.n_components, case.n_features
+    centres = 1.5 * rng.normal(size=shape)
+    X = np.empty((case.n_samples, case.n_features), case.dtype)
+    for block in np.array_split(X, 100):
+        block[:] = centres[rng.integers(len(centres), size=len(block))]
+        block += rng.normal(size=block.shape)
+    means = centres + 0.3 * rng.normal(size=shape)
+    return X, {"weights": np.full(len(means), 1 / len(means)), "means": means}
+
+
+def make_fit(case: Case, rival: str, X: np.ndarray, start: dict[str, np.ndarray]) -> Any:
+    """A function of the number of steps that fits and returns the last mean log-likelihood."""
+    unit = np.eye(case.n_features)
+    K, D = start["means"].shape
+    covariances = {
+        "diag": np.ones((K, D)),
+        "full": np.tile(unit, (K, 1, 1)),
+        "tied": unit,
+        "spherical": np.ones(K),
+    }[case.covariance_type]
+    if rival == "scikit-learn":
+        return scikit_learn(case, X, start, covariances)
+    from gmmkit import GMMMachine
+
+    if rival == "dask":
+        import dask.array as da
+
+        X = da.from_array(X, chunks=(-(-len(X) // 8), -1))
+
+    def fit(steps: int) -> float:
+        return (
+            GMMMachine(
+                K,
+                covariance_type=case.covariance_type,
+                block_size=5 if rival == "blocks" else None,
+                weights_init=start["weights"],
+                means_init=start["means"],
+                covariances_init=covariances,
+                variance_thresholds=0,
+                convergence_threshold=None,
+                max_fitting_steps=steps,
+            )
+            .fit(X)
+            .lower_bound_
+        )
+
+    return fit
+
+
+def scikit_learn(
+    case: Case, X: np.ndarray, start: dict[str, np.ndarray], precisions: np.ndarray
+) -> Any:
+    """The same for scikit-learn; unit precisions are unit covariances."""
+    from sklearn.mixture import GaussianMixture
+
+    def fit(steps: int) -> float:
+        return (
+            GaussianMixture(
+                len(start["means"]),
+                covariance_type=case.covariance_type,
+                weights_init=start["weights"].astype(case.dtype),
+                means_init=start["means"].astype(case.dtype),
+                precisions_init=precisions.astype(case.dtype),
+                reg_covar=0,
+                tol=0,
+                max_iter=steps,
+            )
+            .fit(X)
+            .lower_bound_
+        )
+
+    return fit
+
+
+def peak() -> float:
+    """Peak resident memory of this process, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(name: str, rival: str) -> dict[str, float]:
+    """One rival on one case, in this process."""
+    warnings.simplefilter("ignore")
+    case = CASES[name]
+    X, start = make_data(case)
+    fit = make_fit(case, rival, X, start)
+    fit_tiny = make_fit(case._replace(n_samples=0), rival, X[: 4 * case.n_components], start)
+    fit_tiny(1)  # imports and thread pools are not the iteration's
+    before, seconds = peak(), []
+    for steps in STEPS:
+        began = time.perf_counter()
+        log_likelihood = fit(steps)
+        seconds.append(time.perf_counter() - began)
+    iteration = (seconds[1] - seconds[0]) / (STEPS[1] - STEPS[0])
+    return {"seconds": iteration, "added": peak() - before, "log_likelihood": log_likelihood}
+
+
+def compare(name: str) -> None:
+    """All rivals of a case in turn, each in a process of its own; prints a line a rival."""
+    case = CASES[name]
+    runs: dict[str, list[dict[str, float]]] = {rival: [] for rival in case.rivals}
+    for _ in range(ROUNDS):
+        for rival in case.rivals:
+            command = [sys.executable, __file__, "--measure", name, rival]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            runs[rival].append(json.loads(output))
+    bounds = {rival: runs[rival][0]["log_likelihood"] for rival in case.rivals}
+    for rival in case.rivals:
+        seconds = statistics.median(run["seconds"] for run in runs[rival])
+        added = max(run["added"] for run in runs[rival])
+        pairs = zip(runs["scikit-learn"], runs[rival], strict=True)
+        ratio = statistics.median(a["seconds"] / b["seconds"] for a, b in pairs)
+        line = f"{name:20} {rival:13} {seconds:9.4f} s  ratio {ratio:6.1f}  added {added:7.1f} MiB"
+        print(f"{line}  log-likelihood {bounds[rival]:.6f}", flush=True)
+        same = abs(bounds[rival] - bounds["scikit-learn"]) <= TOLERANCE * abs(bounds[rival])
+        if not same and rival != "blocks":  # another model
+            raise SystemExit(f"{name}: {rival} did not reach scikit-learn's log-likelihood")
+
+
+def main() -> None:
+    """The cases named, or all of them."""
+    if sys.argv[1:2] == ["--measure"]:
+        print(json.dumps(measure(*sys.argv[2:])))
+        return
+    for name in sys.argv[1:] or CASES:
+        compare(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,647 @@
+"""What the files hold: bob's own files, a reader of version 1.0, round trips, damage."""
+
+import copy
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import gmmkit
+from gmmkit import layout
+from gmmkit.hdf5 import FileFormatError, read, write
+
+DATA = Path(__file__).parent / "data"
+PACKAGE = str(Path(gmmkit.__file__).resolve().parents[1])
+
+
+def same(a, b):
+    """Whether two records are the same, bit for bit."""
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, np.ndarray):
+        alike = isinstance(b, np.ndarray) and (a.dtype, a.shape) == (b.dtype, b.shape)
+        return alike and a.tobytes() == b.tobytes()
+    return type(a) is type(b) and a == b
+
+
+def matrices(rng, n, d):
+    """Random covariance matrices."""
+    factors = rng.normal(size=(n, d, d))
+    return factors @ np.swapaxes(factors, -1, -2) + np.eye(d)
+
+
+STRUCTURES = [("diag", None), ("spherical", None), ("tied", None), ("full", None)]
+STRUCTURES += [("full", 2), ("diag", 2)]
+
+
+def public(full, covariance_type, block_size):
+    """Matrices (K, D, D) in the shape that the structure has for users."""
+    if block_size is not None:
+        d = full.shape[-1]
+        i = np.arange(d)
+        group = i // block_size if covariance_type == "full" else i % block_size
+        return full * (group[:, None] == group)
+    diagonal = np.ascontiguousarray(np.diagonal(full, axis1=1, axis2=2))
+    shapes = {"diag": diagonal, "spherical": diagonal[:, 0].copy(), "tied": full[0], "full": full}
+    return shapes[covariance_type]
+
+
+def gmm(covariance_type="diag", block_size=None, seed=0, **changes):
+    """A record of a mixture, with every key."""
+    rng = np.random.default_rng(seed)
+    weights = rng.uniform(1, 2, size=3)
+    record = {
+        "n_gaussians": 3,
+        "n_features": 4,
+        "covariance_type": covariance_type,
+        "block_size": block_size,
+        "weights": weights / weights.sum(),
+        "means": rng.normal(size=(3, 4)),
+        "covariances": public(matrices(rng, 3, 4), covariance_type, block_size),
+        "trainer": "ml",
+        "convergence_threshold": 1e-4,
+        "max_fitting_steps": 200,
+        "n_init": 2,
+        "warm_start": True,
+        "update_means": True,
+        "update_variances": False,
+        "update_weights": True,
+        "mean_var_update_threshold": 2.0**-52,
+        "weight_floor": 1e-9,
+        "map_alpha": 0.25,
+        "map_relevance_factor": 16.0,
+        "map_prior": "gauvain",
+        "variance_thresholds": rng.uniform(size=4),
+        "random_state": 7,
+        "weights_init": weights / weights.sum(),
+        "means_init": rng.normal(size=(3, 4)),
+        "covariances_init": public(matrices(rng, 3, 4), covariance_type, block_size),
+        "feature_names": ["MFCC 1", "ü", "", "x" * 300],
+        "n_iter": 5,
+        "converged": True,
+        "lower_bounds": np.array([-np.inf, -5.5, -5.25]),
+        "ubm": None,
+    }
+    return {**record, **changes}
+
+
+SPARSE = dict.fromkeys(
+    (
+        *("convergence_threshold", "map_relevance_factor", "variance_thresholds", "random_state"),
+        *("weights_init", "means_init", "covariances_init", "feature_names"),
+        *("n_iter", "converged", "lower_bounds"),
+    )
+)
+
+
+def stats(covariance_type="diag", block_size=None, **changes):
+    """A record of statistics, with every key."""
+    rng = np.random.default_rng(1)
+    full = matrices(rng, 3, 4)
+    second = public(full, covariance_type, block_size)
+    if covariance_type == "spherical":
+        second = public(full, "diag", None)
+    record = {
+        "n_gaussians": 3,
+        "n_features": 4,
+        "covariance_type": covariance_type,
+        "block_size": block_size,
+        "t": 272.0,
+        "log_likelihood": -3625.5,
+        "n": rng.uniform(size=3),
+        "sum_px": rng.normal(size=(3, 4)),
+        "sum_pxx": 2 * second,
+        "origin": rng.normal(size=(3, 4)),
+        "centred_sum_px": rng.normal(size=(3, 4)),
+        "centred_sum_pxx": second,
+    }
+    return {**record, **changes}
+
+
+def kmeans(**changes):
+    """A record of clusters, with every key."""
+    rng = np.random.default_rng(2)
+    record = {
+        "n_clusters": 3,
+        "n_features": 2,
+        "centroids": rng.normal(size=(3, 2)),
+        "counts": np.array([1.5, 0.0, 7.0]),
+        "variances": rng.uniform(size=(3, 2)),
+        "init_method": "k-means||",
+        "convergence_threshold": 1e-5,
+        "max_iter": 20,
+        "n_init": 1,
+        "init_max_iter": 5,
+        "oversampling_factor": 2.0,
+        "random_state": 0,
+        "inertia": 12.5,
+        "n_iter": 4,
+        "feature_names": ["a", "b"],
+    }
+    return {**record, **changes}
+
+
+KINDS = {
+    "gmm": (layout.write_gmm, layout.read_gmm, gmm),
+    "stats": (layout.write_stats, layout.read_stats, stats),
+    "kmeans": (layout.write_kmeans, layout.read_kmeans, kmeans),
+}
+
+
+def save(path, kind, record):
+    write(path, lambda group: KINDS[kind][0](group, record))
+    return path
+
+
+def round_trip(path, kind, record):
+    before = copy.deepcopy(record)
+    back = read(save(path, kind, record), KINDS[kind][1])
+    assert same(record, before)
+    return back
+
+
+# Round trips.
+
+
+@pytest.mark.parametrize("covariance_type, block_size", STRUCTURES)
+def test_mixtures_come_back(tmp_path, covariance_type, block_size):
+    record = gmm(covariance_type, block_size)
+    assert same(round_trip(tmp_path / "file", "gmm", record), record)
+
+
+@pytest.mark.parametrize("covariance_type, block_size", STRUCTURES)
+def test_statistics_come_back(tmp_path, covariance_type, block_size):
+    record = stats(covariance_type, block_size)
+    assert same(round_trip(tmp_path / "file", "stats", record), record)
+
+
+@pytest.mark.parametrize("method", ["lbg", np.arange(6.0).reshape(3, 2)])
+def test_clusters_come_back(tmp_path, method):
+    record = kmeans(init_method=method)
+    assert same(round_trip(tmp_path / "file", "kmeans", record), record)
+
+
+@pytest.mark.parametrize("trainer", ["ml", "map"])
+@pytest.mark.parametrize("thresholds", [None, np.array(0.5), np.full((3, 4), 0.1)])
+def test_what_is_none_or_auto_comes_back(tmp_path, trainer, thresholds):
+    auto = dict.fromkeys(["update_means", "update_variances", "update_weights"], "auto")
+    record = gmm(**SPARSE, **auto, trainer=trainer)
+    record["variance_thresholds"] = thresholds
+    assert same(round_trip(tmp_path / "file", "gmm", record), record)
+
+
+def test_absent_keys_are_as_none(tmp_path):
+    record = {key: value for key, value in gmm(**SPARSE).items() if value is not None}
+    assert same(round_trip(tmp_path / "file", "gmm", record), gmm(**SPARSE))
+    optional = ("counts", "variances", "convergence_threshold", "random_state", "init_max_iter")
+    optional += ("inertia", "n_iter", "feature_names")
+    clusters = {key: value for key, value in kmeans().items() if key not in optional}
+    back = round_trip(tmp_path / "file", "kmeans", clusters)
+    assert same(back, kmeans(**dict.fromkeys(optional)))
+    sums = {key: value for key, value in stats().items() if "centred" not in key}
+    del sums["origin"]
+    assert round_trip(tmp_path / "file", "stats", sums)["origin"] is None
+
+
+@pytest.mark.parametrize("seed", [np.random.RandomState(0), np.random.default_rng(0), None])
+def test_generators_of_random_numbers_are_not_kept(tmp_path, seed):
+    path = save(tmp_path / "file", "gmm", gmm(random_state=seed))
+    assert read(path, layout.read_gmm)["random_state"] is None
+
+
+def test_priors_come_back_with_their_own_priors(tmp_path):
+    record = gmm(trainer="map", ubm=gmm("full", trainer="map", ubm=gmm("tied", seed=2)))
+    assert same(round_trip(tmp_path / "file", "gmm", record), record)
+    with h5py.File(tmp_path / "file") as file:  # a prior can be read by itself
+        assert same(read(file["ubm"], layout.read_gmm), record["ubm"])
+
+
+@pytest.mark.parametrize("t", [0.0, 0.5, 2.0**60, 1e300])
+@pytest.mark.parametrize("log_likelihood", [-np.inf, 1e-300])
+def test_totals_of_any_size_come_back(tmp_path, t, log_likelihood):
+    record = stats(t=t, log_likelihood=log_likelihood)
+    assert same(round_trip(tmp_path / "file", "stats", record), record)
+
+
+# bob.learn.em.
+
+
+def test_bobs_two_files_hold_the_same_model():
+    new = read(DATA / "bob_gmm_v1.hdf5", layout.read_gmm)
+    old = read(DATA / "bob_gmm_legacy.hdf5", layout.read_gmm)
+    for name in old:
+        assert same(new[name], old[name]), name
+    np.testing.assert_allclose(new["weights"], [0.64345984, 0.35654016], rtol=1e-7)
+    np.testing.assert_allclose(new["means"], [[4.29111970, 79.98617446], [2.03797489, 54.49363085]])
+    np.testing.assert_allclose(
+        new["covariances"], [[0.16809023, 35.76597022], [0.0703864, 33.76112143]], rtol=1e-6
+    )
+    assert new["trainer"] == "ml"
+    assert new["max_fitting_steps"] == 200
+    assert new["convergence_threshold"] == 1e-5
+    assert (new["update_means"], new["update_variances"], new["update_weights"]) == (1, 0, 0)
+    assert (new["variance_thresholds"] == np.finfo(float).eps).all()
+
+
+def test_bobs_statistics_are_those_of_the_data():
+    record = read(DATA / "bob_stats_v1.hdf5", layout.read_stats)
+    with h5py.File(DATA / "faithful.hdf5") as file:
+        x = file["arrayset"][()]
+    means, variances = np.array([[3, 70], [4, 72.0]]), np.array([[1, 10], [2, 5.0]])
+    squares = (x[:, None] - means) ** 2 / variances + np.log(2 * np.pi * variances)
+    joint = 0.5 * np.exp(-0.5 * squares.sum(axis=2))  # (N, K)
+    r = joint / joint.sum(axis=1, keepdims=True)
+    assert record["t"] == 272
+    np.testing.assert_allclose(record["n"], [211.18398658, 60.81601342])
+    np.testing.assert_allclose(record["n"], r.sum(axis=0))
+    np.testing.assert_allclose(record["sum_px"], r.T @ x)
+    np.testing.assert_allclose(record["sum_pxx"], r.T @ x**2)
+    np.testing.assert_allclose(record["log_likelihood"], np.log(joint.sum(axis=1)).sum())
+    assert "origin" not in record
+
+
+def test_statistics_of_the_older_files_may_be_flat(tmp_path):
+    with h5py.File(tmp_path / "file", "w") as file:
+        file.update({"n_gaussians": [2], "n_inputs": [3], "log_liklihood": [-4.5], "T": [5]})
+        file["n"] = [[1.0, 2.0]]
+        file["sumPx"] = np.arange(6.0)
+        file["sumPxx"] = np.arange(6.0, 12.0)
+    record = read(tmp_path / "file", layout.read_stats)
+    assert (record["n_gaussians"], record["n_features"], record["t"]) == (2, 3, 5.0)
+    assert record["log_likelihood"] == -4.5
+    assert record["n"].tolist() == [1, 2]
+    assert record["sum_pxx"].tolist() == [[6, 7, 8], [9, 10, 11]]
+
+
+def read_1_0(path):
+    """A model as a reader of version 1.0 reads it."""
+    with h5py.File(path, "r") as file:
+        major, _ = file.attrs["file_version"].split(".")
+        assert int(major) == 1
+        assert "GMMMachine" in file.attrs["writer_class"]
+        gaussians = file["gaussians"]
+        return {
+            "n_gaussians": int(file["n_gaussians"][()]),
+            "trainer": file["trainer"][()].decode(),
+            "convergence_threshold": float(file["convergence_threshold"][()]),
+            "max_fitting_steps": int(file["max_fitting_steps"][()]),
+            "update_means": bool(file["update_means"][()]),
+            "update_variances": bool(file["update_variances"][()]),
+            "update_weights": bool(file["update_weights"][()]),
+            "weights": file["weights"][...],
+            "means": gaussians["means"][...],
+            "covariances": gaussians["variances"][...],
+            "variance_thresholds": gaussians["variance_thresholds"][...],
+        }
+
+
+def test_a_reader_of_version_1_0_reads_a_diagonal_model(tmp_path):
+    record = gmm()
+    back = read_1_0(save(tmp_path / "file", "gmm", record))
+    assert same(back, {name: record[name] for name in back})
+
+
+@pytest.mark.parametrize("trainer, updates", [("ml", True), ("map", False)])
+def test_a_reader_of_version_1_0_finds_plain_values(tmp_path, trainer, updates):
+    auto = dict.fromkeys(["update_means", "update_variances", "update_weights"], "auto")
+    back = read_1_0(save(tmp_path / "file", "gmm", gmm(**SPARSE, **auto, trainer=trainer)))
+    assert back["update_means"] is True
+    assert back["update_variances"] is back["update_weights"] is updates
+    assert back["variance_thresholds"] == np.finfo(float).eps
+    assert back["convergence_threshold"] == 0
+
+
+@pytest.mark.parametrize("covariance_type, block_size", STRUCTURES[1:])
+def test_a_reader_of_version_1_0_fails_on_what_it_does_not_know(
+    tmp_path, covariance_type, block_size
+):
+    with pytest.raises(KeyError):
+        read_1_0(save(tmp_path / "file", "gmm", gmm(covariance_type, block_size)))
+    save(tmp_path / "file", "stats", stats(covariance_type, block_size))
+    with h5py.File(tmp_path / "file") as file:
+        assert "sumPxx" not in file
+
+
+def test_a_reader_of_version_1_0_reads_diagonal_statistics(tmp_path):
+    record = stats()
+    with h5py.File(save(tmp_path / "file", "stats", record), "r") as file:
+        assert "GMMStats" in file.attrs["writer_class"]
+        assert file["T"].dtype == np.int64
+        assert int(file["T"][()]) == record["t"]
+        assert float(file["log_likelihood"][()]) == record["log_likelihood"]
+        names = {"n": "n", "sumPx": "sum_px", "sumPxx": "sum_pxx"}
+        assert all(same(file[key][...], record[name]) for key, name in names.items())
+
+
+def test_the_attributes_say_what_a_file_is(tmp_path):
+    for kind, name in {"gmm": "gmm.GMMMachine", "stats": "stats.GMMStats"}.items():
+        with h5py.File(save(tmp_path / kind, kind, KINDS[kind][2]())) as file:
+            assert file.attrs["file_version"] == "1.1"
+            assert file.attrs["writer_class"] == f"<class 'gmmkit.{name}'>"
+            assert file.attrs["format"] == f"gmmkit.{name.split('.')[1]}"
+
+
+# Files that are something else.
+
+
+def refused(path, kind, *words, verify=True):
+    with pytest.raises(FileFormatError) as caught:
+        read(path, KINDS[kind][1], verify=verify)
+    for word in (str(path), *words):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("wanted", KINDS)
+@pytest.mark.parametrize("found", KINDS)
+def test_a_file_of_another_class_is_refused(tmp_path, wanted, found):
+    if wanted != found:
+        names = {"gmm": "GMMMachine", "stats": "GMMStats", "kmeans": "KMeansMachine"}
+        path = save(tmp_path / "file", found, KINDS[found][2]())
+        refused(path, wanted, f"gmmkit.{names[wanted]}", f"gmmkit.{names[found]}")
+
+
+def test_bobs_machines_and_statistics_are_told_apart():
+    refused(DATA / "bob_stats_v1.hdf5", "gmm", "writer_class", "a GMMMachine", "GMMStats")
+    refused(DATA / "bob_gmm_v1.hdf5", "stats", "writer_class", "a GMMStats", "GMMMachine")
+    refused(DATA / "bob_gmm_legacy.hdf5", "stats", "a file of a GMMStats", "one of a GMMMachine")
+    refused(DATA / "faithful.hdf5", "gmm", "m_n_gaussians", "got nothing")
+
+
+@pytest.mark.parametrize("version", ["2.0", "10.3", "0.9", "1", "one", "1.1.1", "9" * 5000 + ".0"])
+def test_other_versions_are_refused_by_number(tmp_path, version):
+    path = save(tmp_path / "file", "gmm", gmm())
+    with h5py.File(path, "r+") as file:
+        file.attrs["file_version"] = version
+    refused(path, "gmm", "file_version: expected", version[:50])
+
+
+def test_later_minor_versions_and_unknown_keys_are_read(tmp_path):
+    path = save(tmp_path / "file", "gmm", gmm())
+    with h5py.File(path, "r+") as file:
+        file.attrs["file_version"] = "1.7"
+        file["later"] = 1
+    assert same(read(path, layout.read_gmm, verify=False), gmm())
+
+
+def edit(path, kind, key, value, record=None):
+    """A file of ours with one dataset changed, or removed where the value is None."""
+    save(path, kind, record or KINDS[kind][2]())
+    with h5py.File(path, "r+") as file:
+        del file[key]
+        if value is not None:
+            file[key] = value
+    return path
+
+
+REQUIRED = {
+    "gmm": (
+        *("n_gaussians", "weights", "gaussians", "gaussians/means", "gaussians/variances"),
+        *("gaussians/variance_thresholds", "trainer", "max_fitting_steps", "update_means"),
+        *("covariance_type", "weight_floor", "map_alpha", "map_prior", "n_init", "warm_start"),
+    ),
+    "stats": (
+        *("n_gaussians", "n_features", "T", "log_likelihood", "n", "sumPx", "sumPxx"),
+        *("sum_px_origin", "sum_pxx_origin", "covariance_type"),
+    ),
+    "kmeans": ("n_clusters", "n_features", "centroids", "init_method", "max_iter", "n_init"),
+}
+
+
+@pytest.mark.parametrize("kind, key", [(kind, key) for kind in KINDS for key in REQUIRED[kind]])
+def test_missing_keys_are_refused_by_name(tmp_path, kind, key):
+    refused(edit(tmp_path / "file", kind, key, None), kind, f": {key}: expected", "got nothing")
+    refused(tmp_path / "file", kind, f": {key}: expected", "got nothing", verify=False)
+
+
+WRONG = [
+    ("gmm", "n_gaussians", 4, "weights: expected the shape (4,), got (3,)"),
+    ("gmm", "n_gaussians", 10**15, "weights: expected the shape"),
+    ("gmm", "n_gaussians", 0, "n_gaussians: expected a number from 1"),
+    ("gmm", "n_gaussians", -1, "n_gaussians"),
+    ("gmm", "weights", [0.5, 0.5, 0.5], "weights: expected a sum of one"),
+    ("gmm", "weights", [1.5, -0.5, 0.0], "weights: expected no negative weight"),
+    ("gmm", "weights", [1.0, 0.0, np.nan], "weights: expected finite"),
+    ("gmm", "weights", [1e308, 1e308, 1e308], "weights: expected a sum of one"),
+    ("gmm", "weights", ["a", "b", "c"], "weights: expected numbers"),
+    ("gmm", "gaussians/means", np.zeros((3, 0)), "gaussians/means: expected at least one"),
+    ("gmm", "gaussians/means", np.zeros(12), "gaussians/means: expected the shape (3, any)"),
+    ("gmm", "gaussians/variances", np.zeros((3, 4)), "gaussians/variances: expected positive"),
+    ("gmm", "gaussians/variances", np.ones((3, 5)), "gaussians/variances: expected the shape"),
+    ("gmm", "gaussians/variance_thresholds", np.ones(5), "variance_thresholds: expected the shape"),
+    ("gmm", "trainer", "xyz", "trainer: expected one of ml, map, got 'xyz'"),
+    ("gmm", "covariance_type", "odd", "covariance_type: expected one of"),
+    ("gmm", "covariance_type", "full", "gaussians/covariances: expected numbers, got nothing"),
+    ("gmm", "map_alpha", 1.5, "map_alpha: expected a number from 0 to 1, got 1.5"),
+    ("gmm", "weight_floor", np.nan, "weight_floor"),
+    ("gmm", "max_fitting_steps", 1.5, "max_fitting_steps: expected a whole number"),
+    ("gmm", "feature_names", ["a"], "feature_names: expected the shape (4,)"),
+    ("gmm", "init/means_init", np.ones((4, 3)), "init/means_init: expected the shape (3, 4)"),
+    ("stats", "T", np.nan, "T: expected a number"),
+    ("stats", "n", np.ones(4), "n: expected the shape (3,), got (4,)"),
+    ("stats", "log_likelihood", np.nan, "log_likelihood: expected a number"),
+    ("stats", "n_features", 2.0**70, "n_features: expected a number from 1"),
+    ("kmeans", "counts", [1.0, -1.0, 0.0], "counts: expected no negative number"),
+    ("kmeans", "centroids", np.full((3, 2), np.inf), "centroids: expected finite numbers"),
+]
+
+
+@pytest.mark.parametrize("kind, key, value, message", WRONG)
+def test_wrong_values_are_refused_by_name(tmp_path, kind, key, value, message):
+    refused(edit(tmp_path / "file", kind, key, value), kind, message)
+
+
+@pytest.mark.parametrize(
+    "covariance_type, block_size", [("full", None), ("tied", None), ("full", 2)]
+)
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda c: -c, "positive variances"),
+        (lambda c: c + np.triu(np.ones((4, 4)), 1), "symmetric matrices"),
+        (lambda c: c + 1e3 * (1 - np.eye(4)), "positive definite matrices"),
+    ],
+)
+def test_matrices_that_are_no_covariances_are_refused(
+    tmp_path, covariance_type, block_size, change, message
+):
+    record = gmm(covariance_type, block_size)
+    wrong = change(record["covariances"])
+    edit(tmp_path / "file", "gmm", "gaussians/covariances", wrong, record)
+    refused(tmp_path / "file", "gmm", "gaussians/covariances: expected", message)
+    with pytest.raises(ValueError, match=message):
+        save(tmp_path / "new", "gmm", {**record, "covariances": wrong})
+
+
+@pytest.mark.parametrize(
+    "covariance_type, block_size", [("tied", 2), ("spherical", 2), ("full", 3)]
+)
+def test_block_sizes_that_do_not_fit_are_refused(tmp_path, covariance_type, block_size):
+    path = save(tmp_path / "file", "gmm", gmm("full"))
+    with h5py.File(path, "r+") as file:
+        del file["covariance_type"]
+        file["covariance_type"], file["block_size"] = covariance_type, block_size
+    refused(path, "gmm", "block_size: expected", verify=False)
+
+
+@pytest.mark.parametrize(
+    "kind, changes, message",
+    [
+        ("gmm", {"weights": [0.5, 0.5, 0.5]}, "weights: expected a sum of one"),
+        ("gmm", {"means": np.full((3, 4), np.nan)}, "means: expected finite"),
+        ("gmm", {"covariances": np.ones((4, 3))}, "covariances: expected the shape"),
+        ("gmm", {"trainer": None}, "trainer: expected a value"),
+        ("gmm", {"update_means": "sometimes"}, "update_means"),
+        ("gmm", {"n_init": "3"}, "n_init: expected a value of type int"),
+        ("gmm", {"feature_names": ["a"]}, "feature_names: expected 4 names"),
+        ("gmm", {"ubm": gmm(n_features=5)}, "ubm"),
+        ("stats", {"sum_px": np.ones(3)}, "sum_px: expected the shape"),
+        ("stats", {"log_likelihood": np.nan}, "log_likelihood"),
+        ("kmeans", {"variances": np.full((3, 2), -1.0)}, "variances: expected no negative"),
+        ("kmeans", {"init_method": np.ones((2, 2))}, "init_method: expected the shape"),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(tmp_path, kind, changes, message):
+    with pytest.raises(ValueError, match=message):
+        save(tmp_path / "file", kind, KINDS[kind][2](**changes))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_prior_of_another_size_is_refused(tmp_path):
+    path = save(tmp_path / "file", "gmm", gmm(ubm=gmm()))
+    other = gmm(
+        n_features=1,
+        means=np.zeros((3, 1)),
+        covariances=np.ones((3, 1)),
+        variance_thresholds=None,
+        means_init=None,
+        covariances_init=None,
+        feature_names=None,
+    )
+    with h5py.File(path, "r+") as file:
+        del file["ubm"]
+        write(file.create_group("ubm"), lambda group: layout.write_gmm(group, other))
+    refused(path, "gmm", "ubm: expected 4 for n_features", verify=False)
+
+
+def test_a_prior_that_is_the_machine_itself_is_refused(tmp_path):
+    path = save(tmp_path / "file", "gmm", gmm())
+    with h5py.File(path, "r+") as file:
+        file["ubm"] = file["/"]
+    refused(path, "gmm", "ubm: expected", "a cycle", verify=False)
+
+
+def test_one_group_for_many_components_is_refused(tmp_path):
+    with h5py.File(tmp_path / "file", "w") as file:
+        k, d = 2000, 2000
+        file["m_n_gaussians"], file["m_n_inputs"] = [k], [d]
+        file["m_weights"] = np.full(k, 1 / k)
+        component = file.create_group("m_gaussians0")
+        for key in ("m_mean", "m_variance", "m_variance_thresholds"):
+            component[key] = np.ones(d)
+        for i in range(1, k):
+            file[f"m_gaussians{i}"] = component
+    refused(tmp_path / "file", "gmm", "expected no more data than the file can hold")
+
+
+# Damage: an error of ours or the very same record. In a process of its own, for the library might
+# crash or hang.
+
+SOURCES = ["gmm", "stats", "kmeans", "group", "bob"]
+
+
+def damaged(source, folder):
+    """A file to damage, and how to read it."""
+    path = folder / "whole"
+    record = gmm(trainer="map", ubm=gmm("full"))
+    if source == "bob":
+        path.write_bytes((DATA / "bob_gmm_v1.hdf5").read_bytes())
+    elif source == "group":
+        with h5py.File(path, "w") as file:
+            write(file, lambda group: layout.write_gmm(group, record))
+    else:
+        save(path, source, record if source == "gmm" else KINDS[source][2]())
+    return path, KINDS.get(source, KINDS["gmm"])[1]
+
+
+def sweep(source, folder, changes):
+    """Outcomes of reading a file with each of the changes (position, mask), or cuts (length, 0)."""
+    path, parse = damaged(source, folder)
+    whole, expected = path.read_bytes(), read(path, parse)
+    outcomes = {"same": 0, "refused": 0, "different": [], "other": []}
+    for position, mask in changes:
+        data = bytearray(whole)
+        if mask:
+            data[position % len(data)] ^= mask
+        else:
+            del data[position:]
+        path.write_bytes(data)
+        try:
+            found = read(path, parse)
+        except FileFormatError:
+            outcomes["refused"] += 1
+        except Exception as error:
+            outcomes["other"].append(f"{position} {mask}: {error!r}")
+        else:
+            if same(found, expected):
+                outcomes["same"] += 1
+            else:
+                outcomes["different"].append(f"{position} {mask}")
+    return outcomes
+
+
+def sweep_apart(source, folder, changes, seconds=500):
+    """The same in another process."""
+    code = (
+        "import json, pathlib, sys; import test_layout as t; "
+        "source, folder, changes = sys.argv[1], pathlib.Path(sys.argv[2]), json.load(sys.stdin); "
+        "print(json.dumps(t.sweep(source, folder, changes)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", code, source, str(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([PACKAGE, str(Path(__file__).parent)])},
+        input=json.dumps(changes),
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def flips(count, seed):
+    generator = random.Random(seed)
+    return [(generator.randrange(2**31), generator.randrange(1, 256)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_cut_files_are_refused(tmp_path, source):
+    length = damaged(source, tmp_path)[0].stat().st_size
+    cuts = [(at, 0) for at in range(0, length, 512)]
+    outcomes = sweep_apart(source, tmp_path, cuts)
+    assert outcomes == {"same": 0, "refused": len(cuts), "different": [], "other": []}
+
+
+def check_flips(source, folder, count, seed):
+    outcomes = sweep_apart(source, folder, flips(count, seed))
+    assert outcomes["other"] == [], seed
+    if source != "bob":  # bob's files have no checksums
+        assert outcomes["different"] == [], seed
+    total = outcomes["same"] + outcomes["refused"] + len(outcomes["different"])
+    assert total == count
+    assert outcomes["refused"] > 0
+
+
+def test_flipped_bytes_are_refused_or_harmless(tmp_path):
+    check_flips("gmm", tmp_path, 300, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", SOURCES)
+def test_many_flipped_bytes_are_refused_or_harmless(tmp_path, source):
+    check_flips(source, tmp_path, 2000, seed=2)
