@@ -156,7 +156,7 @@ def measure(name: str, rival: str) -> dict[str, float]:
         log_likelihood = fit(steps)
         seconds.append(time.perf_counter() - began)
     iteration = (seconds[1] - seconds[0]) / (STEPS[1] - STEPS[0])
-    return {"seconds": iteration, "added": peak() - before, "log_likelihood": log_likelihood}
+    return {"seconds": iteration, "added": peak() - before, "log_likelihood": float(log_likelihood)}
 
 
 def compare(name: str) -> None:

@@ -14,13 +14,11 @@ extensions = [
     "numpydoc",
 ]
 exclude_patterns = ["_build"]
-nitpicky = False
 default_role = "py:obj"  # `GMMStats` in a docstring links where it can
 
 autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings state the types
 numpydoc_show_class_members = False  # docs/_templates lists the members
-numpydoc_validation_checks = set()
 templates_path = ["_templates"]
 
 html_theme = "furo"
@@ -28,3 +26,13 @@ html_title = f"gmmkit {release}"
 html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
+
+
+def is_machinery(app, what, name, obj, skip, options):
+    """Leave out what scikit-learn's base classes bring along, such as ``set_fit_request``."""
+    inherited = (getattr(obj, "__module__", None) or "").startswith("sklearn.")
+    return True if inherited and what == "class" else None
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", is_machinery)

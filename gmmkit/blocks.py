@@ -65,7 +65,8 @@ class Block:
         """Score the samples x (B, D)."""
         self.n_rows = len(x)
         self.scores = self._scores[:, : self.n_rows]
-        self._far = self._far_terms = None
+        self._far: np.ndarray | None = None
+        self._far_terms: np.ndarray | None = None
         self._score(x)
         self.peak = self.scores.max(axis=0)
         if not np.isfinite(self.peak).all():
@@ -162,35 +163,47 @@ class TiedBlock(LinearBlock):
         return -0.5 * np.square(whitened, out=whitened).sum(axis=(0, 1), dtype=float)
 
     def _add_shared(self, stats: GMMStats, weight: np.ndarray | None, scale: float) -> None:
-        weighted = self.centred if weight is None else self.centred * weight
-        stats.second[0] += scale * stats.structure.pack(
-            stats.structure.cross(weighted.T, self.centred.T)
-        )[0].astype(float)
+        sums = stats.structure.weighted_products(self.centred, weight)
+        stats.second[0] += np.multiply(sums, scale, dtype=float)
 
 
 class CentredBlock(Block):
-    """|W_k (x - mu_k)|^2 and sums about mu_k, component by component, in float64."""
+    """|W_k (x - mu_k)|^2 and sums about mu_k, component by component."""
+
+    def __init__(self, densities: Densities, length: int) -> None:
+        super().__init__(densities, length)
+        dtype, split = densities.dtype, densities.structure.split
+        self._whitening = densities.whitening.astype(dtype)  # (C, M, G, G)
+        rest = split(densities.means - densities.origins)[..., None]  # what rounding left
+        self._shift = (densities.whitening @ rest).astype(dtype)  # (K, M, G, 1)
+        self._centred = np.empty((densities.shape[1], length), dtype)
+
+    def _about(self, k: int) -> np.ndarray:
+        """The samples about the k-th mean, (D, B)."""
+        centred = self._centred[:, : self.n_rows]
+        origin = self.densities.origins[k][:, None].astype(centred.dtype)
+        return np.subtract(self.samples, origin, out=centred, dtype=centred.dtype, casting="unsafe")
 
     def _score(self, x: np.ndarray) -> None:
-        densities, structure = self.densities, self.densities.structure
-        self.samples = np.asarray(x, dtype=float).T  # (D, B)
-        for k, mean in enumerate(densities.means):
-            split = structure.split_rows(self.samples - mean[:, None])  # (M, G, B)
-            whitened = densities.whitening[k % len(densities.whitening)] @ split
-            self.scores[k] = densities.constants[k] - 0.5 * (whitened**2).sum(axis=(0, 1))
+        densities = self.densities
+        self.samples = x.T  # (D, B)
+        for k in range(len(densities.means)):
+            split = densities.structure.split_rows(self._about(k))  # (M, G, B)
+            whitened = self._whitening[k % len(self._whitening)] @ split
+            whitened -= self._shift[k]
+            squares = np.square(whitened, out=whitened).sum(axis=(0, 1))
+            self.scores[k] = densities.constants[k] - 0.5 * squares
 
     def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
-        structure = stats.structure
-        n_features = structure.n_features
-        terms = np.ones((1 + n_features + structure.n_pairs, self.n_rows))
-        columns = stats.moments.shape[1]
-        for k, mean in enumerate(self.densities.means):
-            np.subtract(self.samples, mean[:, None], out=terms[1 : 1 + n_features])
-            structure.products(terms[1 : 1 + n_features], out=terms[1 + n_features :])
-            sums = terms @ (self.scores[k] if weight is None else self.scores[k] * weight)
-            stats.moments[k] += sums[:columns]
-            if structure.shared:
-                stats.second[0] += sums[columns:]
+        n_features = stats.n_features
+        for k, scores in enumerate(self.scores):
+            weighted = scores if weight is None else scores * weight
+            centred = self._about(k)
+            stats.moments[k, 0] += weighted.sum(dtype=float)
+            stats.moments[k, 1 : 1 + n_features] += centred @ weighted
+            stats.second[k % len(stats.second)] += stats.structure.weighted_products(
+                centred, weighted
+            )
 
 
 def _refuse_non_finite(samples: np.ndarray) -> None:

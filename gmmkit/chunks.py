@@ -30,8 +30,13 @@ _UNKNOWN_ROWS = 1 << 40  # rows that a dask block of unknown length may have
 class RowKernel(Protocol):
     """A kernel whose result has a row of shape `tail` for each row of X."""
 
-    tail: tuple[int, ...]
-    dtype: np.dtype
+    @property
+    def tail(self) -> tuple[int, ...]:
+        """Shape of a row."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the rows."""
 
     def __call__(self, X: np.ndarray, sample_weight: np.ndarray | None, start: int) -> np.ndarray:
         """The rows for the block X."""
@@ -40,12 +45,28 @@ class RowKernel(Protocol):
 class Source(Protocol):
     """Samples somewhere, with their weights."""
 
-    n_samples: int | None  # None: not known before the data are read
-    n_features: int
-    dtype: np.dtype
+    @property
+    def X(self) -> Any:
+        """The samples, (N, D)."""
+
+    @property
+    def sample_weight(self) -> Any:
+        """Their weights, (N,), or None."""
+
+    @property
+    def n_samples(self) -> int | None:
+        """N; None where it is not known before the data are read."""
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type to work in."""
 
     def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
-        """Sum of the kernel over blocks of rows; None if there are no rows at all."""
+        """Sum of the kernel over blocks of rows."""
 
     def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> Any:
         """The kernel's rows for all rows of X, (N, *tail): lazy where X is."""
@@ -131,14 +152,15 @@ class DaskSource:
             X = X.rechunk({1: -1})
         if sample_weight is None:
             return cls(X)
-        if not is_dask(sample_weight):
+        known = not np.isnan(X.chunks[0]).any()
+        if not is_dask(sample_weight) and known:
             sample_weight = da.from_array(sample_weight, chunks=(X.chunks[0],))
-        elif not np.isnan(X.chunks[0]).any():
+        elif is_dask(sample_weight) and known:
             sample_weight = sample_weight.rechunk((X.chunks[0],))
-        elif sample_weight.numblocks[0] != X.numblocks[0]:
+        elif not is_dask(sample_weight) or sample_weight.numblocks[0] != X.numblocks[0]:
             raise ValueError(
-                f"sample_weight has {sample_weight.numblocks[0]} blocks, but X has "
-                f"{X.numblocks[0]} of unknown lengths: call X.compute_chunk_sizes() first."
+                f"X has {X.numblocks[0]} blocks of unknown lengths, so sample_weight must be a "
+                "dask array of blocks of the same lengths, or call X.compute_chunk_sizes() first."
             )
         return cls(X, sample_weight)
 
@@ -181,7 +203,7 @@ class DaskSource:
             meta=np.empty((0, 0), dtype=object),
             name=_key(name, kernel, *arrays),
         )
-        return results.sum(split_every=_SPLIT_EVERY, dtype=object).compute()
+        return results.sum(axis=0, split_every=_SPLIT_EVERY, dtype=object).compute()[0]
 
     def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> Any:
         """The kernel's rows, as a lazy dask array."""

@@ -69,6 +69,12 @@ class Structure:
             np.multiply(grouped[:, i:], grouped[:, i : i + 1], out=view)
             row += rows
 
+    def weighted_products(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+        """Sums of `products` of y (D, B) by the weights (B,), packed (P,), without forming them."""
+        grouped = self.split_rows(y)
+        weighted = grouped if weight is None else grouped * weight
+        return self.pack(weighted @ np.swapaxes(grouped, -1, -2))
+
     def pack(self, stack: np.ndarray) -> np.ndarray:
         """Symmetric matrices (..., M, G, G) as their modelled pairs (..., P)."""
         group, i, j = self.pairs
@@ -323,7 +329,9 @@ def make_structure(
     return _STRUCTURES[covariance_type](n_features, block_size)
 
 
-def check_covariances(structure: Structure, covariances: np.ndarray, n_components: int, name: str):
+def check_covariances(
+    structure: Structure, covariances: np.ndarray, n_components: int, name: str
+) -> np.ndarray:
     """The stack of user-given covariances, refused with `name` where they cannot be ones."""
     expected = structure.public_shape(n_components)
     if covariances.shape != expected:

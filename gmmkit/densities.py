@@ -27,16 +27,12 @@ from gmmkit.parameters import Parameters
 
 _LOG_ZERO = -1e30  # log of a weight of zero: finite, so that no product makes a NaN of it
 _BLOCK_ELEMENTS = 1 << 18  # of L (K, B): what stays in a core's cache
-_BLOCK_BYTES = 1 << 24  # of T (F, B)
+_LINEAR_BYTES = 1 << 24  # of T (F, B)
+_CENTRED_BYTES = 1 << 21  # of a block (D, B), which stays in the cache
 _MIN_ROWS, _MAX_ROWS = 1024, 16384
+_WIDE = 700  # products per component from which on the centred form is the faster one, measured
 _ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
-
-
-def block_length(n_components: int, n_terms: int) -> int:
-    """Rows of a block, so that L (K, B) stays in the cache and T (F, B) within a few MiB."""
-    rows = min(max(_BLOCK_ELEMENTS // n_components, _MIN_ROWS), _MAX_ROWS)
-    return max(16, min(rows, _BLOCK_BYTES // (8 * n_terms)))
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class Densities:
     @property
     def shape(self) -> tuple[int, int]:
         """(K, D)."""
-        return self.means.shape  # type: ignore[return-value]
+        return self.means.shape
 
     @property
     def form(self) -> str:
@@ -63,14 +59,26 @@ class Densities:
 
     @property
     def block_length(self) -> int:
-        """Rows to work on at a time."""
-        return block_length(self.shape[0], self.n_terms)
+        """Rows of a block: L (K, B) stays in the cache, and T (F, B) within a few MiB."""
+        rows = min(max(_BLOCK_ELEMENTS // self.shape[0], _MIN_ROWS), _MAX_ROWS)
+        n_bytes = _LINEAR_BYTES if self.linear else _CENTRED_BYTES
+        return max(16, min(rows, n_bytes // (self.dtype.itemsize * self.n_terms)))
+
+    @property
+    def wide(self) -> bool:
+        """Whether there are too many products of features to form them for so few components."""
+        return not self.structure.shared and self.structure.n_pairs > _WIDE * self.shape[0]
 
     @property
     def n_terms(self) -> int:
-        """F, the terms of T(x) that are formed: without products where those are all shared."""
-        products = 0 if self.structure.shared else self.structure.n_pairs
-        return 1 + self.shape[1] + products
+        """F, the terms of T(x) that are formed: products only where components differ in them."""
+        products = self.linear and not self.structure.shared
+        return 1 + self.shape[1] + (self.structure.n_pairs if products else 0)
+
+    @property
+    def origins(self) -> np.ndarray:
+        """What statistics are kept about: the origin or, centred, the means, (D,) or (K, D)."""
+        return self.origin if self.linear else _representable(self.means, self.dtype)
 
     @cached_property
     def _precisions(self) -> np.ndarray:
@@ -157,7 +165,7 @@ def _choose_form(densities: Densities) -> Densities:
             origin = _representable(densities.origin, dtype)
             candidate = replace(densities, dtype=dtype, origin=origin)
             if candidate.rounding(dtype) < _TOLERANCE[name]:
-                return candidate
+                return replace(candidate, linear=not candidate.wide)
     return replace(densities, dtype=np.dtype(float), linear=False)
 
 

@@ -28,8 +28,7 @@ class EStep:
     ) -> GMMStats:
         """Statistics of X (B, D) with weights (B,)."""
         densities = self.densities
-        origin = densities.origin if densities.linear else densities.means
-        stats = GMMStats.of(densities.structure, densities.shape[0], origin)
+        stats = GMMStats.of(densities.structure, densities.shape[0], densities.origins)
         assign = assign_hard if self.hard else assign_soft
         for rows, block in scored_blocks(densities, X):
             weight = None if sample_weight is None else _checked_weights(sample_weight[rows])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -262,7 +261,7 @@ class GMMMachine(Settings):
         structure = self._structure(source.n_features)
         given = self._given(structure)
         if m_step.prior is not None:
-            yield replace(m_step.prior.parameters, **given)
+            yield m_step.prior.parameters.having(**given)
         elif "means" in given:
             yield starts.assigned(source, structure, m_step, given)
         else:
@@ -301,9 +300,9 @@ class GMMMachine(Settings):
         structure = self._structure(np.shape(means)[-1])
         given = self._given(structure)
         if fitted and self.means_.shape == np.shape(means):
-            parameters = replace(self._parameters(), **{name: given[name]})
+            parameters = self._parameters().having(**{name: given[name]})
         else:
-            parameters = replace(standard_parameters(structure, len(means)), **given)
+            parameters = standard_parameters(structure, len(means)).having(**given)
         self._keep_parameters(parameters)
         self.n_features_in_ = structure.n_features
 

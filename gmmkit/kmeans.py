@@ -81,6 +81,8 @@ class KMeansMachine(ClusterMixin, Machine):
            [10.,  2.]])
     """
 
+    labels_: np.ndarray
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "init_method": [StrOptions({"k-means||", "k-means++", "random"}), "array-like"],
@@ -118,6 +120,11 @@ class KMeansMachine(ClusterMixin, Machine):
         self.oversampling_factor = oversampling_factor
         self.n_jobs = n_jobs
         self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]  # ClusterMixin drops it
+        return tags
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeansMachine:

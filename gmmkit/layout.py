@@ -360,7 +360,7 @@ def write_kmeans(group: Any, record: Mapping[str, Any]) -> None:
     - ``init_method`` (a text or an array (K, D)), [``convergence_threshold``], ``max_iter``,
       ``n_init``, [``init_max_iter``], ``oversampling_factor``, [``random_state``] (written where
       it is an int);
-    - what the fit left: [``inertia``, ``n_iter``]; [``feature_names``].
+    - what the fit left: [``inertia``, ``n_iter``, ``converged``]; [``feature_names``].
 
     Parameters
     ----------

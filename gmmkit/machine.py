@@ -21,7 +21,7 @@ class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     _layout: ClassVar[tuple[Any, Any]]  # how a record is written and read
     _stored_settings: ClassVar[tuple[str, ...]]  # parameters that files hold as they are
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

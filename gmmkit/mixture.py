@@ -144,7 +144,7 @@ class Mixture(DensityMixin, Machine):
             The component of each sample, ascending.
         """
         parameters = self._parameters()
-        if not isinstance(n_samples, Integral) or n_samples < 1:
+        if not isinstance(n_samples, Integral) or int(n_samples) < 1:
             raise ValueError(
                 f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one "
                 "sample."
@@ -203,7 +203,7 @@ class Mixture(DensityMixin, Machine):
         for feature in features:
             if isinstance(feature, str) and feature in names:
                 numbers.append(names.index(feature))
-            elif isinstance(feature, Integral) and 0 <= feature < self.shape[1]:
+            elif isinstance(feature, Integral) and 0 <= int(feature) < self.shape[1]:
                 numbers.append(int(feature))
             else:
                 raise ValueError(f"There is no feature {feature!r} among {names or self.shape[1]}.")
@@ -227,7 +227,7 @@ class Mixture(DensityMixin, Machine):
     def shape(self) -> tuple[int, int]:
         """(K, D)."""
         check_is_fitted(self, "means_")
-        return self.means_.shape  # type: ignore[return-value]
+        return self.means_.shape
 
     @property
     def weights(self) -> np.ndarray:

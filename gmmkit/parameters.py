@@ -6,7 +6,7 @@ can be out of date.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,10 @@ class Parameters:
     def overall_mean(self) -> np.ndarray:
         """The mixture's mean, (D,)."""
         return self.weights @ self.means / self.weights.sum()
+
+    def having(self, **parts: np.ndarray) -> Parameters:
+        """The same mixture with some of its weights, means and covariances replaced."""
+        return replace(self, **parts)  # type: ignore[arg-type]
 
     def sample(
         self, count: int, random_state: np.random.RandomState

@@ -93,6 +93,7 @@ KMEANS = {
     "oversampling_factor": _POSITIVE,
     "inertia": _OPTIONAL_POSITIVE,
     "n_iter": _OPTIONAL_COUNT,
+    "converged": _OPTIONAL_FLAG,
 }
 
 

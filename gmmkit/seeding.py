@@ -193,12 +193,10 @@ class _Candidates:
 class _NearCandidates(_Candidates):
     """Candidates for data in memory: each sample's distance is kept, only new ones are measured."""
 
-    source: ArraySource
-
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        self.squares = np.full(self.source.n_samples, np.inf)
-        self.labels = np.zeros(self.source.n_samples, dtype=np.int32)
+        self.squares = np.full(len(source.X), np.inf)
+        self.labels = np.zeros(len(source.X), dtype=np.int32)
 
     def add(self, rows: np.ndarray) -> None:
         densities = _distances(self.source, rows)

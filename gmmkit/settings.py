@@ -116,7 +116,7 @@ class Settings(Mixture):
                 "ubm is not fitted: call ubm.fit(X) first, or load it from a file."
             )
         _, covariance_type, block_size = ubm._shape_wanted()
-        theirs = {
+        theirs: dict[str, Any] = {
             "n_gaussians": ubm.shape[0],
             "covariance_type": covariance_type,
             "block_size": block_size,
@@ -155,8 +155,10 @@ class Settings(Mixture):
         auto = self.trainer == "ml"
         return MStep(
             update_means=self.update_means,
-            update_variances=auto if self.update_variances == "auto" else self.update_variances,
-            update_weights=auto if self.update_weights == "auto" else self.update_weights,
+            update_variances=auto
+            if self.update_variances == "auto"
+            else bool(self.update_variances),
+            update_weights=auto if self.update_weights == "auto" else bool(self.update_weights),
             min_count=self.mean_var_update_threshold,
             variance_thresholds=self._thresholds(n_gaussians, n_features),
             weight_floor=self.weight_floor,

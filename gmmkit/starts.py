@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +56,7 @@ def assigned(
     densities = centroid_distances(given["means"], structure, source.dtype)
     kernel = EStep(densities, hard=True)
     stats = source.map_sum(kernel, "gmmkit-assign", densities.block_length)
-    return replace(hard_start(checked_statistics(stats), given["means"], m_step), **given)
+    return hard_start(checked_statistics(stats), given["means"], m_step).having(**given)
 
 
 def k_means(source: Source, trainer: Any, n_gaussians: int) -> np.ndarray:

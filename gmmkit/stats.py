@@ -13,6 +13,7 @@ small where data lie far from zero; users see the sums about zero.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -196,12 +197,6 @@ class GMMStats:
         public = self._public(stats.second)
         return public if np.shares_memory(public, self.buffer) else _read_only(public)
 
-    def _public(self, second: np.ndarray) -> np.ndarray:
-        """Packed second moments (C, P) in the shape that users see."""
-        if self.structure.elementwise:
-            return second
-        return self.structure.to_public(self.structure.unpack(second))
-
     @sum_pxx.setter
     def sum_pxx(self, value: Any) -> None:
         self._rebase(np.zeros(self.shape))
@@ -210,6 +205,12 @@ class GMMStats:
             self.second[:] = value
         else:
             self.second[:] = self.structure.pack(self.structure.from_public(value))
+
+    def _public(self, second: np.ndarray) -> np.ndarray:
+        """Packed second moments (C, P) in the shape that users see."""
+        if self.structure.elementwise:
+            return second
+        return self.structure.to_public(self.structure.unpack(second))
 
     def overall_variance(self) -> np.ndarray:
         """Variance of each feature over all components, (D,), and 0 where that is rounding."""
@@ -271,7 +272,7 @@ class GMMStats:
 
     __radd__ = __add__
 
-    def __iadd__(self, other: GMMStats) -> GMMStats:
+    def __iadd__(self, other: Any) -> GMMStats:
         if not isinstance(other, GMMStats):
             return NotImplemented
         matching = self._matching(other)
@@ -286,9 +287,9 @@ class GMMStats:
         return self._with(self.buffer - self._matching(other))
 
     def __mul__(self, factor: float) -> GMMStats:
-        if not np.isscalar(factor):
+        if not isinstance(factor, Real):
             return NotImplemented
-        return self._with(self.buffer * factor)
+        return self._with(self.buffer * float(factor))
 
     __rmul__ = __mul__
 

@@ -1,0 +1,290 @@
+"""KMeansMachine: Lloyd's steps are scikit-learn's, starts are as good, empty clusters revive."""
+
+import dask.array as da
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.spatial.distance import cdist
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
+
+from gmmkit import GMMMachine, KMeansMachine
+
+every_source = pytest.mark.parametrize(
+    "wrap", [np.asarray, lambda X: da.from_array(X, chunks=(17, -1))], ids=["numpy", "dask"]
+)
+every_start = pytest.mark.parametrize("method", ["k-means||", "k-means++", "random"])
+
+
+def clusters(n_clusters=20, size=25, spread=30.0, seed=0):
+    """Clusters of unit variance whose centres are far apart, most of them."""
+    rng = np.random.default_rng(seed)
+    centres = rng.uniform(-spread, spread, (n_clusters, 3))
+    return np.repeat(centres, size, axis=0) + rng.normal(size=(n_clusters * size, 3))
+
+
+def from_start(centroids, steps, **options):
+    """A machine that makes so many steps."""
+    options = {"convergence_threshold": None, "max_iter": steps} | options
+    return KMeansMachine(len(centroids), init_method=centroids, **options)
+
+
+def inertia(X, centroids, weights=1.0):
+    return (weights * cdist(X, centroids, "sqeuclidean").min(axis=1)).sum()
+
+
+# ---------------------------------------------------------------------------------------- Lloyd's steps
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of scikit-learn's
+@every_source
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_steps_are_scikit_learn_s(steps, weighted, wrap):
+    X = np.random.default_rng(0).normal(size=(500, 3))
+    start = X[:20]  # none of these is empty
+    w = np.random.default_rng(2).uniform(0.1, 4, len(X)) if weighted else None
+    theirs = KMeans(20, init=start, n_init=1, max_iter=steps, tol=0, algorithm="lloyd")
+    theirs.fit(X, sample_weight=w)
+    assert theirs.n_iter_ == steps
+    ours = from_start(start, steps).fit(wrap(X), sample_weight=w)
+    assert ours.n_iter_ == steps
+    assert_allclose(ours.centroids_, theirs.cluster_centers_, rtol=1e-10, atol=1e-10)
+    assert ours.inertia_ == pytest.approx(theirs.inertia_, rel=1e-10)
+    assert_array_equal(np.asarray(ours.predict(wrap(X))), theirs.labels_)
+    assert ours.score(wrap(X), sample_weight=w) == pytest.approx(-ours.inertia_)
+    counts = np.bincount(theirs.labels_, minlength=20, weights=w)
+    assert_allclose(ours.counts_, counts, rtol=1e-10)
+    assert ours.average_min_distance == pytest.approx(theirs.inertia_ / counts.sum())
+
+
+def test_steps_stop_when_the_inertia_no_longer_changes():
+    X = clusters()
+    machine = KMeansMachine(20, max_iter=100).fit(X)
+    assert machine.converged_
+    again = from_start(machine.centroids_, 1).fit(X)
+    assert again.inertia_ == pytest.approx(machine.inertia_, rel=1e-5)
+
+
+def test_no_steps_leave_the_start():
+    X = clusters()
+    machine = from_start(X[:4], 0).fit(X)
+    assert_array_equal(machine.centroids_, X[:4])
+    assert machine.n_iter_ == 0
+    assert machine.inertia_ == pytest.approx(inertia(X, X[:4]))
+
+
+# ------------------------------------------------------------------------------- labels and distances
+
+
+@every_source
+@pytest.mark.parametrize("dtype, atol", [(np.float64, 1e-10), (np.float32, 1e-2)])
+def test_labels_and_distances_are_brute_force(wrap, dtype, atol):
+    X = clusters().astype(dtype)
+    machine = KMeansMachine(20).fit(wrap(X))
+    expected = cdist(X.astype(float), machine.centroids_)
+    distances = np.asarray(machine.transform(wrap(X)))
+    assert distances.dtype == dtype
+    assert_allclose(distances, expected, atol=atol)
+    assert_array_equal(np.asarray(machine.predict(wrap(X))), expected.argmin(axis=1))
+
+
+def test_ties_go_to_the_first_cluster():
+    machine = from_start(np.array([[-1.0], [1.0], [1.0]]), 0)
+    with pytest.warns(ConvergenceWarning, match=r"clusters \(2\)"):
+        machine.fit([[-3.0], [0.0], [3.0]])
+    assert_array_equal(machine.labels_, [0, 0, 1])
+
+
+def test_distance_of_a_centroid_to_itself_is_zero():
+    centroids = 1e3 + clusters(5, 1)
+    machine = from_start(centroids, 0).fit(centroids)
+    assert_allclose(np.diag(machine.transform(centroids)), 0, atol=1e-5)
+    assert machine.inertia_ == pytest.approx(0, abs=1e-9)
+
+
+def test_labels_are_kept_of_data_in_memory_only():
+    X = clusters()
+    machine = KMeansMachine(4).fit(X)
+    assert_array_equal(machine.labels_, machine.predict(X))
+    assert_array_equal(machine.fit_predict(X), machine.labels_)
+    lazy = machine.fit_predict(da.from_array(X, chunks=(100, 3)))
+    assert isinstance(lazy, da.Array)
+    assert not hasattr(machine, "labels_")
+    assert_array_equal(lazy.compute(), KMeansMachine(4).fit(X).labels_)
+
+
+# --------------------------------------------------------------------------------- variances and weights
+
+
+@every_source
+@pytest.mark.parametrize("weighted", [False, True])
+def test_variances_and_weights_of_clusters_are_the_loop_s(wrap, weighted):
+    X = clusters() + 1e4
+    w = np.random.default_rng(2).uniform(0.1, 4, len(X)) if weighted else None
+    machine = KMeansMachine(20).fit(X)
+    other = clusters(seed=5) + 1e4  # other data than the machine was trained on
+    variances, weights = machine.get_variances_and_weights_for_each_cluster(wrap(other), w)
+    labels, w = machine.predict(other), np.ones(len(X)) if w is None else w
+    for k in range(20):
+        own, share = other[labels == k], w[labels == k]
+        assert weights[k] == pytest.approx(share.sum() / w.sum())
+        if len(own):
+            mean = np.average(own, axis=0, weights=share)
+            expected = np.average((own - mean) ** 2, axis=0, weights=share)
+            assert_allclose(variances[k], expected, rtol=1e-8, atol=1e-8)
+
+
+def test_empty_cluster_has_no_weight_and_no_variance():
+    X = np.array([[0.0], [2.0], [10.0], [14.0]])
+    machine = from_start(np.array([[1.0], [12.0]]), 1).fit(X)
+    variances, weights = machine.get_variances_and_weights_for_each_cluster(X[:2])
+    assert_array_equal(variances, [[1], [0]])
+    assert_array_equal(weights, [1, 0])
+
+
+# -------------------------------------------------------------------------------------- empty clusters
+
+
+@every_source
+def test_empty_clusters_revive_at_the_farthest_samples(wrap):
+    X = np.array([[0.0], [1.0], [2.0], [50.0], [-80.0]])
+    start = np.array([[1.0], [1e6], [-1e6]])  # the first has all samples, the others none
+    once, twice = (from_start(start, steps).fit(wrap(X)).centroids_ for steps in (1, 2))
+    assert_allclose(once, [[X.mean()], [-80], [50]], rtol=1e-12)
+    assert_allclose(twice, [[1], [-80], [50]], rtol=1e-12)
+
+
+@every_source
+def test_samples_without_weight_revive_nothing(wrap):
+    X = np.array([[0.0], [1.0], [2.0], [50.0], [-80.0]])
+    machine = from_start(np.array([[1.0], [1e6]]), 2).fit(wrap(X), sample_weight=[1, 1, 1, 1, 0])
+    assert_array_equal(machine.centroids_, [[1], [50]])
+
+
+def test_revival_does_not_depend_on_the_chunks():
+    X = clusters()
+    start = np.vstack([X[:3], np.full((9, 3), 1e4), X[-3:]])
+    expected = from_start(start, 10).fit(X)
+    for chunks in (7, 500, ((0, 499, 1), (1, 2))):
+        machine = from_start(start, 10).fit(da.from_array(X, chunks=chunks))
+        assert_allclose(machine.centroids_, expected.centroids_, rtol=1e-10)
+    assert expected.counts_.min() > 0
+
+
+@every_start
+def test_more_clusters_than_distinct_rows_are_finite(method):
+    X = np.repeat([[0.0, 0.0], [9.0, 9.0]], 20, axis=0)
+    with pytest.warns(ConvergenceWarning, match=r"clusters \(2\) .* n_clusters \(5\)"):
+        machine = KMeansMachine(5, init_method=method).fit(X)
+    assert np.isfinite(machine.centroids_).all()
+    assert machine.inertia_ == 0
+
+
+# ---------------------------------------------------------------------------------------------- starts
+
+
+def uneven_clusters():
+    """Nearly all samples around zero and twelve groups of three far from it."""
+    far = np.repeat(np.random.default_rng(3).uniform(-500, 500, (12, 3)), 3, axis=0)
+    return np.vstack([far, np.zeros((2000, 3))]) + np.random.default_rng(4).normal(size=(2036, 3))
+
+
+def start_inertia(method, seed, X, wrap=np.asarray, n_clusters=20):
+    machine = KMeansMachine(n_clusters, init_method=method, max_iter=0, random_state=seed)
+    return inertia(X, machine.fit(wrap(X)).centroids_)
+
+
+@every_source
+@pytest.mark.parametrize("X, n_clusters", [(clusters(), 20), (uneven_clusters(), 13)])
+def test_k_means_parallel_starts_as_well_as_k_means_plus_plus(X, n_clusters, wrap):
+    # Bahmani et al., 2012, table 1: as good as k-means++, where random starts are many times worse
+    wrap = wrap if wrap is np.asarray else lambda X: da.from_array(X, chunks=(500, -1))
+    seeds = range(20)
+    ours = np.mean([start_inertia("k-means||", seed, X, wrap, n_clusters) for seed in seeds])
+    theirs = np.mean([inertia(X, kmeans_plusplus(X, n_clusters, random_state=s)[0]) for s in seeds])
+    chance = np.mean([start_inertia("random", seed, X, np.asarray, n_clusters) for seed in seeds])
+    assert ours < 1.15 * theirs
+    assert ours < 0.2 * chance
+
+
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+@pytest.mark.parametrize("method", ["k-means++", "random"])
+@every_source
+def test_other_starts_are_scikit_learn_s_in_distribution(method, wrap):
+    X = clusters()
+    ours = [start_inertia(method, seed, X, wrap) for seed in range(40)]
+    if method == "random":
+        drawn = [np.random.default_rng(s).choice(len(X), 20, replace=False) for s in range(40)]
+        theirs = [inertia(X, X[rows]) for rows in drawn]
+    else:
+        theirs = [inertia(X, kmeans_plusplus(X, 20, random_state=s)[0]) for s in range(40)]
+    error = np.sqrt((np.var(ours) + np.var(theirs)) / 40)
+    assert abs(np.mean(ours) - np.mean(theirs)) < 4 * error
+
+
+def test_candidates_of_k_means_parallel_weigh_what_they_attract():
+    # 1000 samples near zero and 10 far ones, all of which are candidates after some rounds: with
+    # equal weights the one start, drawn by weight alone, would be a far one ten times of eleven
+    X = np.r_[np.zeros(1000), np.arange(10) + 50.0][:, None]
+    far = [
+        KMeansMachine(1, init_max_iter=10, max_iter=0, random_state=seed).fit(X).centroids_[0, 0] > 0
+        for seed in range(60)
+    ]
+    assert np.mean(far) < 0.15
+
+
+@every_start
+@every_source
+def test_samples_without_weight_are_no_starts(method, wrap):
+    X = np.vstack([clusters(4), 1e6 + clusters(4, seed=2)])
+    weights = np.repeat([1.0, 0.0], 100)
+    for seed in range(5):
+        machine = KMeansMachine(4, init_method=method, max_iter=0, random_state=seed)
+        assert machine.fit(wrap(X), sample_weight=weights).centroids_.max() < 1e5
+
+
+@pytest.mark.parametrize("method", ["k-means||", "k-means++"])
+@every_source
+def test_starts_are_samples(method, wrap):
+    X = clusters()
+    start = KMeansMachine(20, init_method=method, max_iter=0).fit(wrap(X)).centroids_
+    assert set(map(tuple, start)) <= set(map(tuple, X))
+    assert len(set(map(tuple, start))) == 20
+
+
+@every_start
+def test_seed_alone_decides(method):
+    X = clusters()
+    one, same, other = (
+        KMeansMachine(20, init_method=method, max_iter=0, random_state=seed).fit(X).centroids_
+        for seed in (3, 3, 4)
+    )
+    assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_restarts_keep_the_best():
+    X = clusters()
+    state = np.random.RandomState(7)
+    options = {"init_method": "random", "max_iter": 30}
+    singles = [KMeansMachine(20, random_state=state, **options).fit(X).inertia_ for _ in range(5)]
+    best = KMeansMachine(20, random_state=7, n_init=5, **options).fit(X)
+    assert best.inertia_ == min(singles) < max(singles)
+    assert best.inertia_ == pytest.approx(inertia(X, best.centroids_))
+
+
+# ------------------------------------------------------------------------------------ start of a mixture
+
+
+def test_mixture_starts_from_k_means_by_default():
+    X = clusters(3)
+    trainer = KMeansMachine(max_iter=50, random_state=1)
+    start = GMMMachine(3, k_means_trainer=trainer).initialize_gaussians(X)
+    alone = KMeansMachine(3, max_iter=50, random_state=1).fit(X)
+    assert_array_equal(start.means_, alone.centroids_)
+    variances, weights = alone.get_variances_and_weights_for_each_cluster(X)
+    assert_allclose(start.covariances_, variances, rtol=1e-10)
+    assert_allclose(start.weights_, weights, rtol=1e-12)
+    default = GMMMachine(3).initialize_gaussians(X)
+    assert_allclose(np.sort(default.means_, axis=0), np.sort(alone.centroids_, axis=0))
