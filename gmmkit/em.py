@@ -43,7 +43,6 @@ def run(
     threshold: float | None,
     max_steps: int,
     relative: bool = False,
-    slack: float | None = None,
     verbose: int = 0,
     name: str = "EM",
     criterion: str = "mean log-likelihood",
@@ -63,8 +62,6 @@ def run(
     max_steps : int
     relative : bool, default=False
         Whether the threshold is relative to the criterion.
-    slack : float, optional
-        A criterion that never should fall and falls by more is warned of.
     verbose : int, default=0
         1 prints a line a step.
     name : str, default="EM"
@@ -89,7 +86,6 @@ def run(
         if threshold is not None and abs(change) <= threshold * (abs(bound) if relative else 1.0):
             result.converged = True
             break
-    _warn_of_falls(result, slack, criterion)
     return result
 
 
@@ -104,31 +100,33 @@ def tell(line: str, aloud: bool) -> None:
         print(line, flush=True)
 
 
-def _warn_of_falls(result: Run, slack: float | None, criterion: str) -> None:
+_CALLER = 4  # of fit: below it are scikit-learn's wrapper, fit, and the function that warns
+
+
+def warn_of_fall(result: Run, slack: float) -> None:
+    """A ConvergenceWarning where a likelihood that should never fall fell by more than `slack`."""
     changes = np.diff(result.lower_bounds)
-    if slack is None or len(changes) == 0 or changes.min() >= -slack:
+    if len(changes) == 0 or changes.min() >= -slack:
         return
     warnings.warn(
-        f"The {criterion} fell by {-changes.min():.3g} at step {changes.argmin() + 2}. A floor "
-        "(variance_thresholds, weight_floor) keeps the parameters from their maximum, or rounding "
-        "is at work: check the scale of the data.",
+        f"The mean log-likelihood fell by {-changes.min():.3g} at step {changes.argmin() + 2}. A "
+        "floor (variance_thresholds, weight_floor) keeps the parameters from their maximum, or "
+        "rounding is at work: check the scale of the data.",
         ConvergenceWarning,
-        stacklevel=4,
+        stacklevel=_CALLER,
     )
 
 
-def warn_not_converged(result: Run, threshold: float | None, max_steps: int, who: str) -> None:
+def warn_of_steps(result: Run, threshold: float | None, max_steps: int, who: str) -> None:
     """A ConvergenceWarning where a run that had a threshold ran out of steps before it."""
     if result.converged or (threshold is None and max_steps > 0):
         return
     message = f"{who} made no step, so the model is where it started: max_fitting_steps is 0."
     if max_steps > 0:
         last = np.diff(result.lower_bounds[-2:])
-        moved = (
-            f"(the last one changed the mean log-likelihood by {last[0]:.2e}) " if len(last) else ""
-        )
+        moved = f"(the last changed the likelihood by {last[0]:.2e}) " if len(last) else ""
         message = (
             f"{who} did not converge in {max_steps} steps {moved}to convergence_threshold="
             f"{threshold:.2e}. Raise max_fitting_steps or the threshold, or check the data."
         )
-    warnings.warn(message, ConvergenceWarning, stacklevel=3)
+    warnings.warn(message, ConvergenceWarning, stacklevel=_CALLER)

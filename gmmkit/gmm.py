@@ -162,7 +162,9 @@ class GMMMachine(Settings):
             best = max(runs, key=lambda run: run.lower_bound)
             self._keep_parameters(best.parameters)
             self._keep_record(best)
-        em.warn_not_converged(
+        if prior is None:
+            em.warn_of_fall(best, em.SLACK[source.dtype.name])
+        em.warn_of_steps(
             best, self.convergence_threshold, self.max_fitting_steps, type(self).__name__
         )
         return self
@@ -224,7 +226,6 @@ class GMMMachine(Settings):
             start,
             swept,
             update,
-            slack=em.SLACK[source.dtype.name] if m_step.prior is None else None,
             threshold=self.convergence_threshold,
             max_steps=self.max_fitting_steps,
             verbose=self.verbose,

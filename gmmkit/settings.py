@@ -153,12 +153,14 @@ class Settings(Mixture):
                 f"weight_floor={self.weight_floor} is more than 1 / n_gaussians={1 / n_gaussians}."
             )
         auto = self.trainer == "ml"
+        variances, weights = (
+            auto if update == "auto" else bool(update)
+            for update in (self.update_variances, self.update_weights)
+        )
         return MStep(
             update_means=self.update_means,
-            update_variances=auto
-            if self.update_variances == "auto"
-            else bool(self.update_variances),
-            update_weights=auto if self.update_weights == "auto" else bool(self.update_weights),
+            update_variances=variances,
+            update_weights=weights,
             min_count=self.mean_var_update_threshold,
             variance_thresholds=self._thresholds(n_gaussians, n_features),
             weight_floor=self.weight_floor,

@@ -23,6 +23,8 @@ FLOORS = {
     "estep": 2.5,
     "blocks": 2,
     "mstep": 2,
+    "conditional": 1.5,
+    "interchange": 1.5,
     "stats": 1.5,
     "densities": 1.5,
     "parameters": 1,

@@ -33,7 +33,7 @@ def inertia(X, centroids, weights=1.0):
     return (weights * cdist(X, centroids, "sqeuclidean").min(axis=1)).sum()
 
 
-# ---------------------------------------------------------------------------------------- Lloyd's steps
+# ------------------------------------------------------------------------------------ Lloyd's steps
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of scikit-learn's
@@ -74,7 +74,7 @@ def test_no_steps_leave_the_start():
     assert machine.inertia_ == pytest.approx(inertia(X, X[:4]))
 
 
-# ------------------------------------------------------------------------------- labels and distances
+# ----------------------------------------------------------------------------- labels and distances
 
 
 @every_source
@@ -114,7 +114,7 @@ def test_labels_are_kept_of_data_in_memory_only():
     assert_array_equal(lazy.compute(), KMeansMachine(4).fit(X).labels_)
 
 
-# --------------------------------------------------------------------------------- variances and weights
+# ---------------------------------------------------------------------------- variances and weights
 
 
 @every_source
@@ -143,7 +143,7 @@ def test_empty_cluster_has_no_weight_and_no_variance():
     assert_array_equal(weights, [1, 0])
 
 
-# -------------------------------------------------------------------------------------- empty clusters
+# ----------------------------------------------------------------------------------- empty clusters
 
 
 @every_source
@@ -181,7 +181,7 @@ def test_more_clusters_than_distinct_rows_are_finite(method):
     assert machine.inertia_ == 0
 
 
-# ---------------------------------------------------------------------------------------------- starts
+# ------------------------------------------------------------------------------------------- starts
 
 
 def uneven_clusters():
@@ -228,7 +228,8 @@ def test_candidates_of_k_means_parallel_weigh_what_they_attract():
     # equal weights the one start, drawn by weight alone, would be a far one ten times of eleven
     X = np.r_[np.zeros(1000), np.arange(10) + 50.0][:, None]
     far = [
-        KMeansMachine(1, init_max_iter=10, max_iter=0, random_state=seed).fit(X).centroids_[0, 0] > 0
+        KMeansMachine(1, init_max_iter=10, max_iter=0, random_state=seed).fit(X).centroids_[0, 0]
+        > 0
         for seed in range(60)
     ]
     assert np.mean(far) < 0.15
@@ -274,7 +275,7 @@ def test_restarts_keep_the_best():
     assert best.inertia_ == pytest.approx(inertia(X, best.centroids_))
 
 
-# ------------------------------------------------------------------------------------ start of a mixture
+# ------------------------------------------------------------------------------- start of a mixture
 
 
 def test_mixture_starts_from_k_means_by_default():

@@ -141,6 +141,7 @@ def kmeans(**changes):
         "oversampling_factor": 2.0,
         "random_state": 0,
         "inertia": 12.5,
+        "converged": True,
         "n_iter": 4,
         "feature_names": ["a", "b"],
     }
@@ -200,7 +201,7 @@ def test_absent_keys_are_as_none(tmp_path):
     record = {key: value for key, value in gmm(**SPARSE).items() if value is not None}
     assert same(round_trip(tmp_path / "file", "gmm", record), gmm(**SPARSE))
     optional = ("counts", "variances", "convergence_threshold", "random_state", "init_max_iter")
-    optional += ("inertia", "n_iter", "feature_names")
+    optional += ("inertia", "n_iter", "converged", "feature_names")
     clusters = {key: value for key, value in kmeans().items() if key not in optional}
     back = round_trip(tmp_path / "file", "kmeans", clusters)
     assert same(back, kmeans(**dict.fromkeys(optional)))

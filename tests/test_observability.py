@@ -24,7 +24,7 @@ def machine(**options):
     return GMMMachine(2, means_init=CENTRES, **options)
 
 
-# --------------------------------------------------------------------------------------- lines and logs
+# ----------------------------------------------------------------------------------- lines and logs
 
 
 def test_verbose_prints_a_line_a_step(capsys):
@@ -59,7 +59,9 @@ def test_nothing_is_printed_by_default(capsys):
 def test_log_has_the_lines_that_verbose_prints(verbose, caplog, capsys):
     with caplog.at_level(logging.DEBUG, logger="gmmkit"):
         fitted = machine(verbose=verbose).fit(data())
-    logged = [record.getMessage() for record in caplog.records if LINE.fullmatch(record.getMessage())]
+    logged = [
+        record.getMessage() for record in caplog.records if LINE.fullmatch(record.getMessage())
+    ]
     assert len(logged) == fitted.n_iter_
     assert {record.name for record in caplog.records} == {"gmmkit"}
     assert capsys.readouterr().out.splitlines() == (logged if verbose else [])
@@ -77,7 +79,7 @@ def test_the_package_sets_up_no_logging():
     assert not [each for each in logger.handlers if not isinstance(each, logging.NullHandler)]
 
 
-# --------------------------------------------------------------------------------------- what is learned
+# ---------------------------------------------------------------------------------- what is learned
 
 
 def test_lower_bounds_are_the_likelihoods_of_the_models_before_each_step():
@@ -131,7 +133,7 @@ def test_the_best_start_is_the_one_that_is_told_of():
     assert best.score(X) == pytest.approx(best.lower_bound_, abs=1e-3)
 
 
-# ------------------------------------------------------------------------------------------------ warnings
+# ----------------------------------------------------------------------------------------- warnings
 
 
 @pytest.mark.parametrize("trainer", ["ml", "map"])

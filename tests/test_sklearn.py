@@ -39,7 +39,7 @@ def utterance(n_samples=30, seed=1):
     return three_clusters(n_samples, seed)[0] + 0.7
 
 
-# ------------------------------------------------------------------------------ scikit-learn's checks
+# ---------------------------------------------------------------------------- scikit-learn's checks
 
 RANDOM_START = [GMMMachine(2), GMMMachine(2, trainer="map"), KMeansMachine()]
 CHECKED = [GMMMachine(), GMMMachine(trainer="map"), *RANDOM_START]
@@ -131,7 +131,7 @@ def test_kind_of_estimator():
         assert not tags.target_tags.required
 
 
-# ------------------------------------------------------------------------------------------- cloning
+# ------------------------------------------------------------------------------------------ cloning
 
 
 def test_clone_keeps_the_very_ubm_through_every_wrapper():
@@ -165,7 +165,9 @@ def test_relevance_factor_can_be_searched(n_jobs):
     machine = GMMMachine(trainer="map", ubm=ubm)
     search = GridSearchCV(machine, grid, cv=KFold(3), n_jobs=n_jobs, error_score="raise").fit(X)
     expected = [
-        np.mean([clone(machine).set_params(**each).fit(X[a]).score(X[b]) for a, b in KFold(3).split(X)])
+        np.mean(
+            [clone(machine).set_params(**each).fit(X[a]).score(X[b]) for a, b in KFold(3).split(X)]
+        )
         for each in ({"map_relevance_factor": factor} for factor in grid["map_relevance_factor"])
     ]
     assert_allclose(search.cv_results_["mean_test_score"], expected, rtol=1e-10)
@@ -191,7 +193,7 @@ def test_cross_validation_is_the_loop(machine):
     assert_allclose(cross_val_score(machine, X, cv=KFold(3), error_score="raise"), loop, rtol=1e-12)
 
 
-# ------------------------------------------------------------------------------------------ pipelines
+# ---------------------------------------------------------------------------------------- pipelines
 
 
 @pytest.mark.parametrize("machine", [GMMMachine(3), KMeansMachine(3)], ids=repr)
@@ -236,7 +238,7 @@ def test_machines_in_a_pipeline_can_be_compared():
     assert pipeline.set_params(gmmmachine="passthrough").fit_transform(CENTRES).shape == (3, 2)
 
 
-# ------------------------------------------------------------------------------------- names, frames
+# ------------------------------------------------------------------------------------ names, frames
 
 
 @pytest.mark.parametrize("machine", [GMMMachine(3), KMeansMachine(3)], ids=repr)
@@ -259,7 +261,7 @@ def test_adapted_machine_has_the_names_of_its_own_data():
     assert_array_equal(machine.get_feature_names_out(), [f"gmmmachine{k}" for k in range(3)])
 
 
-# ------------------------------------------------------------------------------ another k-means first
+# ---------------------------------------------------------------------------- another k-means first
 
 
 @pytest.mark.parametrize("Trainer", [KMeans, MiniBatchKMeans])
