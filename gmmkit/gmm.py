@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from gmmkit import em, interchange, layout, starts
 from gmmkit.chunks import Source
-from gmmkit.covariance import Structure
+from gmmkit.covariance import Structure, check_covariances
 from gmmkit.densities import mixture_densities
 from gmmkit.hdf5 import read
 from gmmkit.kmeans import KMeansMachine
@@ -379,12 +379,18 @@ class GMMMachine(Settings):
             ubm = ubm or stored
         if self.trainer == "map" and ubm is not None:
             self.ubm = self.ubm_ = ubm
-        for name in ("weights", "means", "covariances"):
-            setattr(self, f"{name}_", record[name])
+        self._keep_parameters(self._checked_parameters(record))
         if record.get("lower_bounds") is not None:
             self.lower_bounds_ = record["lower_bounds"]
             self.lower_bound_ = self.lower_bounds_[-1] if len(self.lower_bounds_) else -np.inf
             self.n_iter_, self.converged_ = record["n_iter"], record["converged"]
+
+    def _checked_parameters(self, record: dict[str, Any]) -> Parameters:
+        structure = self._structure(record["n_features"])
+        stack = check_covariances(
+            structure, record["covariances"], record["n_gaussians"], "gaussians/covariances"
+        )
+        return Parameters(structure, record["weights"], record["means"], stack)
 
     @classmethod
     def from_hdf5(
