@@ -5,8 +5,9 @@ from importlib.metadata import PackageNotFoundError, version
 from gmmkit.gmm import GMMMachine
 from gmmkit.kmeans import KMeansMachine
 from gmmkit.stats import GMMStats
+from gmmkit.streams import Blocks
 
-__all__ = ["GMMMachine", "GMMStats", "KMeansMachine"]
+__all__ = ["Blocks", "GMMMachine", "GMMStats", "KMeansMachine"]
 
 try:
     __version__ = version("gmmkit")

@@ -11,7 +11,7 @@ and the number of X's first row, and must be picklable.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -23,7 +23,7 @@ from gmmkit.threads import count_threads, map_ordered, one_blas_thread
 
 Kernel = Callable[[np.ndarray, np.ndarray | None, int], Any]
 _MAX_SLICES = 32  # of an array in memory: many enough to balance threads, few enough to add up
-_SPLIT_EVERY = 8  # dask adds up this many results at a time, as a tree
+_SPLIT_EVERY = 8  # results that dask adds up at a time, as a tree
 _UNKNOWN_ROWS = 1 << 40  # rows that a dask block of unknown length may have
 
 
@@ -90,6 +90,7 @@ class ArraySource:
     X: np.ndarray
     sample_weight: np.ndarray | None = None
     n_jobs: int | None = None
+    start: int = 0  # the number of the first row
 
     @property
     def n_samples(self) -> int:
@@ -114,14 +115,14 @@ class ArraySource:
 
     def _apply(self, kernel: Kernel, rows: slice) -> Any:
         weight = None if self.sample_weight is None else self.sample_weight[rows]
-        return kernel(self.X[rows], weight, rows.start)
+        return kernel(self.X[rows], weight, self.start + rows.start)
 
     def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
         """Sum of the kernel over slices, added up in their order."""
         slices = self._slices(block)
         threads = min(count_threads(self.n_jobs), len(slices))
         results = map_ordered(lambda rows: self._apply(kernel, rows), slices, threads)
-        return reduce(add, results, None) if not slices else reduce(add, results)
+        return reduce(add, results)
 
     def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> np.ndarray:
         """The kernel's rows, as one array."""
@@ -203,7 +204,20 @@ class DaskSource:
             meta=np.empty((0, 0), dtype=object),
             name=_key(name, kernel, *arrays),
         )
-        return results.sum(axis=0, split_every=_SPLIT_EVERY, dtype=object).compute()[0]
+        total = da.reduction(
+            results,
+            chunk=_itself,
+            combine=_total,
+            aggregate=_total,
+            axis=(0, 1),
+            keepdims=True,
+            split_every={0: _SPLIT_EVERY, 1: 1},
+            concatenate=False,
+            dtype=object,
+            meta=np.empty((0, 0), dtype=object),
+            name=name,
+        )
+        return total.compute()[0, 0]
 
     def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> Any:
         """The kernel's rows, as a lazy dask array."""
@@ -241,6 +255,27 @@ def _block_result(
     with one_blas_thread:
         result[0, 0] = kernel(np.asarray(X), weight, int(starts[block_id[0]]))
     return result
+
+
+def _itself(results: np.ndarray, axis: object = None, keepdims: object = None) -> np.ndarray:
+    return results
+
+
+def _total(results: Any, axis: object = None, keepdims: object = None) -> np.ndarray:
+    """The sum of nested lists of (1, 1) object arrays, as another one; empty for none."""
+    total = np.empty((1, 1), dtype=object)
+    parts = list(_flattened(results))
+    if parts:
+        total[0, 0] = reduce(add, parts)
+    return total
+
+
+def _flattened(results: Any) -> Iterator[Any]:
+    if isinstance(results, list):
+        for part in results:
+            yield from _flattened(part)
+    else:
+        yield from np.ravel(results)
 
 
 def _block_rows(

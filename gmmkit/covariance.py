@@ -141,10 +141,7 @@ class Structure:
     def whitening(self, stack: np.ndarray) -> np.ndarray:
         """W with ``W S W' = 1``: the inverse Cholesky factors, (C, M, G, G).
 
-        Raises
-        ------
-        ValueError
-            If a matrix is not positive definite.
+        Raises ValueError where a matrix is not positive definite.
         """
         if stack.shape[-1] == 1:
             if not (stack > 0).all():
@@ -297,6 +294,10 @@ def make_structure(
     block_size : int, optional
         With "full", neighbouring features in blocks of this size correlate; with "diag", the
         i-th features of blocks of this size do.
+
+    Returns
+    -------
+    Structure
 
     Raises
     ------

@@ -93,7 +93,7 @@ class GMMMachine(Settings):
     converged_ : bool
     n_iter_ : int
         Steps made.
-    lower_bounds_ : ndarray of shape (n_iter_,)
+    lower_bounds_ : ndarray of shape (n_iter,)
         Mean log-likelihood per sample, in nats, of the model before each step.
     lower_bound_ : float
         The last of them.

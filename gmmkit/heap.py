@@ -78,7 +78,8 @@ def check_references(stream: BinaryIO, offset: int, count: int) -> int:
     Parameters
     ----------
     stream : binary file
-    offset, count : int
+    offset : int
+    count : int
 
     Returns
     -------

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from gmmkit.chunks import ArraySource, DaskSource, Source, is_dask
 from gmmkit.hdf5 import read, write
+from gmmkit.streams import Blocks, Rows, StreamSource, is_on_disk, refuse_iterator
 
 
 class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -32,9 +33,20 @@ class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         With `reset`, the number and names of X's features are remembered, else they must agree.
         """
         if is_dask(X):
-            _check_dask(X, type(self).__name__)
+            _check_array_like(X, type(self).__name__)
             validate_data(self, X, reset=reset, skip_check_array=True)
             return DaskSource.of(X, _check_weight(sample_weight, X))
+        refuse_iterator(X, type(self).__name__)
+        if isinstance(X, Blocks):
+            if sample_weight is not None:
+                raise ValueError("Blocks bring their weights along: yield (X, sample_weight).")
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            return StreamSource(X, None, X, self.n_jobs)
+        if is_on_disk(X):
+            _check_array_like(X, type(self).__name__)
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            weight = _check_weight(sample_weight, X)
+            return StreamSource(X, weight, Rows(X, weight), self.n_jobs)
         if np.ma.is_masked(X):
             raise ValueError("X is a masked array with masked values: drop or fill them first.")
         X = validate_data(self, X, reset=reset, dtype="numeric")
@@ -61,6 +73,10 @@ class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         source : path, h5py.File or h5py.Group
         verify : bool, default=True
             Check the file's digest; False reads a file that somebody edited on purpose.
+
+        Returns
+        -------
+        Machine
 
         Raises
         ------
@@ -117,14 +133,16 @@ def transaction(estimator: BaseEstimator) -> Iterator[None]:
         raise
 
 
-def _check_dask(X: Any, who: str) -> None:
+def _check_array_like(X: Any, who: str) -> None:
+    """What can be said of an array that is not in memory before it is read."""
+    kind = f"{type(X).__module__.partition('.')[0]} {type(X).__name__}"
     if X.ndim != 2:
         raise ValueError(
-            f"Expected a 2D dask array, got {X.ndim}D with shape {X.shape}: "
+            f"Expected a 2D array, got a {kind} with shape {X.shape}: "
             f"{who} takes (n_samples, n_features)."
         )
     if X.dtype.kind not in "fiub":
-        raise ValueError(f"{who} takes real numbers, got a dask array of dtype {X.dtype}.")
+        raise ValueError(f"{who} takes real numbers, got a {kind} of dtype {X.dtype}.")
     n_samples, n_features = X.shape
     if np.isnan(n_features):
         raise ValueError("X has an unknown number of features: call X.compute_chunk_sizes() first.")

@@ -366,6 +366,10 @@ class GMMStats:
         verify : bool, default=True
             Check the file's digest; False reads a file that somebody edited on purpose.
 
+        Returns
+        -------
+        GMMStats
+
         Raises
         ------
         ValueError

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import joblib
 from joblib.parallel import get_active_backend
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,13 +43,23 @@ class _OneBlasThread:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
+                _let_this_thread_set_limits()
                 self._limit = _controller().limit(limits=1, user_api="blas")
 
     def __exit__(self, *exception: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
+                _let_this_thread_set_limits()
                 self._limit.restore_original_limits()
+                _let_this_thread_set_limits()  # and leave no owner behind
+
+
+def _let_this_thread_set_limits() -> None:
+    """From threadpoolctl 3.8 on, limits of OpenBLAS are their first thread's: others do nothing."""
+    clear = getattr(OpenBLASController, "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)
 
 
 one_blas_thread = _OneBlasThread()

@@ -31,6 +31,7 @@ FLOORS = {
     "layout": 1,
     "hdf5": 0.5,
     "reader": 0.3,
+    "streams": 0.2,
     "chunks": 0.1,
     "atomic": 0,
     "covariance": 0,

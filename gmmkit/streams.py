@@ -1,0 +1,196 @@
+"""Streams: data that are read block by block, from disk or from whatever yields them.
+
+The next block is read while this one is computed. Only two blocks are in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gmmkit.chunks import ArraySource, Kernel, RowKernel, working_dtype
+
+_NO_BLOCKS = "Blocks has 0 blocks while a minimum of 1 is required."
+_READ_BYTES = 1 << 25  # of a block read from disk
+
+Block = tuple[np.ndarray, np.ndarray | None]  # samples (B, D) and their weights (B,)
+
+
+class Blocks:
+    """Samples that come as several 2-D arrays, read again in every pass.
+
+    Parameters
+    ----------
+    blocks : iterable
+        Of arrays (B, D), or of tuples ``(X,)`` or ``(X, sample_weight)``, as a list or a torch
+        DataLoader has them. It is read once a pass, so an iterator that can be read only once is
+        refused.
+
+    Raises
+    ------
+    TypeError
+        If it can be read only once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmkit import Blocks, GMMMachine
+    >>> X = np.random.default_rng(0).normal(size=(100, 2))
+    >>> blocks = Blocks([X[:30], X[30:]])
+    >>> bool(np.allclose(GMMMachine(2).fit(blocks).means_, GMMMachine(2).fit(X).means_))
+    True
+    """
+
+    def __init__(self, blocks: Iterable[Any]) -> None:
+        refuse_iterator(blocks, "Blocks")
+        self.blocks = blocks
+
+    def __iter__(self) -> Iterator[Block]:
+        number = -1
+        for number, item in enumerate(self.blocks):
+            X, weight = _parts(item, number)
+            if X.shape[1] != self._n_features:
+                raise ValueError(
+                    f"Block {number} has {X.shape[1]} features, but block 0 has {self._n_features}."
+                )
+            yield X, weight
+        if number < 0:
+            raise ValueError(
+                "Blocks is empty: there are 0 blocks while a minimum of 1 is required."
+            )
+
+    @cached_property
+    def _n_features(self) -> int:
+        for item in self.blocks:
+            return int(_parts(item, 0)[0].shape[1])
+        raise ValueError(_NO_BLOCKS)
+
+    @cached_property
+    def shape(self) -> tuple[int | None, int]:
+        """(N, D); N is None where only reading would tell."""
+        n_samples = None
+        if isinstance(self.blocks, (list, tuple)):
+            n_samples = sum(len(_parts(item, i)[0]) for i, item in enumerate(self.blocks))
+        return n_samples, self._n_features
+
+    @cached_property
+    def dtype(self) -> np.dtype:
+        """Type of the first block."""
+        return next(iter(self))[0].dtype
+
+
+def refuse_iterator(X: Any, who: str) -> None:
+    """A clear error for data that only one pass could read."""
+    if isinstance(X, Iterator):
+        raise TypeError(
+            f"{who} got a {type(X).__name__}, which can be read only once, but training reads the "
+            "data many times: give Blocks([...]), or Blocks of an object whose __iter__ starts "
+            "anew."
+        )
+
+
+def _parts(item: Any, number: int) -> Block:
+    """Samples and weights of a block as the user gives it, checked."""
+    if isinstance(item, (tuple, list)) and 1 <= len(item) <= 2 and np.ndim(item[0]) == 2:
+        X, weight = np.asarray(item[0]), (np.asarray(item[1]) if len(item) == 2 else None)
+    else:
+        X, weight = np.asarray(item), None
+    if X.ndim != 2 or X.dtype.kind not in "fiub":
+        raise ValueError(
+            f"Block {number} must hold real numbers (n_samples, n_features), got shape {X.shape} "
+            f"and dtype {X.dtype}."
+        )
+    if weight is not None and weight.shape != (len(X),):
+        raise ValueError(
+            f"Block {number} has {len(X)} samples, but weights of shape {weight.shape}."
+        )
+    return X, weight
+
+
+class Rows:
+    """The rows of a 2-D array on disk, as an `h5py.Dataset`, in blocks of some MiB."""
+
+    def __init__(self, array: Any, sample_weight: np.ndarray | None = None) -> None:
+        self.array, self.sample_weight = array, sample_weight
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __iter__(self) -> Iterator[Block]:
+        for start in range(0, len(self.array), self._length):
+            rows = slice(start, start + self._length)
+            yield self.array[rows], None if self.sample_weight is None else self.sample_weight[rows]
+
+    @property
+    def _length(self) -> int:
+        """Rows to read at a time: whole chunks of the file."""
+        row = max(1, self.shape[1] * self.dtype.itemsize)
+        chunk = self.array.chunks[0] if self.array.chunks else 1
+        return chunk * max(1, _READ_BYTES // (row * chunk))
+
+
+def is_on_disk(X: Any) -> bool:
+    """Whether X is an array to read in slices, as of h5py or zarr: it has chunks, or None."""
+    return not isinstance(X, np.ndarray) and all(
+        hasattr(X, name) for name in ("shape", "dtype", "chunks", "__getitem__")
+    )
+
+
+@dataclass(frozen=True)
+class StreamSource:
+    """Blocks read one after the other, each computed over a pool of threads."""
+
+    X: Any  # as the user gave it
+    sample_weight: np.ndarray | None
+    blocks: Any  # yields samples and weights, has shape and dtype
+    n_jobs: int | None = None
+
+    @property
+    def n_samples(self) -> int | None:
+        """Number of rows, if it is known."""
+        return self.blocks.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns."""
+        return self.blocks.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type to work in."""
+        return working_dtype(self.blocks.dtype)
+
+    def _sources(self) -> Iterator[ArraySource]:
+        start = 0
+        for X, weight in read_ahead(self.blocks):
+            if len(X):
+                yield ArraySource(X, weight, self.n_jobs, start)
+            start += len(X)
+
+    def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
+        """Sum of the kernel over the blocks, in their order."""
+        total = None
+        for source in self._sources():
+            part = source.map_sum(kernel, name, block)
+            total = part if total is None else total + part
+        if total is None:
+            raise ValueError("Found 0 samples in all blocks while a minimum of 1 is required.")
+        return total
+
+    def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> np.ndarray:
+        """The kernel's rows of all blocks, as one array."""
+        parts = [source.map_rows(kernel, name, block) for source in self._sources()]
+        return np.concatenate(parts) if parts else np.empty((0, *kernel.tail), kernel.dtype)
+
+
+def read_ahead(blocks: Iterable[Any]) -> Iterator[Any]:
+    """The blocks, each read by another thread while the one before it is used."""
+    iterator, end = iter(blocks), object()
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, iterator, end)
+        while (block := coming.result()) is not end:
+            coming = reader.submit(next, iterator, end)
+            yield block
