@@ -133,10 +133,14 @@ class Structure:
             return np.maximum(stack, split[..., None])
         unit = np.sqrt(np.maximum(split, _TINY_THRESHOLD))
         scale = unit[..., :, None] * unit[..., None, :]
-        values, vectors = np.linalg.eigh(stack / scale)
-        raised = (vectors * np.maximum(values, 1.0)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
-        low = values[..., 0] < 1.0
-        return np.where(low[..., None, None], raised * scale, stack)
+        low = ~_exceed_identity(stack / scale)  # (C, M)
+        if not low.any():
+            return stack
+        values, vectors = np.linalg.eigh((stack / scale)[low])
+        raised = (vectors * np.maximum(values, 1.0)[:, None, :]) @ np.swapaxes(vectors, -1, -2)
+        floored = stack.copy()
+        floored[low] = raised * np.broadcast_to(scale, stack.shape)[low]
+        return floored
 
     def whitening(self, stack: np.ndarray) -> np.ndarray:
         """W with ``W S W' = 1``: the inverse Cholesky factors, (C, M, G, G).
@@ -187,6 +191,25 @@ _NOT_POSITIVE_DEFINITE = (
     "component with few samples. Remedies: raise variance_thresholds, use fewer components or a "
     "simpler covariance_type."
 )
+
+
+def _exceed_identity(stack: np.ndarray) -> np.ndarray:
+    """Which matrices (C, M) of a stack have eigenvalues above one: S - 1 has a Cholesky factor.
+
+    That is some ten times faster than finding the eigenvalues.
+    """
+    excess = stack - np.eye(stack.shape[-1])
+    if _is_positive_definite(excess):
+        return np.ones(stack.shape[:2], dtype=bool)
+    return np.array([[_is_positive_definite(matrix) for matrix in row] for row in excess])
+
+
+def _is_positive_definite(stack: np.ndarray) -> bool:
+    try:
+        np.linalg.cholesky(stack)
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 class Contiguous(Structure):

@@ -129,7 +129,7 @@ class Densities:
 def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
     """The weighted log densities of a mixture, in the cheapest form that is accurate enough.
 
-    The choice looks at the parameters alone, so that it cannot depend on the chunking.
+    For wide problems that is the centred form even where the linear one would be accurate enough.
     """
     structure = parameters.structure
     whitening = structure.whitening(parameters.covariances)
@@ -145,7 +145,7 @@ def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
 
 def centroid_distances(centroids: np.ndarray, structure: Structure, dtype: np.dtype) -> Densities:
     """Minus half the squared distances to centroids, as densities without constants."""
-    return Densities(
+    densities = Densities(
         structure,
         np.zeros(len(centroids)),
         centroids,
@@ -153,6 +153,7 @@ def centroid_distances(centroids: np.ndarray, structure: Structure, dtype: np.dt
         _representable(centroids.mean(axis=0), dtype),
         dtype,
     )
+    return replace(densities, linear=not densities.wide)
 
 
 def _choose_form(densities: Densities) -> Densities:

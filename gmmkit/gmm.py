@@ -15,12 +15,12 @@ from gmmkit import em, interchange, layout, starts
 from gmmkit.chunks import Source
 from gmmkit.covariance import Structure, check_covariances
 from gmmkit.densities import mixture_densities
-from gmmkit.hdf5 import read
 from gmmkit.kmeans import KMeansMachine
 from gmmkit.machine import transaction
 from gmmkit.mixture import sweep
 from gmmkit.mstep import MStep, Prior, neutral_parameters
 from gmmkit.parameters import Parameters, standard_parameters
+from gmmkit.records import UNSET
 from gmmkit.settings import Settings
 from gmmkit.stats import GMMStats, checked_statistics
 
@@ -159,7 +159,7 @@ class GMMMachine(Settings):
             prior = self._fit_prior(X, sample_weight, source.n_features)
             m_step = self._m_step(source.n_features, prior)
             runs = [self._run(source, m_step, start) for start in self._starts(source, m_step)]
-            best = max(runs, key=lambda run: run.lower_bound)
+            best = runs[em.first_best([run.lower_bound for run in runs])]
             self._keep_parameters(best.parameters)
             self._keep_record(best)
         if prior is None:
@@ -347,7 +347,9 @@ class GMMMachine(Settings):
         *("weights_init", "means_init", "covariances_init", "variance_thresholds"),
         *("update_means", "update_variances", "update_weights", "mean_var_update_threshold"),
         *("weight_floor", "map_alpha", "map_relevance_factor", "map_prior", "random_state"),
+        *("n_jobs", "verbose"),
     )
+    _learned = ("n_iter", "converged", "lower_bounds", "lower_bound")
 
     def _record(self) -> dict[str, Any]:
         check_is_fitted(self, "means_")
@@ -361,31 +363,45 @@ class GMMMachine(Settings):
             "covariances": self.covariances_,
             **self._common_record(),
         }
-        for name in ("n_iter", "converged", "lower_bounds"):
+        for name in self._learned:
             record[name] = getattr(self, f"{name}_", None)
-        if self.trainer == "map" and hasattr(self, "ubm_"):
-            record["ubm"] = self.ubm_._record()
+        record["unset"] = [name for name in UNSET if getattr(self, name, None) is None]
+        prior = self.ubm if self.ubm is not None else getattr(self, "ubm_", None)
+        if isinstance(prior, GMMMachine) and hasattr(prior, "means_"):
+            record["ubm"] = prior._record()
         return record
 
     def _load_record(self, record: dict[str, Any], ubm: GMMMachine | None = None) -> None:
+        unset = record.get("unset", ())
         for name in ("n_gaussians", "covariance_type", "block_size"):
-            setattr(self, name, record[name])
+            setattr(self, name, None if name in unset else record[name])
         self._load_common(record)
+        if np.ndim(self.variance_thresholds) == 0 and self.variance_thresholds is not None:
+            self.variance_thresholds = float(self.variance_thresholds)
+        self._load_prior(record, ubm if self.trainer == "map" else None)
+        self._keep_parameters(self._checked_parameters(record))
+        for name in self._learned:
+            if record.get(name) is not None:
+                setattr(self, f"{name}_", record[name])
+
+    def _load_prior(self, record: dict[str, Any], given: GMMMachine | None) -> None:
+        """The prior in the file, or the one given, which must agree."""
+        unset, prior = record.get("unset", ()), given
         if record.get("ubm") is not None:
             stored = type(self)()
             stored._load_record(record["ubm"])
-            if ubm is not None and not ubm.is_similar_to(stored):
-                raise ValueError("The ubm given is not the one in the file.")
-            ubm = ubm or stored
-        if self.trainer == "map" and ubm is not None:
-            self.ubm = self.ubm_ = ubm
-        self._keep_parameters(self._checked_parameters(record))
-        if record.get("lower_bounds") is not None:
-            self.lower_bounds_ = record["lower_bounds"]
-            self.lower_bound_ = self.lower_bounds_[-1] if len(self.lower_bounds_) else -np.inf
-            self.n_iter_, self.converged_ = record["n_iter"], record["converged"]
+            if given is not None and not given.is_similar_to(stored):
+                raise ValueError("the ubm given is not the one in the file")
+            prior = given if given is not None else stored
+        if prior is not None and (given is not None or "ubm" not in unset):
+            self.ubm = prior
+        if prior is not None and "ubm_" not in unset:
+            self.ubm_ = prior
 
     def _checked_parameters(self, record: dict[str, Any]) -> Parameters:
+        wanted = self._shape_wanted()
+        if wanted != (record["n_gaussians"], record["covariance_type"], record["block_size"]):
+            raise ValueError(f"the parameters are not those of {wanted}, as the settings say")
         structure = self._structure(record["n_features"])
         stack = check_covariances(
             structure, record["covariances"], record["n_gaussians"], "gaussians/covariances"
@@ -414,10 +430,13 @@ class GMMMachine(Settings):
         ------
         ValueError
             If the file is damaged or holds something else; it names the file and the key.
+
+        Notes
+        -----
+        Everything comes back as it was saved but two settings that no file keeps: a
+        ``k_means_trainer`` and a ``random_state`` that is a generator are None.
         """
-        machine = cls()
-        machine._load_record(read(source, layout.read_gmm, verify=verify), ubm)
-        return machine
+        return cls._read(source, verify, ubm)
 
     def __sklearn_clone__(self) -> GMMMachine:
         """An unfitted copy that keeps the very ubm: a prior is data, not something to refit."""

@@ -84,14 +84,16 @@ def write(target: Any, fill: Callable[[Any], object]) -> None:
         replace_file(path, _image(fill, _CHECKED_LAYOUT).getbuffer())
 
 
-def put_array(group: Any, name: str, array: Any) -> None:
-    """Write an array of numbers as float64, with checksums.
+def put_array(group: Any, name: str, array: Any, dtype: str = "<f8") -> None:
+    """Write an array of numbers with checksums.
 
     Parameters
     ----------
     group : h5py.Group
     name : str
     array : array-like
+    dtype : str, default="<f8"
+        Type in the file.
 
     Examples
     --------
@@ -101,7 +103,7 @@ def put_array(group: Any, name: str, array: Any) -> None:
     >>> file["means"].dtype, file["means"].fletcher32
     (dtype('<f8'), True)
     """
-    values = np.asarray(array, dtype="<f8", order="C")
+    values = np.asarray(array, dtype=dtype, order="C")
     if values.ndim == 0 or values.size == 0:  # these cannot be chunked
         group.create_dataset(name, data=values)
     else:

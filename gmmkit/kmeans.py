@@ -150,12 +150,12 @@ class KMeansMachine(ClusterMixin, Machine):
             source = self._open(X, sample_weight, reset=True)
             self._check_enough(source, self.n_clusters, "n_clusters")
             random_state = check_random_state(self.random_state)
-            runs = (
+            runs = [
                 self._lloyd(source, self._start(source, random_state)) for _ in range(self.n_init)
-            )
-            ended = ((run, self._sweep(source, run.parameters)) for run in runs)
-            best, statistics = max(ended, key=lambda pair: pair[1].log_likelihood)
-            self._keep(source, best, statistics)
+            ]
+            ends = [self._sweep(source, run.parameters) for run in runs]
+            best = em.first_best([statistics.log_likelihood for statistics in ends])
+            self._keep(source, runs[best], ends[best])
         return self
 
     def _start(self, source: Source, random_state: np.random.RandomState) -> np.ndarray:
@@ -286,19 +286,20 @@ class KMeansMachine(ClusterMixin, Machine):
     _layout = (layout.write_kmeans, layout.read_kmeans)
     _stored_settings = (
         *("n_clusters", "init_method", "convergence_threshold", "max_iter", "n_init"),
-        *("random_state", "init_max_iter", "oversampling_factor"),
+        *("random_state", "init_max_iter", "oversampling_factor", "n_jobs", "verbose"),
     )
-    _learned = ("centroids", "counts", "inertia", "n_iter", "converged")
+    _learned = ("centroids", "counts", "inertia", "n_iter", "converged", "labels")
 
     def _record(self) -> dict[str, Any]:
         check_is_fitted(self)
-        learned = {name: getattr(self, f"{name}_") for name in self._learned}
+        learned = {name: getattr(self, f"{name}_", None) for name in self._learned}
         return {**learned, **self._common_record()}
 
     def _load_record(self, record: dict[str, Any]) -> None:
         self._load_common(record)
         for name in self._learned:
-            setattr(self, f"{name}_", record[name])
+            if record[name] is not None:
+                setattr(self, f"{name}_", record[name])
 
 
 def _distances(centroids: np.ndarray, dtype: np.dtype) -> Densities:

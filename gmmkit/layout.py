@@ -11,7 +11,6 @@ refuse is refused on writing: there is one set of checks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +27,10 @@ from gmmkit.records import (
     STRUCTURE,
     THRESHOLD,
     TOTALS,
+    UNSET,
     UPDATES,
+    VERSION,
+    WRITERS,
     Record,
     Rule,
     check_clusters,
@@ -40,28 +42,16 @@ from gmmkit.records import (
     check_ubm,
     covariance_shape,
     kmeans_shapes,
+    minor_version,
     start_shapes,
     stats_shapes,
     storable,
     structure_of,
 )
 
-VERSION = "1.1"
 EPSILON = float(np.finfo(float).eps)
 _EXACT = 2**53  # below it float64 holds every whole number
-
-_WRITERS = {
-    "GMMMachine": "<class 'gmmkit.gmm.GMMMachine'>",
-    "GMMStats": "<class 'gmmkit.stats.GMMStats'>",
-    "KMeansMachine": "<class 'gmmkit.kmeans.KMeansMachine'>",
-}
-_MARKS = {  # a key that only files of this class have
-    "gaussians": "GMMMachine",
-    "m_gaussians0": "GMMMachine",
-    "sumPx": "GMMStats",
-    "centroids": "KMeansMachine",
-}
-
+_OPTIONAL = ("convergence_threshold", "variance_thresholds")  # a reader of 1.0 needs a value
 
 # Mixtures.
 
@@ -78,10 +68,12 @@ def write_gmm(group: Any, record: Mapping[str, Any]) -> None:
       ``update_means``, ``update_variances``, ``update_weights`` (each a bool or "auto"),
       ``mean_var_update_threshold``, ``weight_floor``, ``map_alpha``, [``map_relevance_factor``],
       ``map_prior``, [``variance_thresholds``] (a number, (D,) or (K, D)), [``random_state``]
-      (written where it is an int);
+      (written where it is an int), [``n_jobs``], [``verbose``];
     - [``weights_init``, ``means_init``, ``covariances_init``], [``feature_names``];
-    - what the fit left: [``n_iter``, ``converged``, ``lower_bounds``];
-    - [``ubm``], the prior's own record.
+    - what the fit left: [``n_iter``, ``converged``, ``lower_bounds``, ``lower_bound``];
+    - [``ubm``], the prior's own record;
+    - [``unset``]: those of ``n_gaussians``, ``covariance_type``, ``block_size``, ``ubm`` that the
+      user left to be inferred, and ``ubm_`` if no fit has used the prior.
 
     Parameters
     ----------
@@ -145,7 +137,7 @@ def read_gmm(reader: Reader) -> Record:
     Traceback (most recent call last):
     gmmkit.reader.FileFormatError: ...: m_n_gaussians: expected a whole number, got nothing
     """
-    version = _version(reader, "GMMMachine")
+    version = minor_version(reader, "GMMMachine")
     if version is None:
         return _read_legacy_gmm(reader)
     if version == 0:
@@ -214,8 +206,10 @@ def _read_own_gmm(reader: Reader) -> Record:
     record = _read_bob_gmm(reader, _scalars(reader, STRUCTURE))
     record.update(_scalars(reader, GMM))
     unset = reader.strings("unset", default=())
-    for name in ("convergence_threshold", "variance_thresholds"):
+    for name in _OPTIONAL:
         record[name] = None if name in unset else record.get(name)
+    record["unset"] = [name for name in UNSET if name in unset]
+    record["verbose"] = record["verbose"] or 0
     automatic = reader.strings("auto", default=())
     record.update({name: "auto" for name in UPDATES if name in automatic})
     record["lower_bounds"] = reader.array("lower_bounds", (None,), finite=False, default=None)
@@ -246,8 +240,8 @@ def _put_modes(group: Any, record: Mapping[str, Any]) -> None:
         put_scalar(group, name, automatic if record[name] == "auto" else bool(record[name]))
     threshold = record.get("convergence_threshold")
     put_scalar(group, "convergence_threshold", float(0 if threshold is None else threshold))
-    optional = ("convergence_threshold", "variance_thresholds")
-    put_strings(group, "unset", [name for name in optional if record.get(name) is None])
+    unset = [name for name in _OPTIONAL if record.get(name) is None]
+    put_strings(group, "unset", [*unset, *(record.get("unset") or ())])
     put_strings(group, "auto", [name for name in UPDATES if record[name] == "auto"])
 
 
@@ -325,7 +319,7 @@ def read_stats(reader: Reader) -> Record:
     Traceback (most recent call last):
     gmmkit.reader.FileFormatError: ...: file_version: expected version 1.0 or 1.1, got 2.0
     """
-    version = _version(reader, "GMMStats")
+    version = minor_version(reader, "GMMStats")
     legacy = version is None
     n_gaussians = _size(reader, "n_gaussians")
     n_features = _size(reader, "n_inputs" if legacy else "n_features")
@@ -356,10 +350,11 @@ def write_kmeans(group: Any, record: Mapping[str, Any]) -> None:
     The keys, with K clusters of D features; those in brackets may be None or absent:
 
     - ``n_clusters``, ``n_features``, ``centroids`` (K, D);
-    - [``counts`` (K,)], the samples' weights summed in each cluster, [``variances`` (K, D)];
+    - [``counts`` (K,)], the samples' weights summed in each cluster, [``variances`` (K, D)],
+      [``labels`` (N,)], the clusters of the samples;
     - ``init_method`` (a text or an array (K, D)), [``convergence_threshold``], ``max_iter``,
       ``n_init``, [``init_max_iter``], ``oversampling_factor``, [``random_state``] (written where
-      it is an int);
+      it is an int), [``n_jobs``], [``verbose``];
     - what the fit left: [``inertia``, ``n_iter``, ``converged``]; [``feature_names``].
 
     Parameters
@@ -391,6 +386,8 @@ def write_kmeans(group: Any, record: Mapping[str, Any]) -> None:
     for name in kmeans_shapes(record):
         if record.get(name) is not None:
             put_array(group, name, record[name])
+    if record.get("labels") is not None:
+        put_array(group, "labels", record["labels"], dtype="<i4")
     if record.get("feature_names") is not None:
         put_strings(group, "feature_names", record["feature_names"])
 
@@ -416,7 +413,7 @@ def read_kmeans(reader: Reader) -> Record:
     Traceback (most recent call last):
     gmmkit.reader.FileFormatError: ...: format: expected gmmkit.KMeansMachine, got gmmkit.GMMStats
     """
-    _version(reader, "KMeansMachine")
+    minor_version(reader, "KMeansMachine")
     record: Record = {name: _size(reader, name) for name in ("n_clusters", "n_features")}
     record.update(_scalars(reader, KMEANS))
     for name, shape in kmeans_shapes(record).items():
@@ -425,8 +422,12 @@ def read_kmeans(reader: Reader) -> Record:
         record["init_method"] = reader.array("init_centroids", record["centroids"].shape)
     else:
         record["init_method"] = reader.scalar("init_method", str)
+    record["labels"] = reader.array("labels", (None,), default=None)
     record["feature_names"] = reader.strings("feature_names", record["n_features"], default=None)
+    record["verbose"] = record["verbose"] or 0
     check_clusters(record, reader.refuse)
+    if record["labels"] is not None:
+        record["labels"] = record["labels"].astype(np.int32)
     return record
 
 
@@ -436,36 +437,8 @@ def read_kmeans(reader: Reader) -> Record:
 def _put_header(group: Any, name: str) -> None:
     """The attributes that say what a group holds."""
     group.attrs["file_version"] = VERSION
-    group.attrs["writer_class"] = _WRITERS[name]
+    group.attrs["writer_class"] = WRITERS[name]
     group.attrs["format"] = f"gmmkit.{name}"
-
-
-def _version(reader: Reader, name: str) -> int | None:
-    """The minor version of a file of this class, None for one without; refuses other files."""
-    version = reader.attribute("file_version", str, default=None)
-    match = re.fullmatch(r"([0-9]{1,4})\.([0-9]{1,4})", "0.0" if version is None else version)
-    if match is None:
-        reader.refuse("file_version", "a version such as 1.1", repr(version))
-    if version is not None and match[1] != "1":
-        reader.refuse("file_version", f"version 1.0 or {VERSION}", version)
-    found = reader.attribute("format", str, default=None)
-    if found is None:
-        _refuse_other_class(reader, name)
-    elif found != f"gmmkit.{name}":
-        reader.refuse("format", f"gmmkit.{name}", found)
-    return None if version is None else int(match[2])
-
-
-def _refuse_other_class(reader: Reader, name: str) -> None:
-    """Tell bob's machines from bob's statistics, by the class that wrote or by a key."""
-    writer = reader.attribute("writer_class", str, default="")
-    written = writer.rstrip("'>").rpartition(".")[2]
-    if written in _WRITERS and written != name:
-        reader.refuse("writer_class", f"a {name}", writer)
-    found = {owner: key for key, owner in _MARKS.items() if reader.has(key)}
-    if found and name not in found:
-        owner, key = next(iter(found.items()))
-        reader.refuse(key, f"a file of a {name}", f"one of a {owner}")
 
 
 def _put_scalars(group: Any, record: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:

@@ -11,7 +11,8 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_array, validate_data
 
 from gmmkit.chunks import ArraySource, DaskSource, Source, is_dask
-from gmmkit.hdf5 import read, write
+from gmmkit.hdf5 import Reader, read, write
+from gmmkit.stats import pickled, unpickled
 from gmmkit.streams import Blocks, Rows, StreamSource, is_on_disk, refuse_iterator
 
 
@@ -52,6 +53,14 @@ class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         X = validate_data(self, X, reset=reset, dtype="numeric")
         return ArraySource(X, _check_weight(sample_weight, X), self.n_jobs)
 
+    # Pickles say which release made them, as those of scikit-learn do.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return pickled(super().__getstate__())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(unpickled(type(self).__name__, state))
+
     # Files: a machine is stored as a record, a dict of plain values.
 
     def save(self, target: Any) -> None:
@@ -83,9 +92,21 @@ class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         ValueError
             If the file is damaged or holds something else; it names the file and the key.
         """
-        machine = cls()
-        machine._load_record(read(source, cls._layout[1], verify=verify))
-        return machine
+        return cls._read(source, verify)
+
+    @classmethod
+    def _read(cls, source: Any, verify: bool, *given: Any) -> Any:
+        """The machine in a file; what does not fit together is refused by the file's name."""
+
+        def parse(reader: Reader) -> Any:
+            machine, record = cls(), cls._layout[1](reader)
+            try:
+                machine._load_record(record, *given)
+            except ValueError as error:
+                reader.refuse("", "parameters and settings of one machine", str(error).rstrip("."))
+            return machine
+
+        return read(source, parse, verify=verify)
 
     def load(self, source: Any, **options: Any) -> None:
         """Read into this machine, settings included; see `from_hdf5`."""

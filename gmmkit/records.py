@@ -1,4 +1,4 @@
-"""Records: what files hold, as plain values and arrays, and what these may be.
+"""Records: which there are, what they hold as plain values and arrays, and what these may be.
 
 The same checks look at what was read and at what is to be written, so that nothing can be saved
 that cannot be loaded.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -17,6 +18,18 @@ Record = dict[str, Any]
 Shape = tuple[int, ...]
 Refuse = Callable[[str, str, object], object]
 
+VERSION = "1.1"
+WRITERS = {
+    "GMMMachine": "<class 'gmmkit.gmm.GMMMachine'>",
+    "GMMStats": "<class 'gmmkit.stats.GMMStats'>",
+    "KMeansMachine": "<class 'gmmkit.kmeans.KMeansMachine'>",
+}
+_MARKS = {  # a key that only files of this class have
+    "gaussians": "GMMMachine",
+    "m_gaussians0": "GMMMachine",
+    "sumPx": "GMMStats",
+    "centroids": "KMeansMachine",
+}
 _MATRICES = ("full", "tied")  # covariance types that are matrices without blocks
 _BLOCKED = ("diag", "full")  # covariance types that know blocks
 _WEIGHTS_TOLERANCE = 1e-6
@@ -48,7 +61,7 @@ class Rule(NamedTuple):
 
 _ACCEPTED: dict[type, tuple[Any, ...]] = {
     bool: (bool, np.bool_),
-    int: (numbers.Integral,),
+    int: (numbers.Integral, np.bool_),  # verbose=True
     float: (numbers.Real,),
     str: (str,),
 }
@@ -68,9 +81,14 @@ STRUCTURE = {
 }
 DIAGONAL: Record = {"covariance_type": "diag", "block_size": None}  # all that bob knows
 STATS = ("n", "sum_px", "sum_pxx", "origin", "centred_sum_px", "centred_sum_pxx")
+UNSET = ("n_gaussians", "covariance_type", "block_size", "ubm", "ubm_")
 UPDATES = ("update_means", "update_variances", "update_weights")
 TOTALS = {"t": Rule(float, -_HUGE, _HUGE), "log_likelihood": Rule(float)}  # may be -inf
 THRESHOLD = {"convergence_threshold": Rule(float, optional=True)}
+_EXECUTION = {
+    "n_jobs": Rule(int, -_LARGEST, _LARGEST, optional=True),
+    "verbose": _OPTIONAL_COUNT,
+}
 GMM_BOB = {"trainer": Rule(str, choices=("ml", "map")), "max_fitting_steps": _COUNT}
 GMM = {
     "weight_floor": _UNIT,
@@ -83,6 +101,8 @@ GMM = {
     "random_state": _OPTIONAL_COUNT,
     "n_iter": _OPTIONAL_COUNT,
     "converged": _OPTIONAL_FLAG,
+    "lower_bound": Rule(float, optional=True),  # may be -inf
+    **_EXECUTION,
 }
 KMEANS = {
     "convergence_threshold": _OPTIONAL_POSITIVE,
@@ -94,7 +114,47 @@ KMEANS = {
     "inertia": _OPTIONAL_POSITIVE,
     "n_iter": _OPTIONAL_COUNT,
     "converged": _OPTIONAL_FLAG,
+    **_EXECUTION,
 }
+
+
+# Which record a file holds.
+
+
+def kind_of(reader: Any) -> str | None:
+    """The class whose record a file holds, None where nothing tells."""
+    said = reader.attribute("format", str, default="").removeprefix("gmmkit.")
+    written = reader.attribute("writer_class", str, default="").rstrip("'>").rpartition(".")[2]
+    found = [owner for key, owner in _MARKS.items() if reader.has(key)]
+    return next((name for name in (said, written, *found) if name in WRITERS), None)
+
+
+def minor_version(reader: Any, name: str) -> int | None:
+    """The minor version of a file of this class, None for one without; refuses other files."""
+    version = reader.attribute("file_version", str, default=None)
+    match = re.fullmatch(r"([0-9]{1,4})\.([0-9]{1,4})", "0.0" if version is None else version)
+    if match is None:
+        reader.refuse("file_version", "a version such as 1.1", repr(version))
+    elif version is not None and match[1] != "1":
+        reader.refuse("file_version", f"version 1.0 or {VERSION}", version)
+    found = reader.attribute("format", str, default=None)
+    if found is None:
+        _refuse_other_class(reader, name)
+    elif found != f"gmmkit.{name}":
+        reader.refuse("format", f"gmmkit.{name}", found)
+    return None if version is None or match is None else int(match[2])
+
+
+def _refuse_other_class(reader: Any, name: str) -> None:
+    """Tell bob's machines from bob's statistics, by the class that wrote or by a key."""
+    writer = reader.attribute("writer_class", str, default="")
+    written = writer.rstrip("'>").rpartition(".")[2]
+    if written in WRITERS and written != name:
+        reader.refuse("writer_class", f"a {name}", writer)
+    found = {owner: key for key, owner in _MARKS.items() if reader.has(key)}
+    if found and name not in found:
+        owner, key = next(iter(found.items()))
+        reader.refuse(key, f"a file of a {name}", f"one of a {owner}")
 
 
 # Shapes, with K components or clusters of D features.
@@ -253,12 +313,12 @@ def _check_matrices(matrices: np.ndarray, refuse: Refuse, name: str) -> None:
 
 
 def check_ubm(record: Mapping[str, Any], refuse: Refuse) -> None:
-    """The prior has as many components and features as the machine."""
+    """The prior has as many components and features as the machine that is adapted from it."""
     ubm = record.get("ubm")
     if ubm is None:
         return
     for name in ("n_gaussians", "n_features"):
-        if ubm[name] != record[name]:
+        if record["trainer"] == "map" and ubm[name] != record[name]:
             refuse("ubm", f"{record[name]} for {name}, as the machine has", ubm[name])
 
 
@@ -282,13 +342,18 @@ def check_kmeans(record: Mapping[str, Any]) -> None:
             _check_array(name, record[name], shape)
     if not isinstance(record["init_method"], str):
         _check_array("init_method", record["init_method"], np.shape(record["centroids"]))
+    if record.get("labels") is not None:
+        _check_array("labels", record["labels"], (len(record["labels"]),))
     _check_names(record)
     check_clusters(record, _refuse_to_write)
 
 
 def check_clusters(record: Mapping[str, Any], refuse: Refuse) -> None:
-    """Counts and variances are not negative."""
+    """Counts and variances are not negative, labels are numbers of clusters."""
     for name in ("counts", "variances"):
         values = record.get(name)
         if values is not None and (np.asarray(values) < 0).any():
             refuse(name, "no negative number", np.min(values))
+    labels, count = record.get("labels"), record["n_clusters"]
+    if labels is not None and not np.isin(labels, np.arange(count)).all():
+        refuse("labels", f"numbers of {count} clusters", "others")

@@ -1,0 +1,401 @@
+"""Accuracy, against arithmetic of fifty digits and against scikit-learn; the choice of a form."""
+
+import contextlib
+import itertools
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import dask.array as da
+import h5py
+import mpmath
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from reference import Mixture, Structure, constrain, from_matrices, log_likelihoods, to_matrices
+from sklearn.mixture import GaussianMixture
+from test_laws import (
+    STRUCTURES,
+    assert_close,
+    assert_same_stats,
+    machine,
+    machine_at,
+    random_data,
+    random_mixture,
+    random_weights,
+)
+
+from gmmkit import GMMMachine, GMMStats, estep
+from gmmkit.covariance import make_structure
+from gmmkit.densities import mixture_densities
+from gmmkit.parameters import Parameters
+
+SPEECH = Path(__file__).parent.parent / "examples" / "data" / "prompts.h5"
+N, D, K = 36, 4, 3
+DIGITS = 50
+DIAG, TIED, FULL = Structure("diag"), Structure("tied"), Structure("full")
+NATS = {"float32": 1e-3, "float64": 1e-6}  # what rounding may cost
+OFFSETS = {"float32": [0, 1e4], "float64": [0, 1e8]}
+CONDITIONS = [1, 1e3, 1e6, 1e9, 1e12]
+SEPARATIONS = [1, 1e2, 1e4, 1e6, 1e8]
+EPS = np.finfo(float).eps
+
+every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
+every_dtype = pytest.mark.parametrize("dtype", NATS)
+on_the_grid = [
+    pytest.mark.parametrize("condition", CONDITIONS, ids="condition {:.0e}".format),
+    pytest.mark.parametrize("separation", SEPARATIONS, ids="separation {:.0e}".format),
+]
+
+
+def on_grid(test):
+    for mark in on_the_grid:
+        test = mark(test)
+    return test
+
+
+# ----------------------------------------------------------------------------------------- problems
+
+
+def hard_mixture(structure, condition, separation, offset=0.0, seed=0):
+    """Two neighbours that share their samples, and a third component `separation` sigma away.
+
+    Before the structure is imposed all matrices have this condition number and a largest deviation
+    of about one; diagonal ones have this ratio of the largest variance to the smallest.
+    """
+    rng = np.random.default_rng(seed)
+    spectrum = np.geomspace(1, 1 / condition, D)
+    here, there = (np.linalg.qr(rng.normal(size=(D, D)))[0] for _ in range(2))
+    if structure == DIAG:
+        here, there = np.eye(D), np.eye(D)[rng.permutation(D)]
+    shapes = [(1.0, here)] * 3 if structure == TIED else [(1.0, here), (1.5, here), (0.7, there)]
+    covariances = np.array([scale * (axes * spectrum) @ axes.T for scale, axes in shapes])
+    covariances = (covariances + covariances.transpose(0, 2, 1)) / 2
+    near = here @ (np.sqrt(spectrum) * rng.choice([-0.5, 0.5], D))
+    away = rng.normal(size=D)
+    away *= separation / np.linalg.norm(away)
+    return Mixture(
+        np.array([0.3, 0.4, 0.3]),
+        offset * np.array([1, -1, 0.5, 1]) + np.array([np.zeros(D), near, away]),
+        constrain(covariances, np.ones(K), structure),
+    )
+
+
+def draw(mixture, dtype, seed=1):
+    """A dozen samples of each component."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(N) % K
+    values, vectors = np.linalg.eigh(mixture.covariances)
+    factors = vectors * np.sqrt(np.maximum(values, 0))[:, None]
+    noise = np.einsum("nij,nj->ni", factors[labels], rng.normal(size=(N, D)))
+    return (mixture.means[labels] + noise).astype(dtype)
+
+
+class Step(NamedTuple):
+    """What an EM step computes, in floats or in numbers of fifty digits."""
+
+    log_likelihoods: np.ndarray  # (N,)
+    responsibilities: np.ndarray  # (N, K)
+    weights: np.ndarray  # (K,)
+    means: np.ndarray  # (K, D)
+    covariances: np.ndarray  # (K, D, D)
+
+
+def exact_step(X, mixture, structure):
+    """Bishop 2006, eqs. 9.14, 9.23 to 9.27 in fifty digits, of the numbers that are given."""
+    exp, log = np.frompyfunc(mpmath.exp, 1, 1), np.frompyfunc(mpmath.log, 1, 1)
+    with mpmath.workdps(DIGITS):
+        X, L = many_digits(X), np.empty((len(X), K), object)
+        for k, (weight, mean, covariance) in enumerate(zip(*mixture, strict=True)):
+            matrix = mpmath.matrix(covariance.tolist())
+            precision = np.array((matrix**-1).tolist(), object)
+            constant = mpmath.log(mpmath.det(matrix)) + D * mpmath.log(2 * mpmath.pi)
+            Y = X - many_digits(mean)
+            L[:, k] = mpmath.log(weight) - ((Y @ precision * Y).sum(1) + constant) / 2
+        totals = log(exp(L).sum(1))
+        R = exp(L - totals[:, None])
+        n = R.sum(0)
+        means = R.T @ X / n[:, None]
+        scatter = np.array([(R[:, [k]] * (X - means[k])).T @ (X - means[k]) for k in range(K)])
+        covariances = constrain(scatter / n[:, None, None], n, structure)
+        return Step(totals, R, n / n.sum(), means, covariances)
+
+
+def many_digits(values):
+    return np.vectorize(mpmath.mpf, otypes=[object])(np.asarray(values, float))
+
+
+def step_of_gmmkit(X, mixture, structure):
+    scoring = machine_at(mixture, structure)
+    trained = machine(mixture, structure).fit(X)
+    return Step(
+        scoring.score_samples(X),
+        scoring.predict_proba(X),
+        trained.weights_,
+        trained.means_,
+        to_matrices(trained.covariances_, structure, K, D),
+    )
+
+
+def step_of_scikit_learn(X, mixture, structure):
+    gm = GaussianMixture(K, covariance_type=structure.covariance_type, reg_covar=0)
+    gm.weights_, gm.means_, gm.n_features_in_ = mixture.weights, mixture.means, D
+    factors = np.triu(np.linalg.inv(np.linalg.cholesky(mixture.covariances)).transpose(0, 2, 1))
+    gm.covariances_ = from_matrices(mixture.covariances, structure)
+    gm.precisions_cholesky_ = from_matrices(factors, structure)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scores, R = gm.score_samples(X), gm.predict_proba(X)
+        with contextlib.suppress(ValueError):  # of the next factors: the parameters are there
+            gm._m_step(X, gm._e_step(X)[1])
+    covariances = to_matrices(gm.covariances_, structure, K, D)
+    return Step(scores, R, gm.weights_, gm.means_, covariances)
+
+
+def largest_errors(step, exact, dtype):
+    """Of each part; means and covariances in deviations of the result, or in data's rounding.
+
+    The last digit of a mean may be more than that; it is no error.
+    """
+    with mpmath.workdps(DIGITS):
+        errors = [
+            abs(np.asarray(got).astype(object) - right)
+            for got, right in zip(step, exact, strict=True)
+        ]
+        unit = np.sqrt([np.diag(matrix) for matrix in exact.covariances.astype(float)])
+        unit = np.maximum(unit, np.finfo(dtype).eps * np.abs(exact.means.astype(float)))
+        last_digit = EPS * np.abs(exact.means)
+        errors[3] = np.maximum(errors[3] - last_digit, 0) / unit
+        errors[4] = errors[4] / (unit[:, :, None] * unit[:, None, :])
+        return Step(*(float(error.max()) for error in errors))
+
+
+# ----------------------------------------------------------------------------------------- accuracy
+
+
+@on_grid
+@every_dtype
+@pytest.mark.parametrize("structure", [DIAG, TIED, FULL], ids=str)
+def test_a_step_is_as_accurate_as_scikit_learn_s(structure, dtype, separation, condition):
+    for offset in OFFSETS[dtype]:
+        mixture = hard_mixture(structure, condition, separation, offset)
+        X = draw(mixture, dtype)
+        exact = exact_step(X, mixture, structure)
+        ours = largest_errors(step_of_gmmkit(X, mixture, structure), exact, dtype)
+        theirs = largest_errors(step_of_scikit_learn(X, mixture, structure), exact, dtype)
+        for part, error, allowed in zip(Step._fields, ours, theirs, strict=True):
+            assert error <= max(4 * allowed, NATS[dtype]), (part, offset)
+
+
+def assert_exact(structure, dtype, separation, condition, seed):
+    """A step loses at most `NATS`, but for what the problem itself makes of a last digit."""
+    for offset in OFFSETS[dtype]:
+        mixture = hard_mixture(structure, condition, separation, offset, seed)
+        X = draw(mixture, dtype, seed + 1)
+        exact = exact_step(X, mixture, structure)
+        errors = largest_errors(step_of_gmmkit(X, mixture, structure), exact, dtype)
+        # a covariance's last digit changes its squared distances by cond eps of themselves, and
+        # scores are of X's dtype; the parameters are float64, as are the sums they come from
+        size = max(1.0, np.abs(exact.log_likelihoods.astype(float)).max())
+        problem = EPS * max(np.linalg.cond(mixture.covariances))
+        assert errors.log_likelihoods <= NATS[dtype] + (problem + np.finfo(dtype).eps) * size
+        for part in Step._fields[1:]:
+            assert getattr(errors, part) <= NATS[dtype] + problem, (part, offset)
+
+
+@on_grid
+@every_dtype
+@every_structure
+def test_a_step_is_that_of_fifty_digits(structure, dtype, separation, condition):
+    assert_exact(structure, dtype, separation, condition, seed=0)
+
+
+@pytest.mark.slow
+@on_grid
+@every_dtype
+@every_structure
+@pytest.mark.parametrize("seed", range(1, 3))
+def test_a_step_is_that_of_fifty_digits_for_more_mixtures(
+    structure, dtype, separation, condition, seed
+):
+    assert_exact(structure, dtype, separation, condition, seed)
+
+
+# ----------------------------------------------------------------------------- the choice of a form
+
+
+def parameters_of(mixture, structure):
+    kind = make_structure(structure.covariance_type, mixture.means.shape[1], structure.block_size)
+    stack = kind.from_public(from_matrices(mixture.covariances, structure))
+    return Parameters(kind, mixture.weights, mixture.means, stack)
+
+
+def chosen(mixture, structure, dtype):
+    """The form of the E-step for data of this dtype, as `verbose=2` prints it."""
+    densities = mixture_densities(parameters_of(mixture, structure), np.dtype(dtype))
+    return f"{densities.dtype}, {densities.form} form"
+
+
+def linear(densities, dtype):
+    """The same densities in the linear form, wherever that leads."""
+    origin = densities.origin.astype(dtype).astype(float)
+    return replace(densities, dtype=np.dtype(dtype), linear=True, origin=origin)
+
+
+def standardised(condition, n_features=20, n_gaussians=8, seed=0):
+    """A mixture of mean 0 and variance 1, whose components overlap, with such a condition."""
+    rng = np.random.default_rng(seed)
+    shape = (n_gaussians, n_features, n_features)
+    axes = np.linalg.qr(rng.normal(size=shape))[0]
+    covariances = axes * np.geomspace(1, 1 / condition, n_features) @ axes.transpose(0, 2, 1)
+    means = rng.normal(size=shape[:2])
+    means -= means.mean(0)
+    variance = np.diagonal(covariances.mean(0)) + means.var(0)
+    return Mixture(
+        np.full(n_gaussians, 1 / n_gaussians),
+        means / np.sqrt(variance),
+        covariances / np.sqrt(variance[:, None] * variance),
+    )
+
+
+@pytest.mark.parametrize("condition", [1, 1e2, 1e5])
+@pytest.mark.parametrize("structure", [Structure("full"), Structure("full", 5)], ids=str)
+def test_standardised_data_never_pay_for_difficult_ones(structure, condition):
+    mixture = standardised(condition)
+    mixture = mixture._replace(covariances=constrain(mixture.covariances, np.ones(8), structure))
+    assert chosen(mixture, structure, "float64") == "float64, linear form"
+
+
+def test_ordinary_float32_data_stay_float32():
+    with h5py.File(SPEECH) as file:
+        frames = np.concatenate([frames[:] for voice in file.values() for frames in voice.values()])
+    X = frames[::5]
+    assert X.dtype == np.float32
+    gmm = GMMMachine(64, convergence_threshold=None, max_fitting_steps=5).fit(X)
+    mixture = Mixture(gmm.weights_, gmm.means_, to_matrices(gmm.covariances_, DIAG, 64, 20))
+    assert chosen(mixture, DIAG, "float32") == "float32, linear form"
+    few = X[::50]
+    assert_allclose(gmm.score_samples(few), log_likelihoods(few, mixture), rtol=0, atol=1e-3)
+
+
+def test_each_form_is_taken_where_it_is_needed():
+    easy, harder, hard = (hard_mixture(FULL, condition, 1) for condition in (1, 1e6, 1e12))
+    assert chosen(easy, FULL, "float32") == "float32, linear form"
+    assert chosen(harder, FULL, "float32") == "float64, linear form"
+    assert chosen(hard, FULL, "float32") == "float64, centred form"
+    assert chosen(easy, FULL, "float64") == "float64, linear form"
+    assert chosen(hard, FULL, "float64") == "float64, centred form"
+    near, far, farthest = (hard_mixture(DIAG, 1, separation) for separation in (1, 1e3, 1e7))
+    assert chosen(near, DIAG, "float32") == "float32, linear form"
+    assert chosen(far, DIAG, "float32") == "float64, linear form"
+    assert chosen(farthest, DIAG, "float32") == "float64, centred form"
+
+
+@every_dtype
+def test_many_features_and_few_components_take_the_centred_form_in_their_dtype(dtype):
+    assert chosen(standardised(10, 64, n_gaussians=2), FULL, dtype) == f"{dtype}, centred form"
+    assert chosen(standardised(10, 64, n_gaussians=8), FULL, dtype) == f"{dtype}, linear form"
+
+
+@every_dtype
+@every_structure
+def test_where_the_data_lie_changes_no_form(structure, dtype):
+    here, there = (
+        hard_mixture(structure, 10, 10, offset) for offset in (0, 2.0**13)
+    )  # no digit of the parameters is lost, so only the origin moves
+    assert chosen(here, structure, dtype) == chosen(there, structure, dtype)
+
+
+def test_the_form_depends_on_the_parameters_alone(capsys):
+    start = random_mixture(FULL)
+    X = random_data(start)
+    outlier = np.vstack([X, np.full((1, X.shape[1]), 1e12)])
+    for data in (X, X[:3], outlier, da.from_array(X, chunks=(7, -1)), X * 1e-9):
+        machine(start, FULL, verbose=2).fit(data)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == "E-step: float64, linear form"
+
+
+def test_verbose_tells_of_the_form_when_it_changes(capsys):
+    # two tight clusters: the first step starts from wide components and finds narrow ones
+    means = np.array([[-1e5, 0.0], [1e5, 0.0]])
+    X = np.repeat(means, 40, axis=0) + np.random.default_rng(0).normal(scale=0.1, size=(80, 2))
+    wide = GMMMachine(
+        2,
+        means_init=means,
+        covariances_init=np.full((2, 2), 1e8),
+        convergence_threshold=None,
+        max_fitting_steps=4,
+        variance_thresholds=1e-6,
+        verbose=2,
+    )
+    wide.fit(X)
+    lines = capsys.readouterr().out.splitlines()
+    told = [line for line in lines if line.startswith("E-step")]
+    assert told == ["E-step: float64, linear form", "E-step: float64, centred form"]
+    wide.set_params(verbose=1).fit(X)
+    assert "form" not in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------- the estimate of rounding
+
+
+@every_dtype
+@every_structure
+def test_estimate_is_the_linear_form_s_error_within_two_orders(structure, dtype):
+    checked = 0
+    for condition, separation in itertools.product(CONDITIONS, SEPARATIONS):
+        mixture = hard_mixture(structure, condition, separation)
+        X = draw(mixture, dtype, seed=0)
+        densities = mixture_densities(parameters_of(mixture, structure), np.dtype(float))
+        densities = linear(densities, dtype)
+        estimate = densities.rounding(densities.dtype)
+        if estimate > 100:  # so wrong that the error is not proportional to the terms any more
+            continue
+        with np.errstate(all="ignore"):
+            scores = estep.Rows(densities, estep.log_likelihoods, (), np.dtype(float))(X)
+        exact = exact_step(X, mixture, structure).log_likelihoods
+        error = float(abs(scores.astype(object) - exact).max())
+        assert error / 2 < estimate < 200 * error, (condition, separation)
+        checked += 1
+    assert checked >= 6
+
+
+@every_structure
+def test_both_forms_agree_on_ordinary_data(structure):
+    mixture = random_mixture(structure)
+    X, w = random_data(mixture), random_weights()
+    one = mixture_densities(parameters_of(mixture, structure), np.dtype(float))
+    assert one.linear
+    other = replace(one, linear=False)
+    scores = [estep.Rows(d, estep.log_likelihoods, (), np.dtype(float))(X) for d in (one, other)]
+    assert_close(*scores, 1e-12)
+    R = [estep.Rows(d, estep.responsibilities, (3,), np.dtype(float))(X) for d in (one, other)]
+    assert_close(*R, 1e-12)
+    stats = [estep.EStep(d)(X, w) for d in (one, other)]
+    assert_same_stats(*stats)
+    # about different origins, and yet they are added
+    assert not np.array_equal(stats[0].origin, stats[1].origin)
+    assert_same_stats(stats[0] + stats[1], 2 * stats[0])
+
+
+@every_structure
+def test_linear_form_in_float32_is_the_one_in_float64_to_its_digits(structure):
+    mixture = random_mixture(structure)
+    X = random_data(mixture)
+    densities = mixture_densities(parameters_of(mixture, structure), np.dtype(float))
+    double, single = (estep.EStep(linear(densities, dtype))(X) for dtype in (float, "float32"))
+    assert isinstance(single, GMMStats)
+    assert_same_stats(single, double, 1e-4)
+    assert single.buffer.dtype == np.float64
+
+
+def test_the_grid_has_every_form():
+    forms = {
+        chosen(hard_mixture(structure, condition, separation), structure, dtype)
+        for structure, condition, separation, dtype in itertools.product(
+            [DIAG, FULL], CONDITIONS, SEPARATIONS, NATS
+        )
+    }
+    assert forms == {"float32, linear form", "float64, linear form", "float64, centred form"}
