@@ -131,7 +131,7 @@ class Structure:
         split = self.split(thresholds)
         if stack.shape[-1] == 1:
             return np.maximum(stack, split[..., None])
-        unit = np.sqrt(np.maximum(split, _TINY_THRESHOLD))
+        unit = np.sqrt(np.where(split > 0, split, _TINY_THRESHOLD))
         scale = unit[..., :, None] * unit[..., None, :]
         low = ~_exceed_identity(stack / scale)  # (C, M)
         if not low.any():

@@ -25,7 +25,7 @@ SLACK = {"float32": 2e-3, "float64": 2e-6}  # falls of the likelihood, in nats, 
 
 @dataclass
 class Run:
-    """How a run went."""
+    """How far a run is: the parameters it has reached, the criterion at each step's start."""
 
     parameters: Any
     lower_bounds: list[float] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Run:
 
 
 def run(
-    parameters: Any,
+    result: Run,
     sweep: Callable[[Any], Any],
     update: Callable[[Any, Any], Any],
     *,
@@ -48,13 +48,14 @@ def run(
     verbose: int = 0,
     name: str = "EM",
     criterion: str = "mean log-likelihood",
+    after_step: Callable[[Run], None] | None = None,
 ) -> Run:
     """Repeat until the criterion, the mean of ``log_likelihood``, changes by at most `threshold`.
 
     Parameters
     ----------
-    parameters : object
-        Where to start.
+    result : Run
+        The run to begin, with the parameters to start from, or to go on with.
     sweep : callable
         ``sweep(parameters) -> statistics``.
     update : callable
@@ -70,13 +71,16 @@ def run(
         What to call this in lines.
     criterion : str, default="mean log-likelihood"
         What to call the criterion.
+    after_step : callable, optional
+        Called with the run after each step.
 
     Returns
     -------
     Run
     """
-    result = Run(parameters)
-    for step in range(1, max_steps + 1):
+    for step in range(len(result.lower_bounds) + 1, max_steps + 1):
+        if result.converged:
+            break
         began = time.perf_counter()
         statistics = sweep(result.parameters)
         bound = statistics.log_likelihood / statistics.t
@@ -86,9 +90,10 @@ def run(
         result.lower_bounds.append(bound)
         seconds = time.perf_counter() - began
         _report(f"{name} step {step:3d}  {criterion} {bound:.6f}", change, seconds, verbose)
-        if threshold is not None and abs(change) <= threshold * (abs(bound) if relative else 1.0):
-            result.converged = True
-            break
+        scale = abs(bound) if relative else 1.0
+        result.converged = threshold is not None and abs(change) <= threshold * scale
+        if after_step is not None:
+            after_step(result)
     return result
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import joblib
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context, clone
+from sklearn.mixture import GaussianMixture
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import em, interchange, layout, starts
+from gmmkit import em, interchange, layout
+from gmmkit.checkpoint import Checkpoint
 from gmmkit.chunks import Source
 from gmmkit.covariance import Structure, check_covariances
 from gmmkit.densities import mixture_densities
@@ -22,6 +26,7 @@ from gmmkit.mstep import MStep, Prior, neutral_parameters
 from gmmkit.parameters import Parameters, standard_parameters
 from gmmkit.records import UNSET
 from gmmkit.settings import Settings
+from gmmkit.starts import assigned, checked_start, k_means
 from gmmkit.stats import GMMStats, checked_statistics
 
 
@@ -77,6 +82,10 @@ class GMMMachine(Settings):
     random_state : int, RandomState or None, default=0
     warm_start : bool, default=False
         Whether a further `fit` starts from the current model.
+    checkpoint : path, optional
+        An HDF5 file for the running model, written after a step, every few seconds at most. A fit
+        that finds it, of the same settings and shape of data, goes on from it to the same model,
+        bit for bit; a fit that ends removes it.
     n_jobs : int or None, default=None
         Threads for data in memory: None for all this process may use, one inside a task of joblib
         or dask.
@@ -158,7 +167,7 @@ class GMMMachine(Settings):
             self._check_enough(source, self._shape_wanted()[0], "n_gaussians")
             prior = self._fit_prior(X, sample_weight, source.n_features)
             m_step = self._m_step(source.n_features, prior)
-            runs = [self._run(source, m_step, start) for start in self._starts(source, m_step)]
+            runs = self._runs(source, m_step)
             best = runs[em.first_best([run.lower_bound for run in runs])]
             self._keep_parameters(best.parameters)
             self._keep_record(best)
@@ -205,11 +214,37 @@ class GMMMachine(Settings):
         with transaction(self):
             source = self._open(X, sample_weight, reset=True)
             prior = self._fit_prior(X, sample_weight, source.n_features)
-            start = next(self._starts(source, self._m_step(source.n_features, prior)))
-            self._keep_parameters(start)
+            starts = self._starts(source, self._m_step(source.n_features, prior))
+            self._keep_parameters(starts[0]())
         return self
 
-    def _run(self, source: Source, m_step: MStep, start: Parameters) -> em.Run:
+    def _runs(self, source: Source, m_step: MStep) -> list[em.Run]:
+        """A run from each start; those that a checkpoint holds are not made again."""
+        checkpoint = None
+        if self.checkpoint is not None:
+            checkpoint = Checkpoint(self.checkpoint, self._configuration(source))
+        runs = checkpoint.load(self._structure(source.n_features)) if checkpoint else []
+        for number, start in enumerate(self._starts(source, m_step)):
+            if number == len(runs):
+                runs.append(em.Run(start()))
+            save = None if checkpoint is None else partial(checkpoint.save, runs)
+            self._run(source, m_step, runs[number], save)
+        if checkpoint is not None:
+            checkpoint.remove()
+        return runs
+
+    def _configuration(self, source: Source) -> str:
+        """A digest of what decides the outcome of a fit, but for the samples' values."""
+        settings = self.get_params(deep=False)
+        for name in ("checkpoint", "n_jobs", "verbose", "ubm", "k_means_trainer"):
+            del settings[name]
+        prior = self.ubm_._parameters().arrays() if hasattr(self, "ubm_") else None
+        data = (source.n_samples, source.n_features, source.dtype.name)
+        return str(joblib.hash((settings, prior, repr(self.k_means_trainer), data)))
+
+    def _run(
+        self, source: Source, m_step: MStep, run: em.Run, after_step: Callable[..., None] | None
+    ) -> em.Run:
         watch = _Watch(self.verbose)
 
         def swept(parameters: Parameters) -> GMMStats:
@@ -223,12 +258,13 @@ class GMMMachine(Settings):
             return m_step(stats, current)
 
         return em.run(
-            start,
+            run,
             swept,
             update,
             threshold=self.convergence_threshold,
             max_steps=self.max_fitting_steps,
             verbose=self.verbose,
+            after_step=after_step,
         )
 
     def _keep_record(self, run: em.Run) -> None:
@@ -250,27 +286,30 @@ class GMMMachine(Settings):
 
     # Where to start.
 
-    def _starts(self, source: Source, m_step: MStep) -> Iterator[Parameters]:
-        """The starts to try: one if nothing about it is random, else ``n_init``."""
-        n_gaussians = self._shape_wanted()[0]
+    def _starts(self, source: Source, m_step: MStep) -> list[Callable[[], Parameters]]:
+        """What makes the starts to try: one if nothing about it is random, else ``n_init``."""
+        prior = m_step.prior
         if self.warm_start and hasattr(self, "means_"):
-            yield self._parameters()
-            return
-        if m_step.prior is not None and self.ubm is None:  # what is given went into the prior
-            yield m_step.prior.parameters
-            return
+            return [self._parameters]
+        if prior is not None and self.ubm is None:  # what is given went into the prior
+            return [lambda: prior.parameters]
         structure = self._structure(source.n_features)
         given = self._given(structure)
-        if m_step.prior is not None:
-            yield m_step.prior.parameters.having(**given)
-        elif "means" in given:
-            yield starts.assigned(source, structure, m_step, given)
-        else:
-            random_state = check_random_state(self.random_state)
-            for _ in range(self.n_init):
-                trainer = self._k_means_trainer(random_state)
-                means = starts.k_means(source, trainer, n_gaussians)
-                yield starts.assigned(source, structure, m_step, {"means": means, **given})
+        if prior is not None:
+            return [lambda: prior.parameters.having(**given)]
+        if "means" in given:
+            return [lambda: assigned(source, structure, m_step, given)]
+        random_state = check_random_state(self.random_state)
+        trainers = [self._k_means_trainer(random_state) for _ in range(self.n_init)]
+        return [partial(self._clustered, source, m_step, given, trainer) for trainer in trainers]
+
+    def _clustered(
+        self, source: Source, m_step: MStep, given: dict[str, np.ndarray], trainer: Any
+    ) -> Parameters:
+        """A start by k-means."""
+        means = k_means(source, trainer, self._shape_wanted()[0])
+        structure = self._structure(source.n_features)
+        return assigned(source, structure, m_step, {"means": means, **given})
 
     def _k_means_trainer(self, random_state: np.random.RandomState) -> Any:
         if self.k_means_trainer is None:
@@ -283,7 +322,7 @@ class GMMMachine(Settings):
 
     def _given(self, structure: Structure) -> dict[str, np.ndarray]:
         """The parts of the start that are given, checked."""
-        return starts.checked(
+        return checked_start(
             structure,
             self._shape_wanted()[0],
             weights=self.weights_init,
@@ -326,6 +365,8 @@ class GMMMachine(Settings):
     @classmethod
     def from_sklearn(cls, gm: Any) -> GMMMachine:
         """The machine of a fitted `sklearn.mixture.GaussianMixture`."""
+        if not isinstance(gm, GaussianMixture):
+            raise TypeError(f"Expected a GaussianMixture of scikit-learn, got {gm!r}.")
         check_is_fitted(gm)
         record = interchange.from_gaussian_mixture(gm)
         machine = cls(record["n_gaussians"], covariance_type=record["covariance_type"])
@@ -430,11 +471,6 @@ class GMMMachine(Settings):
         ------
         ValueError
             If the file is damaged or holds something else; it names the file and the key.
-
-        Notes
-        -----
-        Everything comes back as it was saved but two settings that no file keeps: a
-        ``k_means_trainer`` and a ``random_state`` that is a generator are None.
         """
         return cls._read(source, verify, ubm)
 

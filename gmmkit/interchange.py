@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.mixture import GaussianMixture
 
 from gmmkit.parameters import Parameters
 
 
 def to_gaussian_mixture(parameters: Parameters) -> Any:
     """A fitted `sklearn.mixture.GaussianMixture`; block structures become "full"."""
-    from sklearn.mixture import GaussianMixture
-
     structure = parameters.structure
     kind = structure.covariance_type if structure.block_size is None else "full"
     gm = GaussianMixture(parameters.n_gaussians, covariance_type=kind, reg_covar=0)

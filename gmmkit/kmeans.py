@@ -189,7 +189,7 @@ class KMeansMachine(ClusterMixin, Machine):
             return means
 
         return em.run(
-            centroids,
+            em.Run(centroids),
             lambda current: self._sweep(source, current),
             update,
             threshold=self.convergence_threshold,

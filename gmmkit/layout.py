@@ -56,7 +56,7 @@ _OPTIONAL = ("convergence_threshold", "variance_thresholds")  # a reader of 1.0 
 # Mixtures.
 
 
-def write_gmm(group: Any, record: Mapping[str, Any]) -> None:
+def write_gmm(group: Any, record: Mapping[str, Any], version: str = VERSION) -> None:
     """Write the record of a Gaussian mixture.
 
     The keys, with K components of D features; those in brackets may be None or absent:
@@ -79,6 +79,8 @@ def write_gmm(group: Any, record: Mapping[str, Any]) -> None:
     ----------
     group : h5py.Group
     record : mapping
+    version : {"1.1", "1.0"}
+        "1.0" writes what that version knows and nothing else.
 
     Examples
     --------
@@ -96,12 +98,22 @@ def write_gmm(group: Any, record: Mapping[str, Any]) -> None:
     array([[1., 1.]])
     """
     check_gmm(record)
-    _put_header(group, "GMMMachine")
+    _put_header(group, "GMMMachine", version)
     put_scalar(group, "n_gaussians", record["n_gaussians"])
-    _put_scalars(group, record, {**STRUCTURE, **GMM_BOB, **GMM})
+    _put_scalars(group, record, GMM_BOB)
     _put_modes(group, record)
     put_array(group, "weights", record["weights"])
     _put_gaussians(group, record)
+    if version == VERSION:
+        _put_more(group, record)
+
+
+def _put_more(group: Any, record: Mapping[str, Any]) -> None:
+    """What version 1.0 does not know."""
+    _put_scalars(group, record, {**STRUCTURE, **GMM})
+    unset = [name for name in _OPTIONAL if record.get(name) is None]
+    put_strings(group, "unset", [*unset, *(record.get("unset") or ())])
+    put_strings(group, "auto", [name for name in UPDATES if record[name] == "auto"])
     _put_starting_point(group, record)
     if record.get("lower_bounds") is not None:
         put_array(group, "lower_bounds", record["lower_bounds"])
@@ -233,16 +245,13 @@ def _put_gaussians(group: Any, record: Mapping[str, Any]) -> None:
 
 
 def _put_modes(group: Any, record: Mapping[str, Any]) -> None:
-    """What a reader of 1.0 needs a plain value for, and beside it what these stand for."""
+    """What a reader of 1.0 needs a plain value for; ``unset`` and ``auto`` tell of it."""
     means_only = record["trainer"] == "map"
     for name in UPDATES:
         automatic = name == "update_means" or not means_only
         put_scalar(group, name, automatic if record[name] == "auto" else bool(record[name]))
     threshold = record.get("convergence_threshold")
     put_scalar(group, "convergence_threshold", float(0 if threshold is None else threshold))
-    unset = [name for name in _OPTIONAL if record.get(name) is None]
-    put_strings(group, "unset", [*unset, *(record.get("unset") or ())])
-    put_strings(group, "auto", [name for name in UPDATES if record[name] == "auto"])
 
 
 def _put_starting_point(group: Any, record: Mapping[str, Any]) -> None:
@@ -257,7 +266,7 @@ def _put_starting_point(group: Any, record: Mapping[str, Any]) -> None:
 # Statistics.
 
 
-def write_stats(group: Any, record: Mapping[str, Any]) -> None:
+def write_stats(group: Any, record: Mapping[str, Any], version: str = VERSION) -> None:
     """Write the record of the sufficient statistics of a Gaussian mixture.
 
     The keys, with K components of D features; those in brackets may be None or absent:
@@ -272,6 +281,8 @@ def write_stats(group: Any, record: Mapping[str, Any]) -> None:
     ----------
     group : h5py.Group
     record : mapping
+    version : {"1.1", "1.0"}
+        "1.0" writes what that version knows and nothing else.
 
     Examples
     --------
@@ -285,8 +296,11 @@ def write_stats(group: Any, record: Mapping[str, Any]) -> None:
     (array([[ 5., 14.]]), 3)
     """
     arrays = check_stats(record)
-    _put_header(group, "GMMStats")
-    for name in ("n_gaussians", "n_features", *STRUCTURE):
+    _put_header(group, "GMMStats", version)
+    sizes = ("n_gaussians", "n_features")
+    if version != VERSION:
+        arrays = arrays[:3]
+    for name in (*sizes, *STRUCTURE) if version == VERSION else sizes:
         put_scalar(group, name, record.get(name))
     t = float(record["t"])
     put_scalar(group, "T", int(t) if t.is_integer() and abs(t) < _EXACT else t)
@@ -374,7 +388,7 @@ def write_kmeans(group: Any, record: Mapping[str, Any]) -> None:
     array([[1., 2.]])
     """
     check_kmeans(record)
-    _put_header(group, "KMeansMachine")
+    _put_header(group, "KMeansMachine", VERSION)
     for name in ("n_clusters", "n_features"):
         put_scalar(group, name, record[name])
     _put_scalars(group, record, KMEANS)
@@ -434,11 +448,12 @@ def read_kmeans(reader: Reader) -> Record:
 # What all of them share.
 
 
-def _put_header(group: Any, name: str) -> None:
+def _put_header(group: Any, name: str, version: str) -> None:
     """The attributes that say what a group holds."""
-    group.attrs["file_version"] = VERSION
+    group.attrs["file_version"] = version
     group.attrs["writer_class"] = WRITERS[name]
-    group.attrs["format"] = f"gmmkit.{name}"
+    if version == VERSION:
+        group.attrs["format"] = f"gmmkit.{name}"
 
 
 def _put_scalars(group: Any, record: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:

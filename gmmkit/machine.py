@@ -66,6 +66,9 @@ class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def save(self, target: Any) -> None:
         """Write to an HDF5 file (atomically) or into an open `h5py.File` or `h5py.Group`.
 
+        No file keeps a ``k_means_trainer`` or a ``random_state`` that is a generator: these come
+        back as None, everything else as it is.
+
         Parameters
         ----------
         target : path, h5py.File or h5py.Group

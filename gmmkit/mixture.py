@@ -199,15 +199,17 @@ class Mixture(DensityMixin, Machine):
     def _feature_numbers(self, features: Any) -> np.ndarray:
         check_is_fitted(self, "means_")
         names = list(getattr(self, "feature_names_in_", []))
+        if np.ndim(features) != 1 or len(features) == 0:
+            raise ValueError(f"features must be a list of numbers or names, got {features!r}.")
         numbers = []
         for feature in features:
             if isinstance(feature, str) and feature in names:
                 numbers.append(names.index(feature))
-            elif isinstance(feature, Integral) and 0 <= int(feature) < self.shape[1]:
+            elif _is_number(feature) and 0 <= int(feature) < self.shape[1]:
                 numbers.append(int(feature))
             else:
                 raise ValueError(f"There is no feature {feature!r} among {names or self.shape[1]}.")
-        if not numbers or len(set(numbers)) < len(numbers):
+        if len(set(numbers)) < len(numbers):
             raise ValueError(f"features must be some, each once, got {list(features)!r}.")
         return np.array(numbers)
 
@@ -215,6 +217,8 @@ class Mixture(DensityMixin, Machine):
         """A machine of this class with these parameters, over some of the features."""
         structure = parameters.structure
         machine = type(self)(parameters.n_gaussians, covariance_type=structure.covariance_type)
+        for name in ("random_state", "n_jobs", "verbose"):
+            setattr(machine, name, getattr(self, name))
         machine._keep_parameters(parameters)
         machine.n_features_in_ = structure.n_features
         if hasattr(self, "feature_names_in_"):
@@ -299,6 +303,11 @@ class Mixture(DensityMixin, Machine):
         if not (hasattr(self, "means_") and hasattr(other, "means_")):
             return self is other
         return self.is_similar_to(other, rtol=0, atol=0)
+
+
+def _is_number(feature: Any) -> bool:
+    """Whether it counts features; True and False of a mask do not."""
+    return isinstance(feature, Integral) and not isinstance(feature, (bool, np.bool_))
 
 
 def sweep(source: Source, densities: Densities) -> GMMStats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -41,6 +42,7 @@ class Settings(Mixture):
         "map_prior": [StrOptions({"reynolds", "gauvain"})],
         "random_state": ["random_state"],
         "warm_start": ["boolean"],
+        "checkpoint": [str, os.PathLike, None],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
@@ -71,6 +73,7 @@ class Settings(Mixture):
         map_prior: str = "reynolds",
         random_state: Any = 0,
         warm_start: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
         verbose: int = 0,
     ) -> None:
@@ -97,6 +100,7 @@ class Settings(Mixture):
         self.map_prior = map_prior
         self.random_state = random_state
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
         self.n_jobs = n_jobs
         self.verbose = verbose
 

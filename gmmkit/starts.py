@@ -17,7 +17,7 @@ from gmmkit.stats import checked_statistics
 _SUM_TOLERANCE = 1e-6  # of weights, which may come from float32
 
 
-def checked(structure: Structure, n_gaussians: int, **given: Any) -> dict[str, np.ndarray]:
+def checked_start(structure: Structure, n_gaussians: int, **given: Any) -> dict[str, np.ndarray]:
     """The given ones of ``weights``, ``means`` and ``covariances``, checked.
 
     Covariances come back as a stack of the structure.

@@ -11,12 +11,14 @@ import gmmkit
 
 PACKAGE = Path(gmmkit.__file__).parent
 FLOORS = {
+    "cli": 7,
     "__init__": 6,
     "gmm": 5,
     "settings": 4.5,
     "kmeans": 4,
     "mixture": 3.5,  # what the machines of floors 4 and 5 are made of
     "starts": 3.5,
+    "checkpoint": 3.5,
     "machine": 3,
     "em": 3,
     "seeding": 3,

@@ -1,16 +1,32 @@
 """Machines and statistics as files: what is saved comes back, and bob.learn.em's files are read."""
 
+import inspect
+import json
+import os
+import pickle
+import random
+import re
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import h5py
+import joblib
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.mixture import GaussianMixture
+from test_layout import read_1_0, same
 
 from gmmkit import GMMMachine, GMMStats, KMeansMachine
+from gmmkit import stats as stats_module
+from gmmkit.hdf5 import FileFormatError
 
 DATA = Path(__file__).parent / "data"
-FITTED = ("weights_", "means_", "covariances_", "n_iter_", "converged_", "lower_bounds_")
+TESTS = Path(__file__).parent
 
 
 @pytest.fixture
@@ -19,12 +35,37 @@ def eruptions():
         return file["arrayset"][()]
 
 
-def assert_same_machine(machine, other):
-    for name, value in machine.get_params(deep=False).items():
-        if name not in ("ubm", "k_means_trainer", "n_jobs", "verbose"):
-            assert np.array_equal(getattr(other, name), value), name
-    for name in FITTED:
-        assert_array_equal(getattr(other, name), getattr(machine, name), err_msg=name)
+def four_features(n_samples=80, seed=0):
+    """Samples of two clusters, their features correlated."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n_samples) % 2
+    return 5 * y[:, None] + rng.normal(size=(n_samples, 4)) @ rng.normal(size=(4, 4))
+
+
+def assert_same(value, other, name=""):
+    """The same machine, array or plain value, down to types and attributes."""
+    if isinstance(value, GMMMachine | KMeansMachine):
+        assert type(other) is type(value), name
+        assert_same(value.get_params(deep=False), other.get_params(deep=False), f"{name} params")
+        assert_same(learned(value), learned(other), f"{name} attributes")
+    elif isinstance(value, dict):
+        assert value.keys() == other.keys(), name
+        for key in value:
+            assert_same(value[key], other[key], f"{name} {key}")
+    elif isinstance(value, np.ndarray):
+        assert_array_equal(other, value, err_msg=name, strict=True)
+    else:
+        assert other == value, name
+        assert not isinstance(other, np.ndarray), name
+
+
+def learned(machine):
+    return {name: value for name, value in vars(machine).items() if name.endswith("_")}
+
+
+def through_file(machine, folder):
+    machine.save(folder / "machine.h5")
+    return type(machine).from_hdf5(folder / "machine.h5")
 
 
 def test_both_of_bobs_model_files_hold_the_same_model(eruptions):
@@ -53,25 +94,164 @@ def test_bobs_statistics_make_bobs_mixture():
     np.testing.assert_allclose(machine.means_, stats.sum_px / stats.n[:, None], rtol=1e-13)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"covariance_type": "full", "variance_thresholds": [1e-3, 1e-2]},
-        {"covariance_type": "tied", "weight_floor": 0.1},
-        {"covariance_type": "spherical", "convergence_threshold": None, "max_fitting_steps": 3},
-        {"covariance_type": "full", "block_size": 1, "update_weights": False},
-        {"means_init": [[2.0, 55.0], [4.0, 80.0]], "random_state": 7, "n_init": 2},
-    ],
-    ids=str,
-)
-def test_machine_comes_back(settings, eruptions, tmp_path):
-    machine = GMMMachine(2, **settings).fit(eruptions)
-    machine.save(tmp_path / "machine.h5")
-    loaded = GMMMachine.from_hdf5(tmp_path / "machine.h5")
-    assert_array_equal(loaded.score_samples(eruptions), machine.score_samples(eruptions))
-    machine.n_gaussians, machine.covariance_type, machine.block_size = machine._shape_wanted()
-    assert_same_machine(machine, loaded)
+# Round trips.
+
+STRUCTURES = [("diag", None), ("spherical", None), ("tied", None), ("full", None)]
+STRUCTURES += [("full", 2), ("diag", 2), (None, None)]
+
+
+def trained(trainer, **settings):
+    """A machine by maximum likelihood, by MAP from a given ubm, or by MAP from one of its own."""
+    X = four_features()
+    if trainer == "map of ubm":
+        shape = {name: settings.get(name) for name in ("covariance_type", "block_size")}
+        ubm = GMMMachine(2, **shape).fit(four_features(seed=1))
+        return GMMMachine(trainer="map", ubm=ubm, **settings).fit(X)
+    return GMMMachine(2, trainer=trainer, **settings).fit(X)
+
+
+every_trainer = pytest.mark.parametrize("trainer", ["ml", "map", "map of ubm"])
+short_runs = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@short_runs
+@every_trainer
+@pytest.mark.parametrize("covariance_type, block_size", STRUCTURES)
+def test_machine_of_every_structure_comes_back(covariance_type, block_size, trainer, tmp_path):
+    settings = {"covariance_type": covariance_type, "block_size": block_size}
+    machine = trained(trainer, **settings, max_fitting_steps=5)
+    loaded, X = through_file(machine, tmp_path), four_features(seed=2)
+    assert_same(machine, loaded)
+    for method in ("score_samples", "predict", "predict_proba"):
+        assert_array_equal(getattr(loaded, method)(X), getattr(machine, method)(X), strict=True)
+    assert loaded.e_step(X) == machine.e_step(X)
+    assert clone(loaded).fit(X) == clone(machine).fit(X)
+
+
+SETTINGS = {
+    "convergence_threshold": [None, 0, 1e-3],
+    "max_fitting_steps": [0, np.int64(3)],
+    "n_init": [2],
+    "weights_init": [np.array([0.25, 0.75])],
+    "means_init": [np.array([[0.5] * 4, [4.5] * 4])],
+    "covariances_init": [np.full((2, 4), 2.0)],
+    "update_means": [False],
+    "update_variances": [True, False],
+    "update_weights": [True, np.bool_(False)],
+    "mean_var_update_threshold": [1e-3],
+    "variance_thresholds": [0, 1e-3, np.full(4, 0.5), np.full((2, 4), 0.25)],
+    "weight_floor": [0.1],
+    "map_alpha": [0.25],
+    "map_relevance_factor": [None, 16, 0.5],
+    "map_prior": ["gauvain"],
+    "random_state": [7, None],
+    "warm_start": [True],
+    "n_jobs": [1, -1],
+    "verbose": [1, True],
+}
+ELSEWHERE = {"n_gaussians", "trainer", "ubm", "covariance_type", "block_size"}
+NOT_KEPT = {"k_means_trainer"}
+
+
+@short_runs
+@every_trainer
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_comes_back(name, trainer, tmp_path):
+    for value in SETTINGS[name]:
+        machine = trained(trainer, **{"max_fitting_steps": 2, name: value})
+        loaded = through_file(machine, tmp_path)
+        assert_same(machine, loaded)
+        assert_same(loaded, through_file(loaded, tmp_path))
+        X = four_features(seed=2)
+        assert_array_equal(loaded.score_samples(X), machine.score_samples(X))
+
+
+def test_no_setting_is_forgotten():
+    parameters = inspect.signature(GMMMachine).parameters.keys()
+    assert parameters == SETTINGS.keys() | ELSEWHERE | NOT_KEPT
+    assert inspect.signature(KMeansMachine).parameters.keys() == CLUSTERS.keys()
+
+
+CLUSTERS = {
+    "n_clusters": [1, 3],
+    "init_method": ["k-means++", "random", four_features()[:2]],
+    "convergence_threshold": [None, 0.1],
+    "max_iter": [0, 3],
+    "n_init": [2],
+    "random_state": [7, None],
+    "init_max_iter": [1],
+    "oversampling_factor": [1.5, 3],
+    "n_jobs": [1],
+    "verbose": [1],
+}
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_clusters_come_back(name, tmp_path):
+    X = four_features()
+    for value in CLUSTERS[name]:
+        machine = KMeansMachine(**{"n_clusters": 2, name: value}).fit(X)
+        loaded = through_file(machine, tmp_path)
+        assert_same(machine, loaded)
+        assert_array_equal(loaded.transform(X), machine.transform(X), strict=True)
+        assert_array_equal(loaded.predict(X), machine.labels_, strict=True)
+
+
+def test_clusters_of_lazy_data_have_no_labels(tmp_path):
+    da = pytest.importorskip("dask.array")
+    machine = KMeansMachine(2).fit(da.from_array(four_features(), chunks=(40, 4)))
+    loaded = through_file(machine, tmp_path)
+    assert_same(machine, loaded)
+    assert not hasattr(loaded, "labels_")
+
+
+@pytest.mark.parametrize("covariance_type, block_size", STRUCTURES[:-1])
+def test_statistics_come_back(covariance_type, block_size, tmp_path):
+    settings = {"covariance_type": covariance_type, "block_size": block_size}
+    machine = GMMMachine(2, **settings).fit(four_features())
+    for origin in (0.0, 1e8):  # a mixture that lies far from zero keeps its sums about its mean
+        moved = clone(machine).set_params(means_init=machine.means_ + origin)
+        stats = moved.initialize_gaussians(four_features() + origin).e_step(
+            four_features() + origin
+        )
+        loaded = through_file(stats, tmp_path)
+        assert_same(vars(stats), vars(loaded))
+
+
+def test_what_no_file_can_keep_comes_back_as_none(tmp_path):
+    generator = np.random.RandomState(0)
+    machine = GMMMachine(2, k_means_trainer=KMeansMachine(2), random_state=generator)
+    loaded = through_file(machine.fit(four_features()), tmp_path)
+    assert loaded.k_means_trainer is None
+    assert loaded.random_state is None
+    assert loaded == machine
+
+
+def test_machines_set_by_hand_come_back(tmp_path):
+    X = four_features()
+    machine = GMMMachine(2)
+    machine.means = X[:2]
+    assert_same(machine, through_file(machine, tmp_path))
+    machine.weights, machine.variances = [0.25, 0.75], np.ones((2, 4))
+    assert_same(machine, through_file(machine, tmp_path))
+    adapted = GMMMachine(trainer="map", ubm=machine).m_step(machine.e_step(X))  # never fitted
+    loaded = through_file(adapted, tmp_path)
+    assert_same(adapted, loaded)
+    assert not hasattr(loaded, "ubm_")
+
+
+def test_a_prior_that_is_not_used_comes_back_too(tmp_path):
+    ubm = GMMMachine(3).fit(four_features(seed=1)[:, :2])
+    machine = GMMMachine(2, ubm=ubm).fit(four_features())
+    assert_same(machine, through_file(machine, tmp_path))
+
+
+def test_a_mixture_of_scikit_learn_s_comes_back(tmp_path):
+    gm = GaussianMixture(2, covariance_type="tied", random_state=0).fit(four_features())
+    machine = GMMMachine.from_sklearn(gm)
+    loaded = through_file(machine, tmp_path)
+    assert_same(machine, loaded)
+    assert loaded.lower_bound_ == gm.lower_bound_
 
 
 def test_names_of_features_come_back(eruptions, tmp_path):
@@ -90,8 +270,8 @@ def test_a_speaker_s_file_holds_its_prior(eruptions, tmp_path):
     speaker = GMMMachine(trainer="map", ubm=ubm, map_relevance_factor=16).fit(eruptions[:50])
     speaker.save(tmp_path / "speaker.h5")
     loaded = GMMMachine.from_hdf5(tmp_path / "speaker.h5")
-    assert loaded.ubm == ubm
-    assert_same_machine(speaker.set_params(n_gaussians=2, covariance_type="diag"), loaded)
+    assert loaded.ubm is loaded.ubm_
+    assert_same(ubm, loaded.ubm)
     assert loaded.fit(eruptions[:50]) == speaker
 
 
@@ -132,8 +312,17 @@ def test_covariances_between_blocks_are_refused(eruptions, tmp_path):
     machine = GMMMachine(1, covariance_type="full", block_size=1).fit(eruptions)
     machine.covariances_[0, 0, 1] = machine.covariances_[0, 1, 0] = 1e-3
     machine.save(tmp_path / "machine.h5")
-    with pytest.raises(ValueError, match="keeps apart"):
+    with pytest.raises(ValueError, match=r"machine\.h5: .*keeps apart"):
         GMMMachine.from_hdf5(tmp_path / "machine.h5")
+
+
+def test_settings_that_do_not_fit_the_parameters_are_refused(eruptions, tmp_path):
+    GMMMachine(2).fit(eruptions).save(tmp_path / "machine.h5")
+    with h5py.File(tmp_path / "machine.h5", "r+") as file:
+        del file["unset"]
+        file["unset"] = [b"n_gaussians"]  # which then is 1
+    with pytest.raises(ValueError, match=r"machine\.h5: .*\(1, 'diag', None\)"):
+        GMMMachine.from_hdf5(tmp_path / "machine.h5", verify=False)
 
 
 def test_an_unfitted_machine_has_nothing_to_save(tmp_path):
@@ -141,3 +330,222 @@ def test_an_unfitted_machine_has_nothing_to_save(tmp_path):
         with pytest.raises(ValueError, match="not fitted"):
             machine.save(tmp_path / "machine.h5")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("trainer", ["ml", "map"])
+def test_a_reader_of_version_1_0_reads_what_fit_makes(trainer, eruptions, tmp_path):
+    machine = GMMMachine(2, trainer=trainer).fit(eruptions)
+    machine.save(tmp_path / "machine.h5")
+    record = read_1_0(tmp_path / "machine.h5")
+    for name in ("weights", "means", "covariances"):
+        assert_array_equal(record[name], getattr(machine, f"{name}_"), strict=True)
+    assert (record["n_gaussians"], record["trainer"]) == (2, trainer)
+
+
+# Damage. In a process of its own, for the library might crash, hang or take all memory.
+
+
+def whole_file(kind, folder):
+    """A file of a kind, and its class."""
+    X, path = four_features(), folder / "whole.h5"
+    ubm = GMMMachine(2, covariance_type="full").fit(X)
+    made = {
+        "map": lambda: GMMMachine(trainer="map", ubm=ubm).fit(X),
+        "k-means": lambda: KMeansMachine(2).fit(X),
+        "statistics": lambda: ubm.e_step(X),
+    }[kind]()
+    made.save(path)
+    return path, type(made)
+
+
+def peak_memory():
+    """Kilobytes that this process has had at most; its ru_maxrss would count its parent's too."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+([0-9]+) kB", status)[1])
+
+
+on_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+
+
+def sweep(kind, folder, count, seed):
+    """Outcomes of loading a file cut at every 512 bytes, and with bytes changed at random."""
+    path, cls = whole_file(kind, folder)
+    whole, expected = path.read_bytes(), cls.from_hdf5(path)._record()
+    generator, before = random.Random(seed), peak_memory()
+    images = [whole[:length] for length in range(0, len(whole), 512)]
+    for _ in range(count):
+        image = bytearray(whole)
+        image[generator.randrange(len(whole))] ^= generator.randrange(1, 256)
+        images.append(image)
+    outcomes = {"same": 0, "refused": 0, "different": 0, "other": []}
+    for image in images:
+        path.write_bytes(image)
+        try:
+            found = cls.from_hdf5(path)._record()
+        except Exception as error:
+            if isinstance(error, FileFormatError) and str(path) in str(error):
+                outcomes["refused"] += 1
+            else:
+                outcomes["other"].append(repr(error))
+        else:
+            outcomes["same" if same(found, expected) else "different"] += 1
+    return {**outcomes, "kilobytes": peak_memory() - before}
+
+
+def run_apart(code, *arguments):
+    """What Python prints in another process."""
+    paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+_SWEEP = """
+import json, pathlib, sys
+from test_files import sweep
+
+kind, folder, count, seed = sys.argv[1:]
+print(json.dumps(sweep(kind, pathlib.Path(folder), int(count), int(seed))))
+"""
+
+
+@pytest.mark.parametrize(
+    "count", [pytest.param(200, id="few"), pytest.param(2000, marks=pytest.mark.slow, id="many")]
+)
+@on_linux
+@pytest.mark.parametrize("kind", ["map", "k-means", "statistics"])
+def test_damaged_files_are_refused_or_harmless(kind, count, tmp_path):
+    outcomes = json.loads(run_apart(_SWEEP, kind, tmp_path, count, 3))  # the seed
+    assert outcomes["different"] == 0
+    assert outcomes["other"] == []
+    assert outcomes["refused"] > count // 2
+    assert outcomes["kilobytes"] < 64 * 1024
+
+
+_BOMB = """
+import sys
+from gmmkit import GMMMachine
+from test_files import peak_memory
+
+before = peak_memory()
+try:
+    GMMMachine.from_hdf5(sys.argv[1], verify=False)
+except ValueError as error:
+    print(peak_memory() - before, error)
+"""
+
+
+@on_linux
+@pytest.mark.parametrize("key", ["gaussians/means", "lower_bounds"])
+def test_a_file_that_declares_gigabytes_takes_no_memory(key, tmp_path):
+    whole_file("map", tmp_path)[0].rename(tmp_path / "bomb.h5")
+    with h5py.File(tmp_path / "bomb.h5", "r+") as file:
+        del file[key]
+        shape = (2**28,) if key == "lower_bounds" else (2, 2**27)
+        file.create_dataset(key, shape, "f8", chunks=True, compression="gzip")
+    kilobytes, message = run_apart(_BOMB, tmp_path / "bomb.h5").split(maxsplit=1)
+    assert f"bomb.h5: {key}: expected" in message
+    assert int(kilobytes) < 64 * 1024
+
+
+# Several processes.
+
+_WRITER = """
+import sys
+from gmmkit import GMMMachine
+
+target, count, *sources = sys.argv[1:]
+machines = [GMMMachine.from_hdf5(source) for source in sources]
+for k in range(int(count)):
+    machines[k % len(machines)].save(target)
+"""
+
+
+def test_readers_meet_whole_models_while_two_processes_write(eruptions, tmp_path):
+    machines = [GMMMachine(k, max_fitting_steps=200).fit(eruptions) for k in (1, 2)]
+    sources = [tmp_path / f"source{k}.h5" for k in (1, 2)]
+    for machine, source in zip(machines, sources, strict=True):
+        machine.save(source)
+    target = tmp_path / "shared.h5"
+    machines[0].save(target)
+    command = [sys.executable, "-c", _WRITER, target, "30", *sources]
+    writers = [subprocess.Popen(command) for _ in range(2)]
+    while any(writer.poll() is None for writer in writers):
+        assert GMMMachine.from_hdf5(target) in machines
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert GMMMachine.from_hdf5(target) == machines[1]
+    assert sorted(os.listdir(tmp_path)) == ["shared.h5", "source1.h5", "source2.h5"]
+
+
+# Pickles.
+
+
+@pytest.mark.parametrize("kind", ["machine", "clusters", "statistics"])
+def test_a_pickle_of_another_release_says_which(kind, monkeypatch, tmp_path):
+    X = four_features()
+    machine = GMMMachine(2).fit(X)
+    value = {
+        "machine": machine,
+        "clusters": KMeansMachine(2).fit(X),
+        "statistics": machine.e_step(X),
+    }
+    with monkeypatch.context() as earlier:
+        earlier.setattr(stats_module, "_release", lambda: "0.0.9")
+        pickled = pickle.dumps(value[kind])
+        joblib.dump(value[kind], tmp_path / "dump")
+    for load in (lambda: pickle.loads(pickled), lambda: joblib.load(tmp_path / "dump")):
+        with pytest.warns(InconsistentVersionWarning, match=r"gmmkit 0\.0\.9 .*save") as caught:
+            loaded = load()
+        assert len(caught) == 1
+        assert vars(loaded).keys() == vars(value[kind]).keys()
+        assert repr(loaded) == repr(value[kind])
+
+
+def test_a_pickle_that_names_no_release_is_an_early_one():
+    machine = GMMMachine(2).fit(four_features())
+    twin = object.__new__(GMMMachine)
+    with pytest.warns(InconsistentVersionWarning, match=r"gmmkit before 0\.1\.0"):
+        twin.__setstate__(dict(vars(machine)))
+    assert twin == machine
+
+
+def test_a_pickle_of_this_release_is_silent_and_leaves_nothing_behind():
+    machine = GMMMachine(2).fit(four_features())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert vars(pickle.loads(pickle.dumps(machine))).keys() == vars(machine).keys()
+
+
+# The page that documents the format.
+
+
+def test_the_page_names_every_key(eruptions, tmp_path):
+    page = (TESTS.parent / "docs" / "hdf5.rst").read_text()
+    documented = set(re.findall(r"``([^`]+)``", page))
+    full = GMMMachine(2, covariance_type="full", block_size=1, **every_start()).fit(eruptions)
+    speaker = GMMMachine(trainer="map", ubm=full, n_jobs=1)
+    speaker.m_step(
+        GMMMachine(2, covariance_type="full", block_size=1).fit(eruptions).e_step(eruptions)
+    )
+    clusters = KMeansMachine(2, init_method=eruptions[:2], n_jobs=1).fit(eruptions)
+    diagonal = GMMMachine(2).fit(eruptions)
+    diagonal.feature_names_in_ = np.array(["a", "b"], dtype=object)
+    saved = [full, speaker, clusters, KMeansMachine(2).fit(eruptions), diagonal]
+    for value in (*saved, full.e_step(eruptions), GMMMachine(2).fit(eruptions).e_step(eruptions)):
+        value.save(tmp_path / "file.h5")
+        with h5py.File(tmp_path / "file.h5") as file:
+            names = set(file.attrs)
+            file.visit(names.add)
+        own = {name for name in names if not name.startswith("ubm/")} - {"gaussians", "init"}
+        assert own <= documented
+
+
+def every_start():
+    means, covariances = [[2.0, 54.0], [4.3, 80.0]], np.array([np.diag([0.1, 30.0])] * 2)
+    return {"weights_init": [0.4, 0.6], "means_init": means, "covariances_init": covariances}

@@ -86,6 +86,10 @@ def gmm(covariance_type="diag", block_size=None, seed=0, **changes):
         "n_iter": 5,
         "converged": True,
         "lower_bounds": np.array([-np.inf, -5.5, -5.25]),
+        "lower_bound": -5.25,
+        "n_jobs": -1,
+        "verbose": 2,
+        "unset": ["n_gaussians", "ubm_"],
         "ubm": None,
     }
     return {**record, **changes}
@@ -95,7 +99,7 @@ SPARSE = dict.fromkeys(
     (
         *("convergence_threshold", "map_relevance_factor", "variance_thresholds", "random_state"),
         *("weights_init", "means_init", "covariances_init", "feature_names"),
-        *("n_iter", "converged", "lower_bounds"),
+        *("n_iter", "converged", "lower_bounds", "lower_bound", "n_jobs"),
     )
 )
 
@@ -132,6 +136,7 @@ def kmeans(**changes):
         "n_features": 2,
         "centroids": rng.normal(size=(3, 2)),
         "counts": np.array([1.5, 0.0, 7.0]),
+        "labels": np.array([2, 0, 2, 2, 0], dtype=np.int32),
         "variances": rng.uniform(size=(3, 2)),
         "init_method": "k-means||",
         "convergence_threshold": 1e-5,
@@ -143,6 +148,8 @@ def kmeans(**changes):
         "inertia": 12.5,
         "converged": True,
         "n_iter": 4,
+        "n_jobs": 1,
+        "verbose": 1,
         "feature_names": ["a", "b"],
     }
     return {**record, **changes}
@@ -201,10 +208,10 @@ def test_absent_keys_are_as_none(tmp_path):
     record = {key: value for key, value in gmm(**SPARSE).items() if value is not None}
     assert same(round_trip(tmp_path / "file", "gmm", record), gmm(**SPARSE))
     optional = ("counts", "variances", "convergence_threshold", "random_state", "init_max_iter")
-    optional += ("inertia", "n_iter", "converged", "feature_names")
+    optional += ("inertia", "n_iter", "converged", "feature_names", "labels", "n_jobs", "verbose")
     clusters = {key: value for key, value in kmeans().items() if key not in optional}
     back = round_trip(tmp_path / "file", "kmeans", clusters)
-    assert same(back, kmeans(**dict.fromkeys(optional)))
+    assert same(back, kmeans(**{**dict.fromkeys(optional), "verbose": 0}))
     sums = {key: value for key, value in stats().items() if "centred" not in key}
     del sums["origin"]
     assert round_trip(tmp_path / "file", "stats", sums)["origin"] is None
@@ -447,6 +454,8 @@ WRONG = [
     ("stats", "n", np.ones(4), "n: expected the shape (3,), got (4,)"),
     ("stats", "log_likelihood", np.nan, "log_likelihood: expected a number"),
     ("stats", "n_features", 2.0**70, "n_features: expected a number from 1"),
+    ("kmeans", "labels", [0, 1, -1], "labels: expected numbers of 3 clusters"),
+    ("kmeans", "labels", [0.5], "labels: expected numbers of 3 clusters"),
     ("kmeans", "counts", [1.0, -1.0, 0.0], "counts: expected no negative number"),
     ("kmeans", "centroids", np.full((3, 2), np.inf), "centroids: expected finite numbers"),
 ]
@@ -500,11 +509,12 @@ def test_block_sizes_that_do_not_fit_are_refused(tmp_path, covariance_type, bloc
         ("gmm", {"update_means": "sometimes"}, "update_means"),
         ("gmm", {"n_init": "3"}, "n_init: expected a value of type int"),
         ("gmm", {"feature_names": ["a"]}, "feature_names: expected 4 names"),
-        ("gmm", {"ubm": gmm(n_features=5)}, "ubm"),
+        ("gmm", {"ubm": gmm(n_features=5), "trainer": "map"}, "ubm"),
         ("stats", {"sum_px": np.ones(3)}, "sum_px: expected the shape"),
         ("stats", {"log_likelihood": np.nan}, "log_likelihood"),
         ("kmeans", {"variances": np.full((3, 2), -1.0)}, "variances: expected no negative"),
         ("kmeans", {"init_method": np.ones((2, 2))}, "init_method: expected the shape"),
+        ("kmeans", {"labels": [0, 3]}, "labels: expected numbers of 3 clusters"),
     ],
 )
 def test_what_could_not_be_read_is_not_written(tmp_path, kind, changes, message):
@@ -514,7 +524,7 @@ def test_what_could_not_be_read_is_not_written(tmp_path, kind, changes, message)
 
 
 def test_a_prior_of_another_size_is_refused(tmp_path):
-    path = save(tmp_path / "file", "gmm", gmm(ubm=gmm()))
+    path = save(tmp_path / "file", "gmm", gmm(ubm=gmm(), trainer="map"))
     other = gmm(
         n_features=1,
         means=np.zeros((3, 1)),

@@ -10,6 +10,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import (
     Structure,
+    constrain,
+    floor_covariances,
     floor_weights,
     from_matrices,
     groups,
@@ -17,20 +19,18 @@ from reference import (
     responsibilities,
     to_matrices,
 )
-from scipy.special import logsumexp
-from scipy.stats import dirichlet, multivariate_normal, wishart
-from sklearn.datasets import make_blobs
+from scipy.integrate import quad
+from scipy.stats import dirichlet, kstest, multivariate_normal, wishart
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression
 from sklearn.mixture import GaussianMixture
 from test_laws import (
-    FLAGS,
     STRUCTURES,
     D,
     K,
     assert_close,
     assert_identical_model,
     assert_same_stats,
-    disturbed,
     learned,
     machine,
     machine_at,
@@ -56,20 +56,7 @@ def random_machine(structure, **others):
     return machine_at(random_mixture(structure), structure, **others)
 
 
-def eigenvalues(covariances, structure, unit):
-    """Of every group's matrix, once each feature is divided by its unit, (D,) or (K, D)."""
-    unit = np.broadcast_to(unit, covariances.shape[:2])
-    scaled = covariances / (unit[:, :, None] * unit[:, None, :])
-    return np.concatenate(
-        [
-            np.linalg.eigvalsh(matrix[np.ix_(group, group)])
-            for matrix in scaled
-            for group in groups(structure, covariances.shape[1])
-        ]
-    )
-
-
-# ---------------------------------------------------------------------- free parameters, information
+# --------------------------------------------------------------------- free parameters, information
 
 # K = 3, D = 6: two free weights, eighteen means and so many (co)variances
 FREE = {
@@ -105,52 +92,667 @@ def test_information_criteria_are_scikit_learn_s(structure):
 def test_bic_finds_the_structure_that_drew_the_data():
     for truth in STRUCTURES:
         mixture = random_mixture(truth)
-        X = random_data(mixture, 4000)
-        bics = {
-            structure: GMMMachine(
-                K, means_init=mixture.means, max_fitting_steps=500, **options(structure)
-            )
-            .fit(X)
-            .bic(X)
+        X = random_data(mixture, 1500)
+        start = {"means_init": mixture.means, "convergence_threshold": None}
+        bics = [
+            GMMMachine(K, max_fitting_steps=30, **start, **options(structure)).fit(X).bic(X)
             for structure in STRUCTURES
-        }
-        assert min(bics, key=bics.get) == truth
+        ]
+        assert STRUCTURES[np.argmin(bics)] == truth
 
 
-# --------------------------------------------------------------------------------------------- MAP
+# ---------------------------------------------------------------------------------------------- MAP
 
 
 def log_posterior(X, prior, tau, model):
-    """log p(X | model) plus the log of Gauvain and Lee's prior density, up to a constant.
+    """log p(X | model) and the log density of Gauvain and Lee's priors, up to a constant.
 
-    A Dirichlet of the weights, and for each component a normal of the mean given the precision and
-    a Wishart of the precision, with their modes at the prior mixture (Gauvain and Lee 1994, eqs. 6
-    to 9): nu_k - 1 = tau_k = alpha_k - D = tau w0_k and u_k = tau_k S0_k.
+    Gauvain and Lee 1994, eqs. 4 and 9: a Dirichlet density of the weights with nu_k = 1 + r_k, and
+    for each component a normal-Wishart density of mean and precision with tau_k = r_k, alpha_k =
+    D + r_k, u_k = r_k S0_k, which has its mode at the prior: r_k = tau w0_k.
     """
     total = log_likelihoods(X, model).sum() + dirichlet.logpdf(model.weights, 1 + tau * prior[0])
-    for (w0, mu0, S0), (_, mean, S) in zip(
-        zip(*prior, strict=True), zip(*model, strict=True), strict=True
-    ):
-        r = tau * w0
-        # |P|^((alpha - D) / 2) of theirs: one half of it is in the normal's own normaliser
-        total += multivariate_normal.logpdf(mean, mu0, S / r)
+    for k, (w0, mu0, S0) in enumerate(zip(*prior, strict=True)):
+        r, S = tau * w0, model.covariances[k]
+        total += multivariate_normal.logpdf(model.means[k], mu0, S / r)
         total += wishart.logpdf(np.linalg.inv(S), D + r, np.linalg.inv(r * S0))
     return total
 
 
-def test_gauvain_s_map_climbs_the_log_posterior_of_its_priors():
-    structure = Structure("full")
+def moved(model, rng, size):
+    """Another mixture this far away, in a random direction."""
+    weights = model.weights * np.exp(size * rng.normal(size=K))
+    factors = np.linalg.cholesky(model.covariances)
+    noise = rng.normal(size=(K, D, D))
+    return model._replace(
+        weights=weights / weights.sum(),
+        means=model.means + size * rng.normal(size=(K, D)),
+        covariances=factors
+        @ (np.eye(D) + size * (noise + noise.transpose(0, 2, 1)))
+        @ factors.transpose(0, 2, 1),
+    )
+
+
+@pytest.fixture(scope="module")
+def adapted():
+    """Data, prior, tau, and what MAP makes of them after 0, 1, 2, 4, ... steps."""
+    structure, tau = Structure("full"), 60.0
     X, prior = problem(structure)
-    tau = 60.0
-    # in terms of the densities of SciPy the exponents of |P| differ by one: 1/2 and (D + 1) / 2
-    offset = [0.5 * np.linalg.slogdet(S)[1] for S in prior.covariances]
-    assert np.isfinite(offset).all()
-    values = []
-    for steps in (0, 1, 2, 5, 20, 200):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            gmm = map_machine(
-                prior, structure, steps, map_prior="gauvain", map_relevance_factor=tau
-            ).fit(X)
-        values.append(log_posterior(X, prior, tau, learned(gmm, structure)))
-    assert np.all(np.diff(values) > -1e-9)
+    setting = {"map_prior": "gauvain", "map_relevance_factor": tau}
+    models = [prior]
+    for steps in (1, 2, 4, 8, 16, 50):
+        gmm = map_machine(prior, structure, steps, **setting).fit(X)
+        models.append(learned(gmm, structure))
+    return X, prior, tau, models
+
+
+def test_gauvain_s_steps_climb_the_posterior_density(adapted):
+    X, prior, tau, models = adapted
+    densities = [log_posterior(X, prior, tau, model) for model in models]
+    gains = np.diff(densities)
+    assert gains[:4].min() > 1e-6
+    assert gains.min() > -1e-9  # by then it has converged
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_gauvain_s_steps_end_at_a_maximum_of_the_posterior_density(adapted, seed):
+    X, prior, tau, models = adapted
+    neighbour = moved(models[-1], np.random.default_rng(seed), 1e-3)
+    highest = log_posterior(X, prior, tau, models[-1])
+    assert highest - 0.1 < log_posterior(X, prior, tau, neighbour) < highest
+
+
+@every_structure
+def test_map_covariance_is_that_of_the_formula(structure):
+    # (n E[xx'] + r (S0 + mu0 mu0')) / (n + r) - mu mu', of one component, so that R = 1
+    prior = random_mixture(structure, n_gaussians=1)
+    X = random_data(prior) + 1
+    n, r = len(X), 7.0
+    mu0, S0 = prior.means[0], prior.covariances[0]
+    mu = (X.sum(0) + r * mu0) / (n + r)
+    S = (X.T @ X + r * (S0 + np.outer(mu0, mu0))) / (n + r) - np.outer(mu, mu)
+    for kind in ("reynolds", "gauvain"):
+        setting = {"map_prior": kind, "map_relevance_factor": r}
+        gmm = learned(map_machine(prior, structure, 1, **setting).fit(X), structure)
+        assert_close(gmm.means, [mu])
+        assert_close(gmm.covariances, constrain(S[None], [n], structure))
+
+
+# ------------------------------------------------------------------------------------------- floors
+
+
+def effective(thresholds, structure, n_gaussians=K, n_features=D):
+    """The floors (K, D): the strictest for a matrix of all components, the mean for spheres."""
+    floors = np.broadcast_to(thresholds, (n_gaussians, n_features)).astype(float)
+    if structure.covariance_type == "tied":
+        return np.broadcast_to(floors.max(0), floors.shape)
+    if structure.covariance_type == "spherical":
+        return np.broadcast_to(floors.mean(1, keepdims=True), floors.shape)
+    return floors
+
+
+def lowest_eigenvalue(gmm, structure, floors):
+    """Of all groups of all components, once every feature is in units of its floor's root."""
+    (K, D), unit = gmm.means_.shape, np.sqrt(floors)
+    scaled = to_matrices(gmm.covariances_, structure, K, D) / (unit[:, :, None] * unit[:, None, :])
+    pairs = [np.ix_(group, group) for group in groups(structure, D)]
+    return min(np.linalg.eigvalsh(matrix[pair])[0] for matrix in scaled for pair in pairs)
+
+
+@pytest.mark.parametrize("shape", [(), (D,), (K, D)], ids=str)
+@every_structure
+def test_floor_is_one_in_units_of_the_thresholds(structure, shape):
+    X, start = problem(structure)
+    start = start._replace(covariances=start.covariances + 9 * np.eye(D))
+    thresholds = np.random.default_rng(4).uniform(0.5, 8, shape)
+    gmm = machine(start, structure, variance_thresholds=thresholds).fit(X)
+    free = learned(machine(start, structure).fit(X), structure)
+    floors = effective(thresholds, structure)
+    unit = np.sqrt(floors[:, :, None] * floors[:, None, :])
+    expected = unit * floor_covariances(free.covariances / unit, 1.0, structure)
+    assert not np.allclose(expected, free.covariances)
+    assert_close(learned(gmm, structure).covariances, expected)
+    assert lowest_eigenvalue(gmm, structure, floors) == pytest.approx(1, rel=1e-9)
+
+
+@every_structure
+def test_floor_below_all_eigenvalues_changes_no_bit(structure):
+    X, start = problem(structure)
+    free = machine(start, structure, steps=3).fit(X)
+    assert_identical_model(
+        machine(start, structure, steps=3, variance_thresholds=1e-3).fit(X), free
+    )
+
+
+def clusters(n_samples=60, n_features=D):
+    """Samples around two centres."""
+    rng = np.random.default_rng(0)
+    far = np.where(np.arange(n_samples) % 2, 4.0, -4.0)
+    return rng.normal(size=(n_samples, n_features)) + far[:, None]
+
+
+def collinear():
+    return clusters(n_features=2) @ np.random.default_rng(1).normal(size=(2, D))
+
+
+def constant():
+    X = clusters()
+    X[:, [1, 4]] = 0.1, 1e6 + 0.1
+    return X
+
+
+def one_alone():
+    X = clusters()
+    X[-1] = 1e4
+    return X
+
+
+DEGENERATE = {
+    "collinear": collinear,
+    "collinear, in different units": lambda: collinear() * 10.0 ** np.array([-3, 3, 0, 1, -2, 2]),
+    "collinear, far from zero": lambda: collinear() + 1e6,
+    "repeated features": lambda: np.repeat(clusters(n_features=1), D, axis=1),
+    "constant features": constant,
+    "a component with one sample": one_alone,
+    "more features than samples": lambda: clusters(4),
+    "as many samples as components": lambda: clusters(2),
+}
+
+
+@pytest.mark.parametrize("degenerate", DEGENERATE)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@every_structure
+def test_degenerate_data_are_floored_and_finite(structure, dtype, degenerate):
+    X = DEGENERATE[degenerate]().astype(dtype)
+    gmm = GMMMachine(2, **options(structure))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        warnings.simplefilter("ignore", UserWarning)  # a warning at most
+        gmm.fit(X)
+    for values in (gmm.weights_, gmm.means_, gmm.covariances_, gmm.score_samples(X)):
+        assert np.isfinite(values).all()
+    assert_allclose(gmm.predict_proba(X).sum(1), 1, rtol=1e-6)
+    assert_allclose(gmm.weights_ @ gmm.means_, X.mean(0, dtype=float), rtol=1e-5, atol=1e-5)
+    # the default: 1e-6 of each feature's overall variance, 1e-6 of features without any
+    variance = X.var(0, dtype=float)
+    variance[variance < np.square(1e-14 * X.mean(0, dtype=float))] = 1
+    floors = effective(1e-6 * variance, structure, 2)
+    assert lowest_eigenvalue(gmm, structure, floors) > 1 - 1e-6
+
+
+@pytest.mark.parametrize(
+    "structure", [each for each in STRUCTURES if each.covariance_type != "spherical"], ids=str
+)
+def test_floors_move_with_the_units_of_collinear_features(structure):
+    X, scale = collinear(), 2.0 ** np.array([-10, 10, 0, 3, -7, 7])
+    setting = {"convergence_threshold": None, "max_fitting_steps": 3, **options(structure)}
+    here = GMMMachine(2, means_init=X[:2], **setting).fit(X)
+    there = GMMMachine(2, means_init=X[:2] * scale, **setting).fit(X * scale)
+    assert_allclose(there.means_ / scale, here.means_, rtol=1e-9)
+    squares = np.square(scale) if here.covariances_.shape == (2, D) else np.outer(scale, scale)
+    assert_close(there.covariances_ / squares, here.covariances_, 1e-9)
+    assert_close(there.predict_proba(X * scale), here.predict_proba(X), 1e-6)
+
+
+def statistics_of_counts(n):
+    """Statistics of components that differ in their counts only."""
+    stats = GMMStats(len(n), 1)
+    stats.init_fields(t=n.sum(), n=n, sum_px=n[:, None], sum_pxx=2 * n[:, None])
+    return stats
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_weight_floor_holds_for_any_weights(seed):
+    rng = np.random.default_rng(seed)
+    n_gaussians = rng.integers(2, 60)
+    counts = 1e3 * rng.dirichlet(np.full(n_gaussians, rng.choice([0.01, 0.1, 1, 10])))
+    for floor in (0.0, 1e-12, rng.uniform(0, 1) / n_gaussians, 1 / n_gaussians):
+        gmm = GMMMachine(int(n_gaussians), weight_floor=floor)
+        weights = gmm.m_step(statistics_of_counts(counts)).weights_
+        assert weights.min() >= floor
+        assert weights.sum() == pytest.approx(1, abs=1e-13)
+        free = counts / counts.sum()
+        assert np.all(np.diff(weights[np.argsort(free)]) >= -1e-15)  # their order stays
+        if floor < 1 / n_gaussians:
+            assert_allclose(weights, floor_weights(free, floor), rtol=1e-9, atol=1e-15)
+
+
+# ------------------------------------------------------------------------------- starved components
+
+STARVED = "Components without samples, kept as they were: [2]"
+
+
+def starving(structure):
+    """Data, and a start whose last component is too far away to get any of them."""
+    X, start = problem(structure)
+    means = start.means.copy()
+    means[2] = 1e6
+    return X, start._replace(means=means)
+
+
+@every_structure
+def test_starved_component_is_reported_once_and_keeps_its_parameters(structure, capsys, caplog):
+    X, start = starving(structure)
+    with caplog.at_level(logging.DEBUG, logger="gmmkit"):
+        gmm = machine(start, structure, steps=4, verbose=1).fit(X)
+    assert capsys.readouterr().out.splitlines().count(STARVED) == 1
+    assert [record.name for record in caplog.records if record.getMessage() == STARVED] == [
+        "gmmkit"
+    ]
+    assert_array_equal(gmm.means_[2], start.means[2])
+    assert gmm.weights_[2] == 0
+    if structure.covariance_type != "tied":  # nobody's own
+        assert_array_equal(learned(gmm, structure).covariances[2], start.covariances[2])
+    assert np.all(gmm.means_[:2] != start.means[:2])
+    assert np.isfinite(gmm.score_samples(X)).all()
+
+
+@every_structure
+def test_starved_component_of_map_is_the_prior_s(structure, capsys, caplog):
+    X, prior = starving(structure)
+    with caplog.at_level(logging.DEBUG, logger="gmmkit"):
+        gmm = map_machine(prior, structure, steps=3).fit(X)
+    assert [record.getMessage() for record in caplog.records].count(STARVED) == 1
+    assert capsys.readouterr().out == ""
+    assert_array_equal(gmm.means_[2], prior.means[2])
+    if structure.covariance_type != "tied":
+        assert_array_equal(learned(gmm, structure).covariances[2], prior.covariances[2])
+    assert gmm.weights_[2] > 0  # the prior is worth some samples
+
+
+def test_fed_components_are_not_reported(capsys):
+    X, start = problem(Structure("diag"))
+    machine(start, Structure("diag"), steps=3, verbose=1).fit(X)
+    assert "without samples" not in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------ samples
+
+
+@every_structure
+def test_samples_have_the_mixture_s_distribution(structure):
+    mixture, count = random_mixture(structure), 30_000
+    X, y = machine_at(mixture, structure, random_state=5).sample(count)
+    assert X.shape == (count, D)
+    assert np.all(np.diff(y) >= 0)
+    n = np.bincount(y, minlength=K)
+    deviation = np.sqrt(count * mixture.weights * (1 - mixture.weights))
+    assert np.all(np.abs(n - count * mixture.weights) < 5 * deviation)
+    for k in range(K):
+        factor = np.linalg.cholesky(mixture.covariances[k])
+        white = np.linalg.solve(factor, (X[y == k] - mixture.means[k]).T)
+        # unit normal and independent: deviations of the moments are 1, sqrt(2) and 1 over sqrt(n)
+        assert np.abs(white.mean(1)).max() < 5 / np.sqrt(n[k])
+        assert np.abs(np.cov(white) - np.eye(D)).max() < 5 * np.sqrt(2 / n[k])
+        assert min(kstest(feature, "norm").pvalue for feature in white) > 1e-5
+
+
+@every_structure
+def test_samples_repeat_themselves_with_the_seed(structure):
+    gmm, other = (random_machine(structure, random_state=seed) for seed in (5, 6))
+    X, y = gmm.sample(20)
+    again, labels = gmm.sample(20)
+    assert_array_equal(again, X)
+    assert_array_equal(labels, y)
+    assert np.all(other.sample(20)[0] != X)
+
+
+# -------------------------------------------------------------------------------------------- files
+
+
+@every_structure
+def test_saved_map_machine_comes_back_with_its_prior(structure, tmp_path):
+    X, prior = problem(structure)
+    gmm = map_machine(prior, structure, steps=2).fit(X)
+    gmm.save(tmp_path / "speaker.h5")
+    loaded = GMMMachine.from_hdf5(tmp_path / "speaker.h5")
+    assert_identical_model(loaded, gmm)
+    assert loaded.ubm == gmm.ubm
+    assert_array_equal(loaded.score_samples(X), gmm.score_samples(X))
+    assert_identical_model(loaded.fit(X), gmm)  # everything about it came back
+
+
+# ------------------------------------------------------------------------------------- scikit-learn
+
+
+@every_structure
+def test_scikit_learn_s_class_predicts_the_same(structure):
+    X, start = problem(structure)
+    gmm = machine(start, structure, steps=2).fit(X)
+    theirs = gmm.to_sklearn()
+    assert type(theirs) is GaussianMixture
+    blocked = structure.block_size is not None
+    assert theirs.covariance_type == ("full" if blocked else structure.covariance_type)
+    for name in ("weights_", "means_", "covariances_", "lower_bounds_", "n_iter_", "converged_"):
+        assert_array_equal(getattr(theirs, name), getattr(gmm, name))
+    assert theirs.lower_bound_ == gmm.lower_bound_
+    for name in ("score_samples", "predict_proba"):
+        assert_allclose(getattr(theirs, name)(X), getattr(gmm, name)(X), rtol=1e-10, atol=1e-10)
+    assert_array_equal(theirs.predict(X), gmm.predict(X))
+    precisions = np.linalg.inv(learned(gmm, structure).covariances)
+    shape = Structure("full") if blocked else structure
+    assert_close(theirs.precisions_, from_matrices(precisions, shape))
+
+
+@every_plain_structure
+def test_scikit_learn_s_class_goes_on_from_there(structure):
+    X, start = problem(structure)
+    theirs = machine_at(start, structure).to_sklearn()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one step does not converge
+        theirs.set_params(warm_start=True, max_iter=1).fit(X)
+    ours = machine(start, structure).fit(X)
+    for name in ("weights_", "means_", "covariances_"):
+        assert_close(getattr(theirs, name), getattr(ours, name), 1e-9)
+
+
+@every_plain_structure
+def test_machine_comes_back_from_scikit_learn_s_class(structure):
+    X, start = problem(structure)
+    gmm = machine(start, structure, steps=2).fit(X)
+    back = GMMMachine.from_sklearn(gmm.to_sklearn())
+    assert back == gmm
+    assert_identical_model(back, gmm)
+    assert (back.n_iter_, back.converged_) == (gmm.n_iter_, gmm.converged_)
+    assert back.n_features_in_ == D
+    assert_array_equal(back.score_samples(X), gmm.score_samples(X))
+
+
+@every_structure
+def test_blocks_come_back_from_scikit_learn_s_class_as_full_matrices(structure):
+    X, start = problem(structure)
+    gmm = machine_at(start, structure)
+    back = GMMMachine.from_sklearn(gmm.to_sklearn())
+    assert_close(back.score_samples(X), gmm.score_samples(X))
+    K, D = gmm.shape
+    shape = structure if structure.block_size is None else Structure("full")
+    assert_array_equal(
+        to_matrices(back.covariances_, shape, K, D), learned(gmm, structure).covariances
+    )
+
+
+@every_plain_structure
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_mixture_of_scikit_learn_s_becomes_a_machine(structure, dtype):
+    X = problem(structure)[0].astype(dtype)
+    theirs = GaussianMixture(K, covariance_type=structure.covariance_type, random_state=0).fit(X)
+    ours = GMMMachine.from_sklearn(theirs)
+    X = X.astype(float)
+    assert_allclose(
+        ours.score_samples(X), theirs.score_samples(X), rtol=2e-5 if dtype == np.float32 else 1e-10
+    )
+    assert_array_equal(ours.predict(X), theirs.predict(X))
+    assert ours.bic(X) == pytest.approx(theirs.bic(X), rel=1e-5)
+    again = ours.to_sklearn()
+    for name in ("weights_", "means_", "covariances_"):
+        assert_array_equal(getattr(again, name), getattr(theirs, name))
+        assert not np.shares_memory(getattr(ours, name), getattr(theirs, name))
+        assert not np.shares_memory(getattr(again, name), getattr(ours, name))
+    adapted = GMMMachine(trainer="map", ubm=ours).fit(X[:20])
+    assert adapted.score(X[:20]) > ours.score(X[:20])
+
+
+def test_names_of_features_go_along_with_scikit_learn_s_class():
+    X, _ = problem(Structure("full"))
+    frame = pd.DataFrame(X, columns=list("abcdef"))
+    gmm = GMMMachine(2, covariance_type="full", max_fitting_steps=500).fit(frame)
+    theirs = gmm.to_sklearn()
+    assert_allclose(theirs.score_samples(frame), gmm.score_samples(frame), rtol=1e-10)
+    with pytest.raises(ValueError, match="feature names"):
+        theirs.score_samples(frame[list("fedcba")])
+    back = GMMMachine.from_sklearn(theirs)
+    assert_array_equal(back.feature_names_in_, list("abcdef"))
+    with pytest.raises(ValueError, match="feature names"):
+        back.score_samples(frame[list("fedcba")])
+
+
+def test_unfitted_mixtures_are_not_exchanged():
+    with pytest.raises(NotFittedError):
+        GMMMachine(2).to_sklearn()
+    with pytest.raises(NotFittedError):
+        GMMMachine.from_sklearn(GaussianMixture(2))
+
+
+# ----------------------------------------------------------------------- marginals and conditionals
+
+SOME = [4, 0, 3]  # not in order, and across blocks
+REST = [1, 2, 5]
+
+
+def sub_mixture(mixture, features):
+    return mixture._replace(
+        means=mixture.means[:, features],
+        covariances=mixture.covariances[:, features][:, :, features],
+    )
+
+
+@pytest.mark.parametrize("features", [SOME, [2], [1, 0], [5, 4, 3, 2, 1, 0]], ids=str)
+@every_structure
+def test_marginal_is_the_mixture_of_the_sub_matrices(structure, features):
+    mixture = random_mixture(structure)
+    X = random_data(mixture)[:, features]
+    part = machine_at(mixture, structure).marginal(features)
+    expected = sub_mixture(mixture, features)
+    assert part.shape == (K, len(features))
+    assert_close(part.score_samples(X), log_likelihoods(X, expected))
+    assert_close(part.predict_proba(X), responsibilities(X, expected))
+    blocked = structure.block_size is not None
+    assert part.covariance_type == ("full" if blocked else structure.covariance_type)
+
+
+@pytest.mark.parametrize("structure", [*PLAIN, Structure("full", 1)], ids=str)
+def test_marginal_is_the_integral_over_the_other_features(structure):
+    mixture = random_mixture(structure, n_features=2)
+    gmm = machine_at(mixture, structure)
+
+    def density(y, x):
+        return np.exp(gmm.score_samples([[x, y]]))[0]
+
+    for x in (-1.5, 0.3):
+        integral = quad(density, -60, 60, args=(x,), epsabs=1e-10, limit=200, points=[-5, 0, 5])[0]
+        assert np.exp(gmm.marginal([0]).score_samples([[x]]))[0] == pytest.approx(
+            integral, rel=1e-8
+        )
+
+
+@pytest.mark.parametrize("known", [SOME, [2], [0, 1, 2, 3, 4]], ids=str)
+@every_structure
+def test_marginal_times_conditional_is_the_joint_density(structure, known):
+    mixture = random_mixture(structure)
+    gmm = machine_at(mixture, structure)
+    rest = [feature for feature in range(D) if feature not in known]
+    for x in random_data(mixture, 5):
+        given = gmm.condition(known, x[known])
+        assert given.shape == (K, len(rest))
+        product = gmm.marginal(known).score_samples([x[known]]) + given.score_samples([x[rest]])
+        assert_allclose(product, log_likelihoods([x], mixture), rtol=1e-10)
+
+
+@every_structure
+def test_conditional_weights_are_the_responsibilities_of_what_is_known(structure):
+    gmm = random_machine(structure)
+    x = gmm.sample(9)[0][4]
+    expected = gmm.marginal(SOME).predict_proba([x[SOME]])[0]
+    assert_allclose(gmm.condition(SOME, x[SOME]).weights_, expected, rtol=1e-10)
+
+
+@every_structure
+def test_conditioning_step_by_step_is_conditioning_at_once(structure):
+    gmm = random_machine(structure)
+    x = gmm.sample(9)[0][4]
+    at_once = gmm.condition([0, 2, 5], x[[0, 2, 5]])  # leaves 1, 3, 4
+    by_steps = gmm.condition([2], x[[2]]).condition([4, 0], x[[5, 0]])
+    again = gmm.condition([5, 0, 2], x[[5, 0, 2]])
+    for other in (by_steps, again):
+        for name in ("weights_", "means_", "covariances_"):
+            assert_close(getattr(other, name), getattr(at_once, name), 1e-9)
+
+
+@every_structure
+def test_marginal_and_conditional_commute(structure):
+    gmm = random_machine(structure)
+    x = gmm.sample(9)[0][4]
+    one = gmm.condition([3], x[[3]]).marginal([0, 4])  # 4 is what was 5
+    other = gmm.marginal([0, 5, 3]).condition([2], x[[3]])
+    for name in ("weights_", "means_", "covariances_"):
+        assert_close(getattr(one, name), getattr(other, name), 1e-9)
+
+
+def test_conditional_mean_of_one_gaussian_is_the_linear_regression():
+    X, _ = problem(Structure("full"))
+    gmm = GMMMachine(1, covariance_type="full").fit(X)
+    line = LinearRegression().fit(X[:, SOME], X[:, REST])
+    for x in X[:5]:
+        assert_allclose(gmm.condition(SOME, x[SOME]).means_, line.predict([x[SOME]]), rtol=1e-8)
+    residuals = X[:, REST] - line.predict(X[:, SOME])
+    assert_close(gmm.condition(SOME, X[0, SOME]).covariances_[0], residuals.T @ residuals / len(X))
+
+
+@pytest.mark.parametrize("structure", [Structure("diag"), Structure("spherical")], ids=str)
+def test_known_features_say_nothing_else_about_independent_ones(structure):
+    gmm = random_machine(structure)
+    given, part = gmm.condition(SOME, [1.0, 2.0, 3.0]), gmm.marginal(REST)
+    assert_array_equal(given.means_, part.means_)
+    assert_allclose(given.covariances_, part.covariances_, rtol=1e-15)
+    assert np.all(given.weights_ != part.weights_)
+
+
+@every_structure
+@pytest.mark.parametrize("value", [1e3, -1e8])
+def test_conditioning_on_what_is_far_away_is_finite(structure, value):
+    given = random_machine(structure).condition([0], [value])
+    assert given.weights_.sum() == pytest.approx(1)
+    assert np.isfinite(given.means_).all()
+    assert np.isfinite(given.score_samples(given.means_)).all()
+
+
+@every_structure
+def test_parts_are_machines_of_their_own(structure, tmp_path):
+    gmm = random_machine(structure)
+    before = [array.copy() for array in (gmm.weights_, gmm.means_, gmm.covariances_)]
+    X = gmm.sample(50)[0]
+    for part in (gmm.marginal(SOME), gmm.condition(REST, X[0, REST])):
+        samples = part.sample(40)[0]
+        assert samples.shape == (40, 3)
+        part.save(tmp_path / "part.h5")
+        assert GMMMachine.from_hdf5(tmp_path / "part.h5") == part
+        stats = part.e_step(samples)
+        part.m_step(stats)
+        assert part.e_step(samples).log_likelihood > stats.log_likelihood
+    for array, copy in zip((gmm.weights_, gmm.means_, gmm.covariances_), before, strict=True):
+        assert_array_equal(array, copy)
+
+
+@pytest.fixture
+def named():
+    frame = pd.DataFrame(problem(Structure("full"))[0], columns=list("abcdef"))
+    return GMMMachine(2, covariance_type="full", max_fitting_steps=500).fit(frame), frame
+
+
+def test_features_have_names(named):
+    gmm, frame = named
+    part = gmm.marginal(["e", "a"])
+    assert_array_equal(part.feature_names_in_, ["e", "a"])
+    assert part == gmm.marginal([4, 0])
+    assert np.isfinite(part.score_samples(frame[["e", "a"]])).all()
+    with pytest.raises(ValueError, match="feature names"):
+        part.score_samples(frame[["a", "e"]])
+    given = gmm.condition(["f", "b"], [0.5, -0.5])
+    assert_array_equal(given.feature_names_in_, ["a", "c", "d", "e"])
+    assert given.is_similar_to(gmm.condition([1, 5], [-0.5, 0.5]), 1e-10)
+    assert np.isfinite(given.score(frame[["a", "c", "d", "e"]]))
+
+
+@pytest.mark.parametrize(
+    "features, said",
+    [
+        ([6], "6"),
+        ([-1], "-1"),
+        ([0.5], "0.5"),
+        (["z"], "'z'"),
+        (["a", "z"], "'z'"),
+        ([1, 1], r"each once.*\[1, 1\]"),
+        (["a", 0], "each once"),
+        ([], r"features.*\[\]"),
+    ],
+    ids=str,
+)
+def test_unfit_features_are_refused(named, features, said):
+    gmm, _ = named
+    with pytest.raises(ValueError, match=said):
+        gmm.marginal(features)
+    with pytest.raises(ValueError, match=said):
+        gmm.condition(features, np.zeros(len(features)))
+
+
+@pytest.mark.parametrize(
+    "features, values, said",
+    [
+        (range(6), np.zeros(6), "all 6"),
+        ([0, 1], [0.0], "2 finite numbers"),
+        ([0, 1], [0.0, 1.0, 2.0], "2 finite numbers"),
+        ([0, 1], [[0.0, 1.0]], "2 finite numbers"),
+        ([0, 1], 0.0, "2 finite numbers"),
+        ([0], [np.nan], "finite"),
+        ([0], [np.inf], "finite"),
+    ],
+    ids=str,
+)
+def test_unfit_values_are_refused(named, features, values, said):
+    with pytest.raises(ValueError, match=said):
+        named[0].condition(features, values)
+
+
+def test_unfitted_machine_has_no_parts():
+    with pytest.raises(NotFittedError):
+        GMMMachine(2).marginal([0])
+    with pytest.raises(NotFittedError):
+        GMMMachine(2).condition([0], [1.0])
+
+
+# --------------------------------------------------------------------------------------- statistics
+
+
+@pytest.mark.parametrize(
+    "one, other", list(itertools.permutations(STRUCTURES, 2)), ids=lambda structure: str(structure)
+)
+def test_statistics_of_different_structures_do_not_mix(one, other):
+    X, _ = problem(one)
+    gmm = random_machine(one)
+    mine, theirs = gmm.e_step(X), random_machine(other).e_step(X)
+    before = mine.copy()
+
+    def add_in_place():
+        nonlocal mine
+        mine += theirs
+
+    attempts = [
+        lambda: mine + theirs,
+        lambda: mine - theirs,
+        lambda: sum([mine, theirs]),
+        add_in_place,
+        lambda: gmm.m_step(theirs),
+    ]
+    for attempt in attempts:
+        with pytest.raises(ValueError, match="GMMStats") as caught:
+            attempt()
+        for stats in (mine, theirs):
+            assert repr(stats) in str(caught.value)
+    assert mine == before
+    assert mine != theirs
+    assert not mine.is_similar_to(theirs)
+
+
+@every_structure
+def test_statistics_loaded_from_files_add_up(structure, tmp_path):
+    X, start = problem(structure)
+    gmm = machine_at(start, structure)
+    for name, part in (("a", X[:30]), ("b", X[30:])):
+        gmm.e_step(part).save(tmp_path / name)
+    total = sum(GMMStats.from_hdf5(tmp_path / name) for name in "ab")
+    assert_same_stats(total, gmm.e_step(X))
+    assert total.shape == (K, D)
+    # as many sums as there are parameters of a component's densities, and t and the log-likelihood
+    shared = structure.covariance_type == "tied"
+    pairs = sum(len(g) * (len(g) + 1) // 2 for g in groups(structure, D))
+    assert total.buffer.size == K * (1 + D) + (1 if shared else K) * pairs + 2

@@ -1,0 +1,138 @@
+"""A fit that was killed goes on from its checkpoint, to the same model bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from gmmkit import GMMMachine
+from gmmkit.hdf5 import write
+
+K = 4
+
+
+@pytest.fixture(autouse=True)
+def every_step(monkeypatch):
+    monkeypatch.setattr("gmmkit.checkpoint._SECONDS", 0.0)
+
+
+def data():
+    rng = np.random.default_rng(0)
+    return 1.5 * rng.normal(size=(K, 3))[rng.integers(K, size=2000)] + rng.normal(size=(2000, 3))
+
+
+class Killed(BaseException):
+    """Stands for what ends a fit from outside, as Ctrl-C does."""
+
+
+def fit_until(steps, monkeypatch, **settings):
+    """A fit that is ended after a number of written steps."""
+    written = []
+
+    def write_then_end(path, fill):
+        write(path, fill)
+        written.append(path)
+        if len(written) == steps:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gmmkit.checkpoint.write", write_then_end)
+        with pytest.raises(Killed):
+            GMMMachine(K, **settings).fit(data())
+
+
+def assert_same_fit(machine, expected):
+    for name in ("weights_", "means_", "covariances_", "lower_bounds_", "converged_"):
+        assert_array_equal(getattr(machine, name), getattr(expected, name), err_msg=name)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 20])
+@pytest.mark.parametrize("kind", ["diag", "full", "tied", "spherical"])
+def test_fit_goes_on(kind, steps, tmp_path, monkeypatch):
+    settings = {"covariance_type": kind, "convergence_threshold": None, "max_fitting_steps": 12}
+    settings["n_init"] = 2
+    checkpoint = tmp_path / "ubm.ckpt.h5"
+    fit_until(steps, monkeypatch, checkpoint=checkpoint, **settings)
+    machine = GMMMachine(K, checkpoint=checkpoint, **settings).fit(data())
+    assert_same_fit(machine, GMMMachine(K, **settings).fit(data()))
+    assert not list(tmp_path.iterdir())  # what has ended needs no checkpoint
+
+
+def test_steps_made_are_not_made_again(tmp_path, monkeypatch, capsys):
+    checkpoint = tmp_path / "ubm.ckpt.h5"
+    fit_until(5, monkeypatch, checkpoint=checkpoint)
+    capsys.readouterr()
+    GMMMachine(K, checkpoint=checkpoint, verbose=1).fit(data())
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("EM step   6")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"covariance_type": "full"}, {"random_state": 1}, {"weight_floor": 0.01}], ids=str
+)
+def test_checkpoint_of_other_settings_is_refused(settings, tmp_path, monkeypatch):
+    checkpoint = tmp_path / "ubm.ckpt.h5"
+    fit_until(3, monkeypatch, checkpoint=checkpoint)
+    before = checkpoint.read_bytes()
+    with pytest.raises(ValueError, match="other settings or other data"):
+        GMMMachine(K, checkpoint=checkpoint, **settings).fit(data())
+    with pytest.raises(ValueError, match="other settings or other data"):
+        GMMMachine(K, checkpoint=checkpoint).fit(data()[1:])
+    assert checkpoint.read_bytes() == before
+
+
+def test_speaker_of_another_ubm_is_refused(tmp_path, monkeypatch):
+    checkpoint, X = tmp_path / "speaker.ckpt.h5", data()
+    one, other = GMMMachine(K).fit(X), GMMMachine(K).fit(X[:500])
+    fit_until(2, monkeypatch, trainer="map", ubm=one, checkpoint=checkpoint)
+    with pytest.raises(ValueError, match="other settings or other data"):
+        GMMMachine(trainer="map", ubm=other, checkpoint=checkpoint).fit(X)
+
+
+def test_a_file_that_is_no_checkpoint_is_kept(tmp_path):
+    path = tmp_path / "model.h5"
+    machine = GMMMachine(2).fit(data())
+    machine.save(path)
+    with pytest.raises(ValueError, match=r"model\.h5.*gmmkit\.Checkpoint"):
+        GMMMachine(2, checkpoint=path).fit(data())
+    assert GMMMachine.from_hdf5(path) == machine
+
+
+FIT = """
+import sys
+import numpy as np
+import gmmkit.checkpoint
+from gmmkit import GMMMachine
+
+gmmkit.checkpoint._SECONDS = 0.0
+rng = np.random.default_rng(0)
+X = rng.normal(size=(20_000, 4)) + rng.integers(3, size=(20_000, 1))
+settings = {"convergence_threshold": None, "max_fitting_steps": 50}
+machine = GMMMachine(8, checkpoint=sys.argv[1], verbose=1, **settings).fit(X)
+machine.save(sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_fits_killed_at_random_moments_end_with_the_same_model(tmp_path):
+    checkpoint, model = tmp_path / "ubm.ckpt.h5", tmp_path / "model.h5"
+    command = [sys.executable, "-c", FIT, str(checkpoint)]
+    subprocess.run([*command, tmp_path / "expected.h5"], check=True, capture_output=True)
+    rng = np.random.default_rng(3)
+    kills = 0
+    while not model.exists():
+        process = subprocess.Popen([*command, model], stdout=subprocess.PIPE, text=True)
+        steps = (line for line in process.stdout if line.startswith("EM step"))
+        for _ in range(rng.integers(2, 12)):  # somewhere in the step after these
+            next(steps, None)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+        process.stdout.close()
+    assert kills > 2
+    assert GMMMachine.from_hdf5(model) == GMMMachine.from_hdf5(tmp_path / "expected.h5")
