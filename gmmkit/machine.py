@@ -66,8 +66,8 @@ class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def save(self, target: Any) -> None:
         """Write to an HDF5 file (atomically) or into an open `h5py.File` or `h5py.Group`.
 
-        No file keeps a ``k_means_trainer`` or a ``random_state`` that is a generator: these come
-        back as None, everything else as it is.
+        No file keeps a ``k_means_trainer``, a ``checkpoint`` or a ``random_state`` that is a
+        generator: these come back as None, everything else as it is.
 
         Parameters
         ----------

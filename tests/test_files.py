@@ -150,7 +150,7 @@ SETTINGS = {
     "verbose": [1, True],
 }
 ELSEWHERE = {"n_gaussians", "trainer", "ubm", "covariance_type", "block_size"}
-NOT_KEPT = {"k_means_trainer"}
+NOT_KEPT = {"k_means_trainer", "checkpoint"}  # no file of a model names a file to write
 
 
 @short_runs
@@ -168,7 +168,7 @@ def test_every_setting_comes_back(name, trainer, tmp_path):
 
 def test_no_setting_is_forgotten():
     parameters = inspect.signature(GMMMachine).parameters.keys()
-    assert parameters == SETTINGS.keys() | ELSEWHERE | NOT_KEPT
+    assert parameters - NOT_KEPT == SETTINGS.keys() | ELSEWHERE
     assert inspect.signature(KMeansMachine).parameters.keys() == CLUSTERS.keys()
 
 
@@ -476,8 +476,12 @@ def test_readers_meet_whole_models_while_two_processes_write(eruptions, tmp_path
     machines[0].save(target)
     command = [sys.executable, "-c", _WRITER, target, "30", *sources]
     writers = [subprocess.Popen(command) for _ in range(2)]
-    while any(writer.poll() is None for writer in writers):
-        assert GMMMachine.from_hdf5(target) in machines
+    try:
+        while any(writer.poll() is None for writer in writers):
+            assert GMMMachine.from_hdf5(target) in machines
+    finally:
+        for writer in writers:
+            writer.wait(timeout=100)
     assert [writer.returncode for writer in writers] == [0, 0]
     assert GMMMachine.from_hdf5(target) == machines[1]
     assert sorted(os.listdir(tmp_path)) == ["shared.h5", "source1.h5", "source2.h5"]
