@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import joblib
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context, clone
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.mixture import GaussianMixture
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from gmmkit import em, interchange, layout
-from gmmkit.checkpoint import Checkpoint
-from gmmkit.chunks import Source
-from gmmkit.covariance import Structure, check_covariances
-from gmmkit.densities import mixture_densities
-from gmmkit.kmeans import KMeansMachine
+from gmmkit.covariance import check_covariances
 from gmmkit.machine import transaction
-from gmmkit.mixture import sweep
-from gmmkit.mstep import MStep, Prior, neutral_parameters
+from gmmkit.mstep import neutral_parameters
 from gmmkit.parameters import Parameters, standard_parameters
 from gmmkit.records import UNSET
-from gmmkit.settings import Settings
-from gmmkit.starts import assigned, checked_start, k_means
 from gmmkit.stats import GMMStats, checked_statistics
+from gmmkit.training import Training
 
 
-class GMMMachine(Settings):
+class GMMMachine(Training):
     """Gaussian mixture model trained by maximum likelihood or adapted by MAP.
 
     Parameters
@@ -218,117 +208,11 @@ class GMMMachine(Settings):
             self._keep_parameters(starts[0]())
         return self
 
-    def _runs(self, source: Source, m_step: MStep) -> list[em.Run]:
-        """A run from each start; those that a checkpoint holds are not made again."""
-        checkpoint = None
-        if self.checkpoint is not None:
-            checkpoint = Checkpoint(self.checkpoint, self._configuration(source))
-        runs = checkpoint.load(self._structure(source.n_features)) if checkpoint else []
-        for number, start in enumerate(self._starts(source, m_step)):
-            if number == len(runs):
-                runs.append(em.Run(start()))
-            save = None if checkpoint is None else partial(checkpoint.save, runs)
-            self._run(source, m_step, runs[number], save)
-        if checkpoint is not None:
-            checkpoint.remove()
-        return runs
-
-    def _configuration(self, source: Source) -> str:
-        """A digest of what decides the outcome of a fit, but for the samples' values."""
-        settings = self.get_params(deep=False)
-        for name in ("checkpoint", "n_jobs", "verbose", "ubm", "k_means_trainer"):
-            del settings[name]
-        prior = self.ubm_._parameters().arrays() if hasattr(self, "ubm_") else None
-        data = (source.n_samples, source.n_features, source.dtype.name)
-        return str(joblib.hash((settings, prior, repr(self.k_means_trainer), data)))
-
-    def _run(
-        self, source: Source, m_step: MStep, run: em.Run, after_step: Callable[..., None] | None
-    ) -> em.Run:
-        watch = _Watch(self.verbose)
-
-        def swept(parameters: Parameters) -> GMMStats:
-            densities = mixture_densities(parameters, source.dtype)
-            watch.tell(2, "E-step", f"{densities.dtype}, {densities.form} form")
-            return checked_statistics(sweep(source, densities))
-
-        def update(stats: GMMStats, current: Parameters) -> Parameters:
-            starved = np.flatnonzero(stats.n < m_step.min_count).tolist()
-            watch.tell(1, "Components without samples, kept as they were", starved)
-            return m_step(stats, current)
-
-        return em.run(
-            run,
-            swept,
-            update,
-            threshold=self.convergence_threshold,
-            max_steps=self.max_fitting_steps,
-            verbose=self.verbose,
-            after_step=after_step,
-        )
-
     def _keep_record(self, run: em.Run) -> None:
         self.converged_ = run.converged
         self.n_iter_ = len(run.lower_bounds)
         self.lower_bounds_ = np.array(run.lower_bounds)
         self.lower_bound_ = run.lower_bound
-
-    def _fit_prior(self, X: Any, sample_weight: Any, n_features: int) -> Prior | None:
-        """The prior of a MAP machine; where there is no ubm it is trained on X first."""
-        if self.trainer == "map" and self.ubm is None:
-            em.logger.info("MAP without a ubm: training one on the same data")
-            self.ubm_ = clone(self).set_params(trainer="ml", update_means=True)
-            self.ubm_.set_params(update_variances=True, update_weights=True)
-            self.ubm_.fit(X, sample_weight=sample_weight)
-        elif self.trainer == "map":
-            self.ubm_ = self.ubm
-        return self._given_prior(n_features)
-
-    # Where to start.
-
-    def _starts(self, source: Source, m_step: MStep) -> list[Callable[[], Parameters]]:
-        """What makes the starts to try: one if nothing about it is random, else ``n_init``."""
-        prior = m_step.prior
-        if self.warm_start and hasattr(self, "means_"):
-            return [self._parameters]
-        if prior is not None and self.ubm is None:  # what is given went into the prior
-            return [lambda: prior.parameters]
-        structure = self._structure(source.n_features)
-        given = self._given(structure)
-        if prior is not None:
-            return [lambda: prior.parameters.having(**given)]
-        if "means" in given:
-            return [lambda: assigned(source, structure, m_step, given)]
-        random_state = check_random_state(self.random_state)
-        trainers = [self._k_means_trainer(random_state) for _ in range(self.n_init)]
-        return [partial(self._clustered, source, m_step, given, trainer) for trainer in trainers]
-
-    def _clustered(
-        self, source: Source, m_step: MStep, given: dict[str, np.ndarray], trainer: Any
-    ) -> Parameters:
-        """A start by k-means."""
-        means = k_means(source, trainer, self._shape_wanted()[0])
-        structure = self._structure(source.n_features)
-        return assigned(source, structure, m_step, {"means": means, **given})
-
-    def _k_means_trainer(self, random_state: np.random.RandomState) -> Any:
-        if self.k_means_trainer is None:
-            seed = int(random_state.randint(2**31 - 1))
-            return KMeansMachine(random_state=seed, n_jobs=self.n_jobs, verbose=self.verbose)
-        trainer = clone(self.k_means_trainer)
-        if self.n_init > 1:  # its own random_state would make all starts the same
-            trainer.set_params(random_state=int(random_state.randint(2**31 - 1)))
-        return trainer
-
-    def _given(self, structure: Structure) -> dict[str, np.ndarray]:
-        """The parts of the start that are given, checked."""
-        return checked_start(
-            structure,
-            self._shape_wanted()[0],
-            weights=self.weights_init,
-            means=self.means_init,
-            covariances=self.covariances_init,
-        )
 
     def _assign(self, name: str, value: Any) -> None:
         """Make a part the current model's and the next fit's start."""
@@ -481,18 +365,3 @@ class GMMMachine(Settings):
         twin = BaseEstimator.__sklearn_clone__(bare)
         twin.ubm = self.ubm
         return twin
-
-
-class _Watch:
-    """Tells of things about a run that change, when they do."""
-
-    def __init__(self, verbose: int) -> None:
-        self._verbose = verbose
-        self._last: dict[str, Any] = {}
-
-    def tell(self, level: int, what: str, value: Any) -> None:
-        """Log, and from a level of verbosity on print, a value that is not as it was."""
-        if value == self._last.get(what, []):
-            return
-        self._last[what] = value
-        em.tell(f"{what}: {value}", self._verbose >= level)

@@ -14,6 +14,7 @@ FLOORS = {
     "cli": 7,
     "__init__": 6,
     "gmm": 5,
+    "training": 4.7,
     "settings": 4.5,
     "kmeans": 4,
     "mixture": 3.5,  # what the machines of floors 4 and 5 are made of
