@@ -98,6 +98,8 @@ class GMMMachine(Training):
         The last of them.
     ubm_ : GMMMachine
         The prior of a MAP machine.
+    n_batches_seen_, n_samples_seen_ : int, float
+        What `partial_fit` has seen.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (D,), if X has names
 
@@ -161,6 +163,7 @@ class GMMMachine(Training):
             best = runs[em.first_best([run.lower_bound for run in runs])]
             self._keep_parameters(best.parameters)
             self._keep_record(best)
+            self._forget_stream()
         if prior is None:
             em.warn_of_fall(best, em.SLACK[source.dtype.name])
         em.warn_of_steps(
@@ -171,6 +174,44 @@ class GMMMachine(Training):
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Train on X and return the most likely component of each sample, (N,)."""
         return self.fit(X, sample_weight=sample_weight).predict(X)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, kappa: float = 0.7
+    ) -> GMMMachine:
+        """Take one step on a batch of a stream that may never end: stepwise EM.
+
+        The running statistics are decayed by a step size ``(t + 2) ** -kappa`` and those of the
+        batch added, in the t-th batch; then the M-step. The first batch finds the start, unless
+        the machine has a model. Files do not keep the running statistics.
+
+        Parameters
+        ----------
+        X : array-like or dask array of shape (N, D)
+            A batch, of many more samples than components.
+        y : ignored
+        sample_weight : array-like or dask array of shape (N,), optional
+        kappa : float in (0.5, 1], default=0.7
+            How fast old batches are forgotten: 0.5 fast, 1 never.
+
+        Returns
+        -------
+        self : GMMMachine
+
+        References
+        ----------
+        O. Cappe and E. Moulines, On-line expectation-maximization algorithm for latent data models,
+        Journal of the Royal Statistical Society B 71, 2009.
+
+        P. Liang and D. Klein, Online EM for unsupervised models, NAACL, 2009.
+        """
+        if not 0.5 < kappa <= 1:
+            raise ValueError(f"kappa must be in (0.5, 1], got {kappa}.")
+        with transaction(self):
+            known = hasattr(self, "means_")
+            source = self._open(X, sample_weight, reset=not known)
+            self._take_batch(source, self._stream_prior(X, sample_weight), kappa)
+        return self
 
     def m_step(self, stats: GMMStats) -> GMMMachine:
         """Estimate the parameters from statistics, wherever they were computed.

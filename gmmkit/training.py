@@ -29,6 +29,7 @@ class Training(Settings):
     """What `GMMMachine.fit` does with a source of samples, by the settings."""
 
     ubm_: Any
+    _running: GMMStats
 
     def _fit_prior(self, X: Any, sample_weight: Any, n_features: int) -> Prior | None:
         """The prior of a MAP machine; where there is no ubm it is trained on X first."""
@@ -89,6 +90,31 @@ class Training(Settings):
             verbose=self.verbose,
             after_step=after_step,
         )
+
+    def _stream_prior(self, X: Any, sample_weight: Any) -> Prior | None:
+        """The prior of a stream: where there is no ubm, the first batch trains it."""
+        if hasattr(self, "ubm_"):
+            return self._given_prior(self.n_features_in_)
+        return self._fit_prior(X, sample_weight, self.n_features_in_)
+
+    def _take_batch(self, source: Source, prior: Prior | None, kappa: float) -> None:
+        """A step of stepwise EM; `_running` are statistics per sample, averaged over batches."""
+        m_step = self._m_step(source.n_features, prior)
+        if not hasattr(self, "means_"):
+            self._check_enough(source, self._shape_wanted()[0], "n_gaussians")
+            self._keep_parameters(self._starts(source, m_step)[0]())
+        current = self._parameters()
+        stats = checked_statistics(sweep(source, mixture_densities(current, source.dtype)))
+        batches, seen = getattr(self, "n_batches_seen_", 0), getattr(self, "n_samples_seen_", 0.0)
+        step = (batches + 2) ** -kappa if batches else 1.0
+        batch = stats * (step / stats.t)
+        self._running = batch + self._running * (1 - step) if batches else batch
+        self.n_batches_seen_, self.n_samples_seen_ = batches + 1, seen + stats.t
+        self._keep_parameters(m_step(self._running * self.n_samples_seen_, current))
+
+    def _forget_stream(self) -> None:
+        for name in ("_running", "n_batches_seen_", "n_samples_seen_"):
+            self.__dict__.pop(name, None)
 
     # Where to start.
 
