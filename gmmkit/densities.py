@@ -26,10 +26,10 @@ from gmmkit.covariance import Structure
 from gmmkit.parameters import Parameters
 
 _LOG_ZERO = -1e30  # log of a weight of zero: finite, so that no product makes a NaN of it
-_BLOCK_ELEMENTS = 1 << 18  # of L (K, B): what stays in a core's cache
-_LINEAR_BYTES = 1 << 24  # of T (F, B)
-_CENTRED_BYTES = 1 << 21  # of a block (D, B), which stays in the cache
-_MIN_ROWS, _MAX_ROWS = 1024, 16384
+_BLOCK_ELEMENTS = 1 << 19  # of L (K, B): long rows, and a few MiB a thread
+_PRODUCT_BYTES = 1 << 24  # of T (F, B) with products
+_SAMPLE_BYTES = 1 << 21  # of a block (D, B) without, which stays in the cache
+_MIN_ROWS, _MAX_ROWS = 1024, 32768
 _WIDE = 700  # products per component from which on the centred form is the faster one, measured
 _ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
@@ -59,9 +59,9 @@ class Densities:
 
     @property
     def block_length(self) -> int:
-        """Rows of a block: L (K, B) stays in the cache, and T (F, B) within a few MiB."""
+        """Rows of a block: long ones, while L (K, B) and T (F, B) take a few MiB."""
         rows = min(max(_BLOCK_ELEMENTS // self.shape[0], _MIN_ROWS), _MAX_ROWS)
-        n_bytes = _LINEAR_BYTES if self.linear else _CENTRED_BYTES
+        n_bytes = _PRODUCT_BYTES if self.forms_products else _SAMPLE_BYTES
         return max(16, min(rows, n_bytes // (self.dtype.itemsize * self.n_terms)))
 
     @property
@@ -71,9 +71,13 @@ class Densities:
 
     @property
     def n_terms(self) -> int:
-        """F, the terms of T(x) that are formed: products only where components differ in them."""
-        products = self.linear and not self.structure.shared
-        return 1 + self.shape[1] + (self.structure.n_pairs if products else 0)
+        """F, the terms of T(x) that are formed."""
+        return 1 + self.shape[1] + (self.structure.n_pairs if self.forms_products else 0)
+
+    @property
+    def forms_products(self) -> bool:
+        """Whether a block forms the products of features: not where they are all shared."""
+        return self.linear and not self.structure.shared
 
     @property
     def origins(self) -> np.ndarray:
