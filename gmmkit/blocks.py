@@ -13,21 +13,34 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gmmkit.densities import Densities
+from gmmkit.densities import Densities, smallest_total
 from gmmkit.stats import GMMStats
 
 
-def assign_soft(scores: np.ndarray, peak: np.ndarray) -> np.ndarray:
-    """Turn scores (K, B) with their maxima (B,) into responsibilities; returns logsumexp (B,)."""
+def assign_soft(block: Block) -> np.ndarray:
+    """Turn scores into responsibilities but for `block.scale`; returns their logsumexp (B,).
+
+    Scores that are bounded need no maximum to be exponentiated safely, unless a sample lies so
+    far out that its sum underflows: from that block on, their maxima are taken.
+    """
+    scores = block.scores  # (K, B)
+    if block.bounded:
+        total = np.exp(scores, out=scores).sum(axis=0)  # (B,)
+        if total.min() > block.smallest_total:
+            block.scale = 1 / total
+            return np.log(total, dtype=float)
+        block.bounded = False
+        block.score()
+    peak = block.peak()
     np.subtract(scores, peak, out=scores)
-    np.exp(scores, out=scores)
-    total = scores.sum(axis=0)
-    np.multiply(scores, 1 / total, out=scores)
+    total = np.exp(scores, out=scores).sum(axis=0)
+    block.scale = 1 / total
     return np.log(total, dtype=float) + peak
 
 
-def assign_hard(scores: np.ndarray, peak: np.ndarray) -> np.ndarray:
-    """Turn scores (K, B) with their maxima (B,) into one-hot columns; returns the maxima."""
+def assign_hard(block: Block) -> np.ndarray:
+    """Turn scores into one-hot columns; returns their maxima (B,)."""
+    scores, peak = block.scores, block.peak()
     np.copyto(scores, scores == peak)
     ties = np.flatnonzero(scores.sum(axis=0) > 1)
     if len(ties):  # the first of equals, as argmax has it
@@ -38,8 +51,9 @@ def assign_hard(scores: np.ndarray, peak: np.ndarray) -> np.ndarray:
 
 
 def scored_blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Block]]:
-    """X in blocks that are scored; the same buffers serve all of them."""
-    length = min(densities.block_length, len(X))
+    """X in blocks of equal length that are scored; the same buffers serve all of them."""
+    n_blocks = -(-len(X) // densities.block_length)
+    length = -(-len(X) // max(n_blocks, 1))
     block = _kind_of_block(densities)(densities, length)
     for start in range(0, len(X), max(length, 1)):
         rows = slice(start, start + length)
@@ -54,34 +68,61 @@ def _kind_of_block(densities: Densities) -> type[Block]:
 
 
 class Block:
-    """Buffers for a block of samples: ``scores`` L (K, B), their maxima ``peak`` (B,)."""
+    """Buffers for a block of samples.
+
+    ``scores`` are L (K, B) but for what all components share. Once they have been turned into
+    responsibilities, ``scale`` (B,) is a factor that those still lack, or None.
+    """
+
+    scores: np.ndarray
+    scale: np.ndarray | None
 
     def __init__(self, densities: Densities, length: int) -> None:
         self.densities = densities
+        self.bounded = densities.bounded
+        self.smallest_total = smallest_total(densities.dtype)
         self._scores = np.empty((densities.shape[0], length), densities.dtype)
         self.n_rows = 0
 
     def load(self, x: np.ndarray) -> None:
         """Score the samples x (B, D)."""
-        self.n_rows = len(x)
+        self.samples, self.n_rows = x, len(x)
         self.scores = self._scores[:, : self.n_rows]
+        self.scale = None
         self._far: np.ndarray | None = None
         self._far_terms: np.ndarray | None = None
-        self._score(x)
-        self.peak = self.scores.max(axis=0)
-        if not np.isfinite(self.peak).all():
-            self._rescue(x, np.flatnonzero(~np.isfinite(self.peak)))
+        self._load_terms()
+        self.score()
 
-    def _score(self, x: np.ndarray) -> None:
+    def _load_terms(self) -> None:
+        """Make of the samples what is needed to score them, once."""
+
+    def score(self) -> None:
+        """Compute the scores."""
         raise NotImplementedError
+
+    def peak(self) -> np.ndarray:
+        """The largest score of each sample, (B,); samples that overflowed are mended first."""
+        peak = self.scores.max(axis=0)
+        if not np.isfinite(peak).all():
+            far = np.flatnonzero(~np.isfinite(peak))
+            self._rescue(far)
+            peak[far] = 0.0
+        return peak
+
+    def normalise(self) -> None:
+        """Give responsibilities the factor that they lack."""
+        if self.scale is not None:
+            np.multiply(self.scores, self.scale, out=self.scores)
+            self.scale = None
 
     def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
         """Add the block's sums: its scores are responsibilities by now, the weights (B,)."""
         raise NotImplementedError
 
     def shared_terms(self) -> np.ndarray | float:
-        """What scores leave out because all components share it, (B,) or 0."""
-        terms = self._shared_terms()
+        """What scores leave out because all components share it, (B,) or a number."""
+        terms = self._shared_terms() + self.densities.common
         if self._far is not None:
             terms = terms + np.zeros(self.n_rows)
             terms[self._far] = self._far_terms
@@ -90,13 +131,13 @@ class Block:
     def _shared_terms(self) -> np.ndarray | float:
         return 0.0
 
-    def _rescue(self, x: np.ndarray, far: np.ndarray) -> None:
+    def _rescue(self, far: np.ndarray) -> None:
         """Score samples so far away that the products overflowed: ``s^2 |W (u - mu / s)|^2``.
 
         With u the sample scaled to unit size, nothing overflows before the last product. Where
         that is infinite too, the nearest component has it all and the density is zero.
         """
-        samples = np.asarray(x[far], dtype=float)
+        samples = np.asarray(self.samples[far], dtype=float)
         _refuse_non_finite(samples)
         densities = self.densities
         size = np.maximum(np.abs(samples).max(axis=1), 1.0)  # (B',)
@@ -108,8 +149,7 @@ class Block:
         peak = scores.max(axis=0)
         nearest = np.where(squares == squares.min(axis=0), 0.0, -np.inf)
         self.scores[:, far] = np.where(np.isfinite(peak), scores - peak, nearest)
-        self.peak[far] = 0.0
-        self._far, self._far_terms = far, peak
+        self._far, self._far_terms = far, peak + densities.common
 
 
 class LinearBlock(Block):
@@ -122,11 +162,15 @@ class LinearBlock(Block):
         self._origin = densities.origin[:, None].astype(densities.dtype)
         self._theta = densities.theta
 
-    def _score(self, x: np.ndarray) -> None:
+    def _load_terms(self) -> None:
+        x = self.samples
         self.terms = self._terms[:, : self.n_rows]  # T(X), (F, B)
         self.centred = self.terms[1 : 1 + x.shape[1]]  # (D, B)
         np.subtract(x.T, self._origin, out=self.centred, dtype=self.terms.dtype, casting="unsafe")
         self._load_products()
+
+    def score(self) -> None:
+        """Compute L = Theta @ T(X)."""
         np.matmul(self._theta, self.terms[: self._theta.shape[1]], out=self.scores)
 
     def _load_products(self) -> None:
@@ -139,15 +183,22 @@ class LinearBlock(Block):
         return (quadratic @ self.terms[-len(quadratic) :]).astype(float)
 
     def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
-        scale = 1.0
-        if weight is not None:
-            scale = weight.max() or 1.0  # weights may be too large for float32
-            weight = (weight / scale).astype(self.scores.dtype)
-            np.multiply(self.scores, weight, out=self.scores)
-        stats.moments[...] += np.multiply(self.scores @ self.terms.T, scale, dtype=float)
-        self._add_shared(stats, weight, scale)
+        """Add S = R @ T(X)'. Factors go to T(X), which has fewer rows; T(X) is spent then."""
+        largest = 1.0
+        if weight is not None:  # weights may be too large for float32
+            largest = weight.max() or 1.0
+            weight = (weight / largest).astype(self.scores.dtype)
+        self._add_shared(stats, weight, largest)
+        factors, terms = _product(weight, self.scale), self.terms[1:]
+        if factors is None:
+            n = self.scores.sum(axis=1)
+        else:
+            n = self.scores @ factors
+            np.multiply(terms, factors, out=terms)
+        stats.moments[:, 0] += np.multiply(n, largest, dtype=float)
+        stats.moments[:, 1:] += np.multiply(self.scores @ terms.T, largest, dtype=float)
 
-    def _add_shared(self, stats: GMMStats, weight: np.ndarray | None, scale: float) -> None:
+    def _add_shared(self, stats: GMMStats, weight: np.ndarray | None, largest: float) -> None:
         """Add the sums that do not depend on responsibilities."""
 
 
@@ -162,9 +213,9 @@ class TiedBlock(LinearBlock):
         whitened = whitening @ self.densities.structure.split_rows(self.centred)
         return -0.5 * np.square(whitened, out=whitened).sum(axis=(0, 1), dtype=float)
 
-    def _add_shared(self, stats: GMMStats, weight: np.ndarray | None, scale: float) -> None:
+    def _add_shared(self, stats: GMMStats, weight: np.ndarray | None, largest: float) -> None:
         sums = stats.structure.weighted_products(self.centred, weight)
-        stats.second[0] += np.multiply(sums, scale, dtype=float)
+        stats.second[0] += np.multiply(sums, largest, dtype=float)
 
 
 class CentredBlock(Block):
@@ -182,11 +233,12 @@ class CentredBlock(Block):
         """The samples about the k-th mean, (D, B)."""
         centred = self._centred[:, : self.n_rows]
         origin = self.densities.origins[k][:, None].astype(centred.dtype)
-        return np.subtract(self.samples, origin, out=centred, dtype=centred.dtype, casting="unsafe")
+        samples = self.samples.T
+        return np.subtract(samples, origin, out=centred, dtype=centred.dtype, casting="unsafe")
 
-    def _score(self, x: np.ndarray) -> None:
+    def score(self) -> None:
+        """Compute ``c_k - |W_k (x - mu_k)|^2 / 2``."""
         densities = self.densities
-        self.samples = x.T  # (D, B)
         for k in range(len(densities.means)):
             split = densities.structure.split_rows(self._about(k))  # (M, G, B)
             whitened = self._whitening[k % len(self._whitening)] @ split
@@ -195,15 +247,24 @@ class CentredBlock(Block):
             self.scores[k] = densities.constants[k] - 0.5 * squares
 
     def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add the sums of each component's samples."""
         n_features = stats.n_features
+        factors = _product(weight, self.scale)
         for k, scores in enumerate(self.scores):
-            weighted = scores if weight is None else scores * weight
+            weighted = scores if factors is None else scores * factors
             centred = self._about(k)
             stats.moments[k, 0] += weighted.sum(dtype=float)
             stats.moments[k, 1 : 1 + n_features] += centred @ weighted
             stats.second[k % len(stats.second)] += stats.structure.weighted_products(
                 centred, weighted
             )
+
+
+def _product(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
+    """a * b, where None is a one."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a * b
 
 
 def _refuse_non_finite(samples: np.ndarray) -> None:

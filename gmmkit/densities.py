@@ -37,15 +37,16 @@ _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding m
 
 @dataclass(frozen=True)
 class Densities:
-    """K log densities ``c_k - |W_k (x - mu_k)|^2 / 2`` and the form in which to evaluate them."""
+    """K log densities ``c + c_k - |W_k (x - mu_k)|^2 / 2`` and the form to evaluate them in."""
 
     structure: Structure
-    constants: np.ndarray  # (K,): c_k
+    constants: np.ndarray  # (K,): c_k, at most 0
     means: np.ndarray  # (K, D)
     whitening: np.ndarray  # (C, M, G, G): W_k; C = 1 if all components share it
     origin: np.ndarray  # (D,): representable in dtype, so that subtracting it is exact
     dtype: np.dtype
     linear: bool = True
+    common: float = 0.0  # what all of them have besides
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -117,16 +118,33 @@ class Densities:
         """The quadratic term that all components share, packed (P,)."""
         return self._quadratic[0].astype(self.dtype)
 
+    @property
+    def bounded(self) -> bool:
+        """Whether scores are at most 0 and can be exponentiated as they are, mostly.
+
+        Not where a shared term is left out, nor where most samples would underflow, nor where
+        the sums of far ones could overflow: T(x) over a total, for samples ten deviations out.
+        """
+        tiny = smallest_total(self.dtype)
+        largest_term = (10 * self._reach.max()) ** 2
+        return not self.shares_quadratic and bool(
+            self.shape[1] < -np.log(tiny) and largest_term < tiny * np.finfo(self.dtype).max
+        )
+
+    @cached_property
+    def _reach(self) -> np.ndarray:
+        """|mu_k - origin| + s_k, with s the deviations, (K, M, G)."""
+        variances = (np.linalg.inv(self.whitening) ** 2).sum(axis=-1)  # (C, M, G)
+        return np.abs(self.structure.split(self.means - self.origin)) + np.sqrt(variances)
+
     def rounding(self, dtype: np.dtype) -> float:
         """Estimated error of the linear form, in nats a sample, from the parameters alone.
 
         It sums terms as large as |P_ij| (|mu_i| + s_i) (|mu_j| + s_j), about the origin and with s
         the deviations, to a number of the order of D.
         """
-        split = self.structure.split
-        variances = (np.linalg.inv(self.whitening) ** 2).sum(axis=-1)  # (C, M, G)
-        reach = np.abs(split(self.means - self.origin)) + np.sqrt(variances)  # (K, M, G)
-        terms = np.abs(self._precisions) @ reach[..., None] * reach[..., None]
+        reach = self._reach[..., None]  # (K, M, G, 1)
+        terms = np.abs(self._precisions) @ reach * reach
         return float(_ROUNDING * np.finfo(dtype).eps * terms.sum(axis=(1, 2, 3)).max())
 
 
@@ -141,10 +159,22 @@ def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
     with np.errstate(divide="ignore"):
         log_weights = np.maximum(np.log(parameters.weights), _LOG_ZERO)
     constants = log_weights + log_det - 0.5 * structure.n_features * np.log(2 * np.pi)
+    common = float(constants.max())
     densities = Densities(
-        structure, constants, parameters.means, whitening, parameters.overall_mean, dtype
+        structure,
+        constants - common,
+        parameters.means,
+        whitening,
+        parameters.overall_mean,
+        dtype,
+        common=common,
     )
     return _choose_form(densities)
+
+
+def smallest_total(dtype: np.dtype) -> float:
+    """The least sum of exponentiated scores to divide by: half the range is left for products."""
+    return float(np.finfo(dtype).max) ** -0.5
 
 
 def centroid_distances(centroids: np.ndarray, structure: Structure, dtype: np.dtype) -> Densities:

@@ -32,7 +32,7 @@ class EStep:
         assign = assign_hard if self.hard else assign_soft
         for rows, block in scored_blocks(densities, X):
             weight = None if sample_weight is None else _checked_weights(sample_weight[rows])
-            log_likelihood = assign(block.scores, block.peak) + block.shared_terms()
+            log_likelihood = assign(block) + block.shared_terms()
             if weight is not None:
                 log_likelihood *= weight
                 log_likelihood[weight == 0] = 0.0  # even where the density is zero
@@ -67,23 +67,25 @@ class Rows:
 
 def responsibilities(block: Block) -> np.ndarray:
     """Posterior probabilities of the components, (B, K)."""
-    assign_soft(block.scores, block.peak)
+    assign_soft(block)
+    block.normalise()
     return block.scores.T
 
 
 def log_likelihoods(block: Block) -> np.ndarray:
     """Log densities of the mixture, (B,)."""
-    return assign_soft(block.scores, block.peak) + block.shared_terms()
+    return assign_soft(block) + block.shared_terms()
 
 
 def log_weighted_densities(block: Block) -> np.ndarray:
     """Weighted log densities of the components, (B, K)."""
+    block.peak()  # mends what overflowed
     return (block.scores + block.shared_terms()).T
 
 
 def labels(block: Block) -> np.ndarray:
     """The most likely component, (B,)."""
-    assign_hard(block.scores, block.peak)
+    assign_hard(block)
     return np.arange(len(block.scores), dtype=float) @ block.scores
 
 

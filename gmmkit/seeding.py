@@ -82,7 +82,7 @@ class Draw:
 
 def _nearest(block: Block) -> np.ndarray:
     """Squared distance to the nearest centroid, (B,)."""
-    return np.maximum(-2.0 * (block.peak.astype(float) + block.shared_terms()), 0.0)
+    return np.maximum(-2.0 * (block.peak().astype(float) + block.shared_terms()), 0.0)
 
 
 def _nearest_and_label(block: Block) -> np.ndarray:

@@ -24,6 +24,7 @@ from test_laws import (
     random_data,
     random_mixture,
     random_weights,
+    textbook_stats,
 )
 
 from gmmkit import GMMMachine, GMMStats, estep
@@ -309,6 +310,25 @@ def test_wide_float32_data_far_from_zero_lose_no_digits():
     assert chosen(mixture, FULL, "float32") == "float32, centred form"
     scores = machine_at(mixture, FULL).score_samples(X)
     assert_allclose(scores, log_likelihoods(X, mixture), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("deviations", [3, 9, 13, 20, 40, 300])
+@every_dtype
+@every_structure
+def test_a_far_sample_changes_nothing_for_the_others(structure, dtype, deviations):
+    # its densities underflow, from 13 deviations on in float32, from 40 on in float64
+    mixture = random_mixture(structure)
+    X = random_data(mixture).astype(dtype)
+    far = X.copy()
+    far[7] = mixture.means[0] + deviations * np.sqrt(np.diag(mixture.covariances[0]))
+    m, weight = machine_at(mixture, structure), random_weights(len(X))
+    rtol = {"float32": 2e-5, "float64": 1e-10}[dtype]
+    textbook = textbook_stats(far, mixture, structure, weight)
+    assert_same_stats(m.e_step(far, weight), textbook, rtol)
+    others = np.delete(np.arange(len(X)), 7)
+    assert_allclose(
+        m.predict_proba(far)[others], m.predict_proba(X)[others], rtol=rtol, atol=rtol * 1e-3
+    )
 
 
 @every_dtype
