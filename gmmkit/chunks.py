@@ -2,7 +2,7 @@
 
 A kernel is a callable that sees NumPy arrays only. `map_sum` applies it to blocks of rows and adds
 up what it returns; `map_rows` applies it and joins what it returns, row by row. Neither knows
-what the kernel computes. dask is met in this module only, and only once a dask array comes.
+what the kernel computes. dask is met in this module only, and only once a collection of it comes.
 
 Kernels are called as ``kernel(X, sample_weight, start)`` with X (B, D), the weights (B,) or None
 and the number of X's first row, and must be picklable.
@@ -12,19 +12,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any, Protocol
+from uuid import uuid4
 
 import numpy as np
 
+from gmmkit import dask_compute, progress
+from gmmkit.progress import Advance
 from gmmkit.threads import count_threads, map_ordered, one_blas_thread
 
 Kernel = Callable[[np.ndarray, np.ndarray | None, int], Any]
 _MAX_SLICES = 32  # of an array in memory: many enough to balance threads, few enough to add up
 _SPLIT_EVERY = 8  # results that dask adds up at a time, as a tree
 _UNKNOWN_ROWS = 1 << 40  # rows that a dask block of unknown length may have
+_ORIGIN = "gmmkit: this error came from "  # begins the note that says where in X
 
 
 class RowKernel(Protocol):
@@ -72,10 +78,41 @@ class Source(Protocol):
         """The kernel's rows for all rows of X, (N, *tail): lazy where X is."""
 
 
+@contextmanager
+def noting(origin: str) -> Iterator[None]:
+    """An exception gets a note (PEP 678) of where in X it came from; it stays what it is."""
+    try:
+        yield
+    except Exception as error:
+        _note(error, origin)
+        raise
+
+
+def _note(error: Exception, origin: str) -> None:
+    if not _has_note(error):
+        error.add_note(f"{_ORIGIN}{origin}.")
+
+
+def _has_note(error: Exception) -> bool:
+    return any(note.startswith(_ORIGIN) for note in getattr(error, "__notes__", ()))
+
+
 def is_dask(X: Any) -> bool:
     """Whether X is a dask array; dask is not imported to find out."""
     dask_array = sys.modules.get("dask.array")
     return dask_array is not None and isinstance(X, dask_array.Array)
+
+
+def is_dask_frame(X: Any) -> bool:
+    """Whether X is a dask data frame; dask is not imported to find out."""
+    frames = sys.modules.get("dask.dataframe")
+    return frames is not None and isinstance(X, frames.DataFrame)
+
+
+def is_dask_series(X: Any) -> bool:
+    """Whether X is a column of a dask data frame; dask is not imported to find out."""
+    frames = sys.modules.get("dask.dataframe")
+    return frames is not None and isinstance(X, frames.Series)
 
 
 def working_dtype(dtype: np.dtype) -> np.dtype:
@@ -108,33 +145,64 @@ class ArraySource:
         return working_dtype(self.X.dtype)
 
     def _slices(self, block: int) -> list[slice]:
-        """Slices of whole blocks: from the sizes alone, so that sums never depend on threads."""
-        blocks = -(-self.n_samples // block)
-        length = block * max(1, -(-blocks // _MAX_SLICES))
+        """Slices of equal length: from the sizes alone, so that sums never depend on threads."""
+        n_slices = min(_MAX_SLICES, -(-self.n_samples // block))
+        length = -(-self.n_samples // max(1, n_slices))
         return [slice(at, at + length) for at in range(0, self.n_samples, length)]
 
     def _apply(self, kernel: Kernel, rows: slice) -> Any:
         weight = None if self.sample_weight is None else self.sample_weight[rows]
         return kernel(self.X[rows], weight, self.start + rows.start)
 
-    def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
-        """Sum of the kernel over slices, added up in their order."""
+    def _each(self, apply: Callable[[slice], Any], block: int, advance: Advance) -> Iterator[Any]:
+        """What `apply` makes of each slice, in their order."""
         slices = self._slices(block)
         threads = min(count_threads(self.n_jobs), len(slices))
-        results = map_ordered(lambda rows: self._apply(kernel, rows), slices, threads)
-        return reduce(add, results)
+        for rows, result in zip(slices, map_ordered(apply, slices, threads), strict=True):
+            advance(min(rows.stop, self.n_samples) - rows.start)
+            yield result
+
+    def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
+        """Sum of the kernel over slices, added up in their order."""
+        with progress.over(name, self.n_samples) as advance:
+            return reduce(add, self._each(partial(self._apply, kernel), block, advance))
 
     def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> np.ndarray:
         """The kernel's rows, as one array."""
         out = np.empty((self.n_samples, *kernel.tail), kernel.dtype)
-        slices = self._slices(block)
 
         def fill(rows: slice) -> None:
             out[rows] = self._apply(kernel, rows)
 
-        for _ in map_ordered(fill, slices, min(count_threads(self.n_jobs), len(slices))):
-            pass
+        with progress.over(name, self.n_samples) as advance:
+            for _ in self._each(fill, block, advance):
+                pass
         return out
+
+
+def frame_arrays(X: Any, sample_weight: Any) -> tuple[Any, Any]:
+    """A dask data frame of numbers as a dask array (N, D), with its weights cut alike."""
+    # what is not NumPy's own type may hold None
+    dtypes = (dtype if isinstance(dtype, np.dtype) else np.dtype(float) for dtype in X.dtypes)
+    dtype = working_dtype(np.result_type(*dtypes))
+    if not is_dask_series(sample_weight):
+        return X.astype(dtype).to_dask_array(), sample_weight
+    if X.npartitions != sample_weight.npartitions:
+        raise ValueError(
+            f"X has {X.npartitions} partitions, but sample_weight has {sample_weight.npartitions}."
+        )
+    # as one frame: dask may read several partitions at once, and not the same ones for both
+    both = X.map_partitions(_with_weight, sample_weight, align_dataframes=False).to_dask_array()
+    return both[:, :-1].astype(dtype), both[:, -1]
+
+
+def _with_weight(X: Any, sample_weight: Any) -> Any:
+    """A partition with its weights as another column, the last."""
+    _check_lengths(X, sample_weight)
+    X = X.astype(float)
+    weight = np.asarray(sample_weight, dtype=float)
+    X.insert(X.shape[1], "sample_weight", weight, allow_duplicates=True)
+    return X
 
 
 @dataclass(frozen=True)
@@ -156,12 +224,13 @@ class DaskSource:
         known = not np.isnan(X.chunks[0]).any()
         if not is_dask(sample_weight) and known:
             sample_weight = da.from_array(sample_weight, chunks=(X.chunks[0],))
-        elif is_dask(sample_weight) and known:
+        elif is_dask(sample_weight) and known and not np.isnan(sample_weight.shape[0]):
             sample_weight = sample_weight.rechunk((X.chunks[0],))
         elif not is_dask(sample_weight) or sample_weight.numblocks[0] != X.numblocks[0]:
             raise ValueError(
-                f"X has {X.numblocks[0]} blocks of unknown lengths, so sample_weight must be a "
-                "dask array of blocks of the same lengths, or call X.compute_chunk_sizes() first."
+                f"Lengths of blocks are unknown, and X has {X.numblocks[0]} of them, so "
+                "sample_weight must be a dask array of blocks of the same lengths (for a data "
+                "frame, one of its columns), or call X.compute_chunk_sizes() first."
             )
         return cls(X, sample_weight)
 
@@ -188,21 +257,31 @@ class DaskSource:
             return np.arange(len(lengths)) * _UNKNOWN_ROWS
         return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
 
+    def _shared(self, kernel: Kernel, name: str, token: str) -> Any:
+        """The kernel as a dask array (1, 1), so that it travels to each worker once.
+
+        What goes into a task as a plain argument travels with each task.
+        """
+        import dask.array as da
+
+        shared = np.empty((1, 1), dtype=object)
+        shared[0, 0] = _BlockKernel(kernel, self._starts())
+        return da.from_array(shared, chunks=1, name=f"{name}-kernel-{token}")
+
     def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
         """Sum of the kernel over dask's blocks, on whatever scheduler is active."""
         import dask.array as da
 
-        starts = self._starts()
+        token = uuid4().hex  # equal fits that run at once on a cluster share no tasks
         arrays = [self.X] if self.sample_weight is None else [self.X, self.sample_weight[:, None]]
         results = da.map_blocks(
             _block_result,
+            self._shared(kernel, name, token),
             *arrays,
-            kernel=kernel,
-            starts=starts,
             chunks=((1,) * self.X.numblocks[0], (1,)),
             dtype=object,
             meta=np.empty((0, 0), dtype=object),
-            name=_key(name, kernel, *arrays),
+            name=f"{name}-{token}",
         )
         total = da.reduction(
             results,
@@ -217,43 +296,121 @@ class DaskSource:
             meta=np.empty((0, 0), dtype=object),
             name=name,
         )
-        return total.compute()[0, 0]
+        try:
+            return dask_compute.computed(total, results, name)[0, 0]
+        except Exception as error:
+            self._note_origin(error, arrays)
+            raise
+
+    def _note_origin(self, error: Exception, arrays: list[Any]) -> None:
+        """Note which block an error came from that rose before the kernel, as the block was loaded.
+
+        Nothing in dask says it, so blocks are loaded again: about one pass in all.
+        """
+        if _has_note(error) or not _is_of_data(error):
+            return
+        number = _failing_block(arrays, error)
+        if number is not None:
+            _note(error, _block_name(number))
 
     def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> Any:
         """The kernel's rows, as a lazy dask array."""
+        from dask.base import tokenize
+
+        token = tokenize(kernel, self.X.name)
         drop = () if kernel.tail else (1,)
         return self.X.map_blocks(
             _block_rows,
-            kernel=kernel,
-            starts=self._starts(),
+            self._shared(kernel, name, token),
             chunks=(self.X.chunks[0], *((n,) for n in kernel.tail)),
             drop_axis=drop,
             dtype=kernel.dtype,
             meta=np.empty((0,) * (1 + len(kernel.tail)), dtype=kernel.dtype),
-            name=_key(name, kernel, self.X),
+            name=f"{name}-{token}",
         )
 
 
-def _key(name: str, kernel: Any, *arrays: Any) -> str:
-    """A readable and unique key for the tasks that apply a kernel to arrays."""
-    from dask.base import tokenize
+def _is_of_data(error: Exception) -> bool:
+    """Whether an error may be of loading data, and not of a cluster that lost workers or its end.
 
-    return f"{name}-{tokenize(kernel, *(array.name for array in arrays))}"
+    A block whose loading killed workers is not to kill more of them.
+    """
+    module = type(error).__module__.partition(".")[0]
+    return module != "distributed" and not isinstance(error, CancelledError)
+
+
+def _failing_block(arrays: list[Any], error: Exception) -> int | None:
+    """The first block of arrays whose loading raises such an error, by bisection; or None."""
+    import dask.array as da
+
+    n_blocks = arrays[0].numblocks[0]
+    probe = da.map_blocks(
+        _loaded,
+        *arrays,
+        chunks=((1,) * n_blocks, (1,)),
+        dtype=bool,
+        meta=np.empty((0, 0), dtype=bool),
+    )
+    if _error_of(da.zeros(1)) is not None:  # whatever is computed
+        return None
+    low, high = 0, n_blocks
+    while high - low > 1:
+        middle = (low + high) // 2
+        if type(_error_of(probe[low:middle])) is type(error):
+            high = middle
+        else:
+            low = middle
+    again = _error_of(probe[low:high])
+    return low if type(again) is type(error) and str(again) == str(error) else None
+
+
+def _loaded(*blocks: np.ndarray) -> np.ndarray:
+    return np.ones((1, 1), dtype=bool)
+
+
+def _error_of(probe: Any) -> Exception | None:
+    """What computing an array raises."""
+    try:
+        probe.compute()
+    except Exception as error:
+        return error
+    return None
+
+
+def _block_name(number: int) -> str:
+    return f"block {number} of X, counted from 0"
+
+
+def _check_lengths(X: Any, sample_weight: Any) -> None:
+    if len(X) != len(sample_weight):
+        raise ValueError(f"sample_weight has {len(sample_weight)} rows where X has {len(X)}.")
+
+
+@dataclass(frozen=True)
+class _BlockKernel:
+    """A kernel for the blocks of an array whose first rows have these numbers."""
+
+    kernel: Kernel
+    starts: np.ndarray
+
+    def __call__(self, X: np.ndarray, sample_weight: np.ndarray | None, number: int) -> Any:
+        with noting(_block_name(number)), one_blas_thread:
+            if sample_weight is not None:
+                _check_lengths(X, sample_weight)
+            return self.kernel(np.asarray(X), sample_weight, int(self.starts[number]))
 
 
 def _block_result(
+    shared: np.ndarray,
     X: np.ndarray,
     sample_weight: np.ndarray | None = None,
     *,
-    kernel: Kernel,
-    starts: np.ndarray,
     block_id: tuple[int, ...],
 ) -> np.ndarray:
     """The kernel's result for a block, as the (1, 1) object array that dask can add up."""
-    weight = None if sample_weight is None else sample_weight[:, 0]
     result = np.empty((1, 1), dtype=object)
-    with one_blas_thread:
-        result[0, 0] = kernel(np.asarray(X), weight, int(starts[block_id[0]]))
+    weight = None if sample_weight is None else sample_weight[:, 0]
+    result[0, 0] = shared[0, 0](X, weight, block_id[0])
     return result
 
 
@@ -278,8 +435,5 @@ def _flattened(results: Any) -> Iterator[Any]:
         yield from np.ravel(results)
 
 
-def _block_rows(
-    X: np.ndarray, *, kernel: RowKernel, starts: np.ndarray, block_id: tuple[int, ...]
-) -> np.ndarray:
-    with one_blas_thread:
-        return kernel(np.asarray(X), None, int(starts[block_id[0]]))
+def _block_rows(X: np.ndarray, shared: np.ndarray, *, block_id: tuple[int, ...]) -> np.ndarray:
+    return shared[0, 0](X, None, block_id[0])

@@ -30,6 +30,7 @@ class Run:
     parameters: Any
     lower_bounds: list[float] = field(default_factory=list)
     converged: bool = False
+    stopped: bool = False  # by the caller, who had seen enough
 
     @property
     def lower_bound(self) -> float:
@@ -48,7 +49,8 @@ def run(
     verbose: int = 0,
     name: str = "EM",
     criterion: str = "mean log-likelihood",
-    after_step: Callable[[Run], None] | None = None,
+    before_step: Callable[[Run], object] | None = None,
+    after_step: Callable[[Run], object] | None = None,
 ) -> Run:
     """Repeat until the criterion, the mean of ``log_likelihood``, changes by at most `threshold`.
 
@@ -71,16 +73,20 @@ def run(
         What to call this in lines.
     criterion : str, default="mean log-likelihood"
         What to call the criterion.
+    before_step : callable, optional
+        Called with the run before each step.
     after_step : callable, optional
-        Called with the run after each step.
+        Called with the run after each step; the run stops where it returns true.
 
     Returns
     -------
     Run
     """
     for step in range(len(result.lower_bounds) + 1, max_steps + 1):
-        if result.converged:
+        if result.converged or result.stopped:
             break
+        if before_step is not None:
+            before_step(result)
         began = time.perf_counter()
         statistics = sweep(result.parameters)
         bound = statistics.log_likelihood / statistics.t
@@ -93,7 +99,7 @@ def run(
         scale = abs(bound) if relative else 1.0
         result.converged = threshold is not None and abs(change) <= threshold * scale
         if after_step is not None:
-            after_step(result)
+            result.stopped = bool(after_step(result))
     return result
 
 
@@ -136,7 +142,7 @@ def warn_of_fall(result: Run, slack: float) -> None:
 
 def warn_of_steps(result: Run, threshold: float | None, max_steps: int, who: str) -> None:
     """A ConvergenceWarning where a run that had a threshold ran out of steps before it."""
-    if result.converged or (threshold is None and max_steps > 0):
+    if result.converged or result.stopped or (threshold is None and max_steps > 0):
         return
     message = f"{who} made no step, so the model is where it started: max_fitting_steps is 0."
     if max_steps > 0:

@@ -10,7 +10,9 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import em, interchange, layout
+from gmmkit import em, interchange, layout, progress
+from gmmkit.callbacks import SILENT, Task
+from gmmkit.counted import at_least
 from gmmkit.covariance import check_covariances
 from gmmkit.machine import transaction
 from gmmkit.mstep import neutral_parameters
@@ -80,7 +82,8 @@ class GMMMachine(Training):
         Threads for data in memory: None for all this process may use, one inside a task of joblib
         or dask.
     verbose : int, default=0
-        1 prints a line a step.
+        1 prints a line a step; 2 also how the E-step is computed and, on stderr, a progress bar for
+        each pass over the data that takes long.
 
     Attributes
     ----------
@@ -154,16 +157,19 @@ class GMMMachine(Training):
         ConvergenceWarning
             If ``max_fitting_steps`` were not enough.
         """
-        with transaction(self):
+        n_tasks = self.n_init + int(self.trainer == "map" and self.ubm is None)
+        task = Task.of_fit(self, n_tasks, X, y, sample_weight)
+        with transaction(self), progress.shown(self.verbose >= 2):
             source = self._open(X, sample_weight, reset=True)
-            self._check_enough(source, self._shape_wanted()[0], "n_gaussians")
-            prior = self._fit_prior(X, sample_weight, source.n_features)
+            source = at_least(source, self._fewest_samples(), "n_gaussians")
+            prior = self._fit_prior(X, sample_weight, source.n_features, task)
             m_step = self._m_step(source.n_features, prior)
-            runs = self._runs(source, m_step)
+            runs = self._runs(source, m_step, task)
             best = runs[em.first_best([run.lower_bound for run in runs])]
             self._keep_parameters(best.parameters)
             self._keep_record(best)
             self._forget_stream()
+            task.end(dict)
         if prior is None:
             em.warn_of_fall(best, em.SLACK[source.dtype.name])
         em.warn_of_steps(
@@ -207,7 +213,7 @@ class GMMMachine(Training):
         """
         if not 0.5 < kappa <= 1:
             raise ValueError(f"kappa must be in (0.5, 1], got {kappa}.")
-        with transaction(self):
+        with transaction(self), progress.shown(self.verbose >= 2):
             known = hasattr(self, "means_")
             source = self._open(X, sample_weight, reset=not known)
             self._take_batch(source, self._stream_prior(X, sample_weight), kappa)
@@ -242,18 +248,12 @@ class GMMMachine(Training):
     def initialize_gaussians(self, X: Any, sample_weight: Any = None) -> GMMMachine:
         """Set the model to the start that `fit` would take on X."""
         self._validate_params()
-        with transaction(self):
+        with transaction(self), progress.shown(self.verbose >= 2):
             source = self._open(X, sample_weight, reset=True)
             prior = self._fit_prior(X, sample_weight, source.n_features)
             starts = self._starts(source, self._m_step(source.n_features, prior))
-            self._keep_parameters(starts[0]())
+            self._keep_parameters(starts[0](SILENT))
         return self
-
-    def _keep_record(self, run: em.Run) -> None:
-        self.converged_ = run.converged
-        self.n_iter_ = len(run.lower_bounds)
-        self.lower_bounds_ = np.array(run.lower_bounds)
-        self.lower_bound_ = run.lower_bound
 
     def _assign(self, name: str, value: Any) -> None:
         """Make a part the current model's and the next fit's start."""

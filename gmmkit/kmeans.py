@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -13,10 +14,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import em, estep, layout, seeding
+from gmmkit import em, estep, layout, progress, seeding
+from gmmkit.callbacks import Steps, Task
 from gmmkit.chunks import ArraySource, Source
-from gmmkit.covariance import make_structure
-from gmmkit.densities import Densities, centroid_distances
+from gmmkit.counted import at_least
+from gmmkit.covariance import Structure, make_structure
+from gmmkit.densities import centroid_distances
 from gmmkit.machine import Machine, transaction
 from gmmkit.mstep import component_means, covariances_about
 from gmmkit.stats import GMMStats, checked_statistics
@@ -51,7 +54,8 @@ class KMeansMachine(ClusterMixin, Machine):
         Threads for data in memory: None for all this process may use, one inside a task of joblib
         or dask.
     verbose : int, default=0
-        1 prints a line a step.
+        1 prints a line a step; 2 also, on stderr, a progress bar for each pass over the data that
+        takes long.
 
     Attributes
     ----------
@@ -146,17 +150,27 @@ class KMeansMachine(ClusterMixin, Machine):
         ValueError
             If X or the weights are unfit, or there are fewer samples than clusters.
         """
-        with transaction(self):
+        task = Task.of_fit(self, self.n_init, X, y, sample_weight)
+        with transaction(self), progress.shown(self.verbose >= 2):
             source = self._open(X, sample_weight, reset=True)
-            self._check_enough(source, self.n_clusters, "n_clusters")
-            random_state = check_random_state(self.random_state)
-            runs = [
-                self._lloyd(source, self._start(source, random_state)) for _ in range(self.n_init)
-            ]
+            source = at_least(source, self.n_clusters, "n_clusters")
+            runs = self._runs(source, task)
             ends = [self._sweep(source, run.parameters) for run in runs]
             best = em.first_best([statistics.log_likelihood for statistics in ends])
             self._keep(source, runs[best], ends[best])
+            task.end(dict)
         return self
+
+    def _runs(self, source: Source, task: Task) -> list[em.Run]:
+        """A run from each start."""
+        random_state, runs = check_random_state(self.random_state), []
+        for _ in range(self.n_init):
+            part = task.part("start", self.max_iter)
+            part.begin()
+            runs.append(self._lloyd(source, self._start(source, random_state), part))
+            if part.end(partial(self._attributes, runs[-1])):
+                break
+        return runs
 
     def _start(self, source: Source, random_state: np.random.RandomState) -> np.ndarray:
         """Centroids (K, D) to start from."""
@@ -180,7 +194,9 @@ class KMeansMachine(ClusterMixin, Machine):
             raise ValueError("init_method contains NaN or infinity.")
         return centroids
 
-    def _lloyd(self, source: Source, centroids: np.ndarray) -> em.Run:
+    def _lloyd(self, source: Source, centroids: np.ndarray, task: Task) -> em.Run:
+        steps = Steps(task, self._attributes)
+
         def update(statistics: GMMStats, current: np.ndarray) -> np.ndarray:
             means, empty = component_means(statistics)
             if empty.any():
@@ -198,12 +214,25 @@ class KMeansMachine(ClusterMixin, Machine):
             verbose=self.verbose,
             name="k-means",
             criterion="minus half the mean squared distance",
+            before_step=steps.before,
+            after_step=steps.after,
         )
 
-    def _sweep(self, source: Source, centroids: np.ndarray) -> GMMStats:
-        densities = _distances(centroids, source.dtype)
-        kernel = estep.EStep(densities, hard=True)
-        statistics = source.map_sum(kernel, "gmmkit-k-means", densities.block_length)
+    def _attributes(self, run: em.Run) -> dict[str, Any]:
+        """What is learned if a fit ends with a run, but for what one more pass adds."""
+        return {
+            "centroids_": run.parameters,
+            "n_iter_": len(run.lower_bounds),
+            "converged_": run.converged,
+        }
+
+    def _sweep(
+        self, source: Source, centroids: np.ndarray, structure: Structure | None = None
+    ) -> GMMStats:
+        densities = centroid_distances(centroids, source.dtype, structure)
+        kernel = estep.EStep(densities)
+        with progress.shown(self.verbose >= 2):
+            statistics = source.map_sum(kernel, "gmmkit-k-means", densities.block_length)
         return checked_statistics(statistics)
 
     def _keep(self, source: Source, run: em.Run, statistics: GMMStats) -> None:
@@ -226,9 +255,10 @@ class KMeansMachine(ClusterMixin, Machine):
             )
 
     def _rows(self, source: Source, output: Any, tail: tuple[int, ...], dtype: np.dtype) -> Any:
-        densities = _distances(self.centroids_, source.dtype)
+        densities = centroid_distances(self.centroids_, source.dtype)
         kernel = estep.Rows(densities, output, tail, dtype)
-        return source.map_rows(kernel, f"gmmkit-{output.__name__}", densities.block_length)
+        with progress.shown(self.verbose >= 2):
+            return source.map_rows(kernel, f"gmmkit-{output.__name__}", densities.block_length)
 
     def predict(self, X: Any) -> Any:
         """The nearest cluster of each sample, (N,): lazy where X is."""
@@ -260,7 +290,8 @@ class KMeansMachine(ClusterMixin, Machine):
         An empty cluster has variance and weight zero.
         """
         check_is_fitted(self)
-        statistics = self._sweep(self._open(X, sample_weight), self.centroids_)
+        structure = make_structure("diag", self.n_features_in_)
+        statistics = self._sweep(self._open(X, sample_weight), self.centroids_, structure)
         variances = statistics.structure.to_public(covariances_about(statistics))
         return np.maximum(variances, 0.0), statistics.n / statistics.t
 
@@ -300,8 +331,3 @@ class KMeansMachine(ClusterMixin, Machine):
         for name in self._learned:
             if record[name] is not None:
                 setattr(self, f"{name}_", record[name])
-
-
-def _distances(centroids: np.ndarray, dtype: np.dtype) -> Densities:
-    structure = make_structure("diag", centroids.shape[1])
-    return centroid_distances(centroids, structure, dtype)

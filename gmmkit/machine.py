@@ -10,16 +10,28 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, validate_data
 
-from gmmkit.chunks import ArraySource, DaskSource, Source, is_dask
+from gmmkit.callbacks import CallbackSupportMixin
+from gmmkit.chunks import (
+    ArraySource,
+    DaskSource,
+    Source,
+    frame_arrays,
+    is_dask,
+    is_dask_frame,
+    is_dask_series,
+)
 from gmmkit.hdf5 import Reader, read, write
 from gmmkit.stats import pickled, unpickled
 from gmmkit.streams import Blocks, Rows, StreamSource, is_on_disk, refuse_iterator
 
 
-class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class Machine(
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Base of the estimators: opens any data as a source of blocks."""
 
     n_jobs: int | None
+    verbose: int
     _layout: ClassVar[tuple[Any, Any]]  # how a record is written and read
     _stored_settings: ClassVar[tuple[str, ...]]  # parameters that files hold as they are
 
@@ -33,9 +45,15 @@ class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
         With `reset`, the number and names of X's features are remembered, else they must agree.
         """
-        if is_dask(X):
+        if is_dask_frame(X):
+            _check_columns(X, type(self).__name__)
+            # a row of pandas with X's columns, for their names
+            validate_data(self, X.dtypes.to_frame().T, reset=reset, skip_check_array=True)
+            X, sample_weight = frame_arrays(X, sample_weight)
+        elif is_dask(X):
             _check_array_like(X, type(self).__name__)
             validate_data(self, X, reset=reset, skip_check_array=True)
+        if is_dask(X):
             return DaskSource.of(X, _check_weight(sample_weight, X))
         refuse_iterator(X, type(self).__name__)
         if isinstance(X, Blocks):
@@ -140,10 +158,6 @@ class Machine(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if record.get("feature_names") is not None:
             self.feature_names_in_ = np.array(record["feature_names"], dtype=object)
 
-    def _check_enough(self, source: Source, count: int, name: str) -> None:
-        if source.n_samples is not None and source.n_samples < count:
-            raise ValueError(f"n_samples={source.n_samples} should be >= {name}={count}.")
-
 
 @contextmanager
 def transaction(estimator: BaseEstimator) -> Iterator[None]:
@@ -177,10 +191,24 @@ def _check_array_like(X: Any, who: str) -> None:
             )
 
 
+def _check_columns(X: Any, who: str) -> None:
+    """What can be said of a data frame before it is read."""
+    if len(X.columns) == 0:
+        raise ValueError("Found array with 0 feature(s) while a minimum of 1 is required.")
+    for name, dtype in X.dtypes.items():
+        if dtype.kind not in "fiub":
+            raise ValueError(
+                f"{who} takes real numbers, got a data frame whose column {name!r} is of dtype "
+                f"{dtype}."
+            )
+
+
 def _check_weight(sample_weight: Any, X: Any) -> Any:
     """Weights as (N,), lazy as X; their values are checked block by block if they are lazy."""
     if sample_weight is None:
         return None
+    if is_dask_series(sample_weight):
+        sample_weight = sample_weight.to_dask_array()
     if not is_dask(sample_weight):
         if np.isscalar(sample_weight):
             sample_weight = np.full(X.shape[0], sample_weight, dtype=float)

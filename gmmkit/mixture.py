@@ -11,7 +11,7 @@ from sklearn.base import DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import conditional, estep
+from gmmkit import conditional, estep, progress
 from gmmkit.chunks import Source
 from gmmkit.covariance import Structure
 from gmmkit.densities import Densities, mixture_densities
@@ -61,7 +61,8 @@ class Mixture(DensityMixin, Machine):
         """
         parameters = self._parameters()
         source = self._open(X, sample_weight)
-        return sweep(source, mixture_densities(parameters, source.dtype))
+        with progress.shown(self.verbose >= 2):
+            return sweep(source, mixture_densities(parameters, source.dtype))
 
     def acc_stats(self, X: Any, sample_weight: Any = None) -> GMMStats:
         """The same as `e_step`, under bob.learn.em's name."""
@@ -128,7 +129,8 @@ class Mixture(DensityMixin, Machine):
         source = self._open(X)
         densities = mixture_densities(parameters, source.dtype)
         kernel = estep.Rows(densities, output, tail, dtype or source.dtype)
-        return source.map_rows(kernel, f"gmmkit-{output.__name__}", densities.block_length)
+        with progress.shown(self.verbose >= 2):
+            return source.map_rows(kernel, f"gmmkit-{output.__name__}", densities.block_length)
 
     def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Draw from the mixture.
@@ -295,7 +297,9 @@ class Mixture(DensityMixin, Machine):
             for a, b in zip(mine.arrays(), theirs.arrays(), strict=True)
         )
 
-    __hash__ = None  # type: ignore[assignment]  # equality looks at parameters, which change
+    def __hash__(self) -> int:
+        # the same for all: equality looks at parameters, which change
+        return hash(Mixture)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mixture):

@@ -134,6 +134,11 @@ class Settings(Mixture):
                 )
         return theirs["n_gaussians"], covariance_type, block_size
 
+    def _fewest_samples(self) -> int:
+        """Samples that training needs: one a component, unless a prior stands for the others."""
+        n_gaussians = self._shape_wanted()[0]
+        return n_gaussians if self.trainer == "ml" else 1
+
     def _given_prior(self, n_features: int) -> Prior | None:
         if self.trainer == "ml":
             return None

@@ -5,15 +5,18 @@ The next block is read while this one is computed. Only two blocks are in memory
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import numpy as np
 
-from gmmkit.chunks import ArraySource, Kernel, RowKernel, working_dtype
+from gmmkit import progress
+from gmmkit.chunks import ArraySource, Kernel, RowKernel, noting, working_dtype
+from gmmkit.progress import Advance
 
 _NO_BLOCKS = "Blocks has 0 blocks while a minimum of 1 is required."
 _READ_BYTES = 1 << 25  # of a block read from disk
@@ -52,7 +55,7 @@ class Blocks:
 
     def __iter__(self) -> Iterator[Block]:
         number = -1
-        for number, item in enumerate(self.blocks):
+        for number, item in enumerate(self._read()):
             X, weight = _parts(item, number)
             if X.shape[1] != self._n_features:
                 raise ValueError(
@@ -64,9 +67,23 @@ class Blocks:
                 "Blocks is empty: there are 0 blocks while a minimum of 1 is required."
             )
 
+    def _read(self) -> Iterator[Any]:
+        """The blocks as they are given; an error on the way to one says which."""
+        items, end = iter(self.blocks), object()
+        for number in count():
+            with noting(self._name(number)):
+                item = next(items, end)
+            if item is end:
+                return
+            yield item
+
+    def _name(self, number: int) -> str:
+        """What to call a block."""
+        return f"block {number} of X, counted from 0"
+
     @cached_property
     def _n_features(self) -> int:
-        for item in self.blocks:
+        for item in self._read():
             return int(_parts(item, 0)[0].shape[1])
         raise ValueError(_NO_BLOCKS)
 
@@ -120,9 +137,16 @@ class Rows:
         self.shape, self.dtype = array.shape, array.dtype
 
     def __iter__(self) -> Iterator[Block]:
-        for start in range(0, len(self.array), self._length):
-            rows = slice(start, start + self._length)
-            yield self.array[rows], None if self.sample_weight is None else self.sample_weight[rows]
+        for number in range(-(-len(self.array) // self._length)):
+            rows = slice(number * self._length, (number + 1) * self._length)
+            with noting(self._name(number)):
+                X = self.array[rows]
+            yield X, None if self.sample_weight is None else self.sample_weight[rows]
+
+    def _name(self, number: int) -> str:
+        """What to call a block."""
+        start = number * self._length
+        return f"rows {start}:{min(start + self._length, len(self.array))} of X"
 
     @property
     def _length(self) -> int:
@@ -163,26 +187,31 @@ class StreamSource:
         """The type to work in."""
         return working_dtype(self.blocks.dtype)
 
-    def _sources(self) -> Iterator[ArraySource]:
+    def _map(self, apply: Callable[[ArraySource], Any], advance: Advance) -> Iterator[Any]:
+        """What `apply` makes of each block that has rows."""
         start = 0
-        for X, weight in read_ahead(self.blocks):
+        for number, (X, weight) in enumerate(read_ahead(self.blocks)):
             if len(X):
-                yield ArraySource(X, weight, self.n_jobs, start)
+                with noting(self.blocks._name(number)):
+                    result = apply(ArraySource(X, weight, self.n_jobs, start))
+                advance(len(X))
+                yield result
             start += len(X)
 
     def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
         """Sum of the kernel over the blocks, in their order."""
         total = None
-        for source in self._sources():
-            part = source.map_sum(kernel, name, block)
-            total = part if total is None else total + part
+        with progress.over(name, self.n_samples) as advance:
+            for part in self._map(lambda source: source.map_sum(kernel, name, block), advance):
+                total = part if total is None else total + part
         if total is None:
             raise ValueError("Found 0 samples in all blocks while a minimum of 1 is required.")
         return total
 
     def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> np.ndarray:
         """The kernel's rows of all blocks, as one array."""
-        parts = [source.map_rows(kernel, name, block) for source in self._sources()]
+        with progress.over(name, self.n_samples) as advance:
+            parts = list(self._map(lambda source: source.map_rows(kernel, name, block), advance))
         return np.concatenate(parts) if parts else np.empty((0, *kernel.tail), kernel.dtype)
 
 

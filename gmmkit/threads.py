@@ -82,6 +82,11 @@ def _inside_a_task() -> bool:
     backend, _ = get_active_backend()
     if getattr(backend, "nesting_level", None):
         return True
+    return is_inside_a_dask_task()
+
+
+def is_inside_a_dask_task() -> bool:
+    """Whether a worker of dask.distributed runs this code."""
     worker = sys.modules.get("distributed.worker")  # imported already, if this is a worker
     return worker is not None and hasattr(worker.thread_state, "execution_state")
 

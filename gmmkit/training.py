@@ -12,8 +12,10 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from gmmkit import em
+from gmmkit.callbacks import SILENT, Steps, Task, without_callbacks
 from gmmkit.checkpoint import Checkpoint
 from gmmkit.chunks import Source
+from gmmkit.counted import at_least
 from gmmkit.covariance import Structure
 from gmmkit.densities import mixture_densities
 from gmmkit.kmeans import KMeansMachine
@@ -31,28 +33,36 @@ class Training(Settings):
     ubm_: Any
     _running: GMMStats
 
-    def _fit_prior(self, X: Any, sample_weight: Any, n_features: int) -> Prior | None:
+    def _fit_prior(
+        self, X: Any, sample_weight: Any, n_features: int, task: Task = SILENT
+    ) -> Prior | None:
         """The prior of a MAP machine; where there is no ubm it is trained on X first."""
         if self.trainer == "map" and self.ubm is None:
             em.logger.info("MAP without a ubm: training one on the same data")
-            self.ubm_ = clone(self).set_params(trainer="ml", update_means=True)
+            self.ubm_ = without_callbacks(clone(self))
+            self.ubm_.set_params(trainer="ml", update_means=True)
             self.ubm_.set_params(update_variances=True, update_weights=True)
-            self.ubm_.fit(X, sample_weight=sample_weight)
+            with task.fitting("ubm", self.ubm_):
+                self.ubm_.fit(X, sample_weight=sample_weight)
         elif self.trainer == "map":
             self.ubm_ = self.ubm
         return self._given_prior(n_features)
 
-    def _runs(self, source: Source, m_step: MStep) -> list[em.Run]:
+    def _runs(self, source: Source, m_step: MStep, task: Task) -> list[em.Run]:
         """A run from each start; those that a checkpoint holds are not made again."""
         checkpoint = None
         if self.checkpoint is not None:
             checkpoint = Checkpoint(self.checkpoint, self._configuration(source))
         runs = checkpoint.load(self._structure(source.n_features)) if checkpoint else []
         for number, start in enumerate(self._starts(source, m_step)):
+            part = task.part("start", self.max_fitting_steps + 1)  # and k-means
+            part.begin()
             if number == len(runs):
-                runs.append(em.Run(start()))
+                runs.append(em.Run(start(part)))
             save = None if checkpoint is None else partial(checkpoint.save, runs)
-            self._run(source, m_step, runs[number], save)
+            self._run(source, m_step, runs[number], save, part)
+            if part.end(partial(self._attributes, runs[number])):
+                break
         if checkpoint is not None:
             checkpoint.remove()
         return runs
@@ -67,9 +77,20 @@ class Training(Settings):
         return str(joblib.hash((settings, prior, repr(self.k_means_trainer), data)))
 
     def _run(
-        self, source: Source, m_step: MStep, run: em.Run, after_step: Callable[..., None] | None
+        self,
+        source: Source,
+        m_step: MStep,
+        run: em.Run,
+        save: Callable[[em.Run], None] | None,
+        task: Task,
     ) -> em.Run:
         watch = _Watch(self.verbose)
+        steps = Steps(task, self._attributes)
+
+        def after(run: em.Run) -> bool:
+            if save is not None:
+                save(run)
+            return steps.after(run)
 
         def swept(parameters: Parameters) -> GMMStats:
             densities = mixture_densities(parameters, source.dtype)
@@ -88,8 +109,22 @@ class Training(Settings):
             threshold=self.convergence_threshold,
             max_steps=self.max_fitting_steps,
             verbose=self.verbose,
-            after_step=after_step,
+            before_step=steps.before,
+            after_step=after,
         )
+
+    def _attributes(self, run: em.Run) -> dict[str, Any]:
+        """What is learned if a fit ends with a run."""
+        bare = type(self).__new__(type(self))
+        bare._keep_parameters(run.parameters)
+        bare._keep_record(run)
+        return dict(vars(bare))
+
+    def _keep_record(self, run: em.Run) -> None:
+        self.converged_ = run.converged
+        self.n_iter_ = len(run.lower_bounds)
+        self.lower_bounds_ = np.array(run.lower_bounds)
+        self.lower_bound_ = run.lower_bound
 
     def _stream_prior(self, X: Any, sample_weight: Any) -> Prior | None:
         """The prior of a stream: where there is no ubm, the first batch trains it."""
@@ -101,8 +136,8 @@ class Training(Settings):
         """A step of stepwise EM; `_running` are statistics per sample, averaged over batches."""
         m_step = self._m_step(source.n_features, prior)
         if not hasattr(self, "means_"):
-            self._check_enough(source, self._shape_wanted()[0], "n_gaussians")
-            self._keep_parameters(self._starts(source, m_step)[0]())
+            source = at_least(source, self._fewest_samples(), "n_gaussians")
+            self._keep_parameters(self._starts(source, m_step)[0](SILENT))
         current = self._parameters()
         stats = checked_statistics(sweep(source, mixture_densities(current, source.dtype)))
         batches, seen = getattr(self, "n_batches_seen_", 0), getattr(self, "n_samples_seen_", 0.0)
@@ -118,28 +153,32 @@ class Training(Settings):
 
     # Where to start.
 
-    def _starts(self, source: Source, m_step: MStep) -> list[Callable[[], Parameters]]:
-        """What makes the starts to try: one if nothing about it is random, else ``n_init``."""
+    def _starts(self, source: Source, m_step: MStep) -> list[Callable[[Task], Parameters]]:
+        """What makes the starts to try: one if nothing about it is random, else ``n_init``.
+
+        Each is called with the task that it is a part of.
+        """
         prior = m_step.prior
         if self.warm_start and hasattr(self, "means_"):
-            return [self._parameters]
+            return [lambda task: self._parameters()]
         if prior is not None and self.ubm is None:  # what is given went into the prior
-            return [lambda: prior.parameters]
+            return [lambda task: prior.parameters]
         structure = self._structure(source.n_features)
         given = self._given(structure)
         if prior is not None:
-            return [lambda: prior.parameters.having(**given)]
+            return [lambda task: prior.parameters.having(**given)]
         if "means" in given:
-            return [lambda: assigned(source, structure, m_step, given)]
+            return [lambda task: assigned(source, structure, m_step, given)]
         random_state = check_random_state(self.random_state)
         trainers = [self._k_means_trainer(random_state) for _ in range(self.n_init)]
         return [partial(self._clustered, source, m_step, given, trainer) for trainer in trainers]
 
     def _clustered(
-        self, source: Source, m_step: MStep, given: dict[str, np.ndarray], trainer: Any
+        self, source: Source, m_step: MStep, given: dict[str, np.ndarray], trainer: Any, task: Task
     ) -> Parameters:
         """A start by k-means."""
-        means = k_means(source, trainer, self._shape_wanted()[0])
+        with task.fitting("k-means", trainer):
+            means = k_means(source, trainer, self._shape_wanted()[0])
         structure = self._structure(source.n_features)
         return assigned(source, structure, m_step, {"means": means, **given})
 

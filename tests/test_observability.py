@@ -1,15 +1,22 @@
 """What a fit tells: lines, log records, fitted attributes and warnings."""
 
+import asyncio
 import logging
 import re
+import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
 
+import dask.array as da
+import h5py
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 
-from gmmkit import GMMMachine, KMeansMachine
+from gmmkit import Blocks, GMMMachine, KMeansMachine, dask_compute, progress
 
 CENTRES = np.array([[-1.0, 0.0], [1.0, 1.0]])
 NUMBER = r"([-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf))"
@@ -170,3 +177,254 @@ def test_convergence_is_not_warned_of():
         warnings.simplefilter("error")
         assert machine().fit(data()).converged_
         assert KMeansMachine(2).fit(data()).n_iter_ <= 20
+
+
+# -------------------------------------------------------------------------------------------- bars
+
+FRAME = re.compile(r"\r(gmmkit-[\w-]+): +(\d+)%\|[^|\r]*\| ([\d.]+)/(\d+) ")
+
+
+class Loader:
+    """Blocks whose number of rows nobody knows; the last one may be broken."""
+
+    def __init__(self, X, broken=False):
+        self.X, self.broken = X, broken
+
+    def __iter__(self):
+        yield self.X[:150]
+        if self.broken:
+            raise OSError("the disk is gone")
+        yield self.X[150:]
+
+
+def broken_dask_array(X):
+    def load(block_id):
+        if block_id[0] == 3:
+            raise OSError("the disk is gone")
+        return X[:50]
+
+    return da.map_blocks(
+        load, chunks=((50,) * 4, (2,)), dtype=float, meta=np.empty((0, 0)), name="broken"
+    )
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Bars and lines show each advance, not only those of passes that take long."""
+    for name in ("_DELAY", "_REDRAW", "_EVERY"):
+        monkeypatch.setattr(progress, name, 0)
+
+
+@pytest.fixture
+def without_tqdm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+
+
+@pytest.fixture(params=["array", "dataset", "blocks", "loader", "dask"])
+def source(request, tmp_path):
+    X = data()
+    if request.param == "dataset":
+        with h5py.File(tmp_path / "X.h5", "w") as file:
+            yield file.create_dataset("X", data=X)
+        return
+    yield {
+        "array": lambda: X,
+        "blocks": lambda: Blocks([X[:150], X[150:]]),
+        "loader": lambda: Blocks(Loader(X)),
+        "dask": lambda: da.from_array(X, chunks=(50, 2)),
+    }[request.param]()
+
+
+@pytest.fixture(params=[GMMMachine, KMeansMachine])
+def start(request):
+    """Makes a machine that begins from given centres and makes two steps."""
+
+    def make(**options):
+        if request.param is GMMMachine:
+            limits = {"max_fitting_steps": 2, "convergence_threshold": None}
+            return machine(**limits, **options)
+        limits = {"max_iter": 2, "convergence_threshold": None}
+        return KMeansMachine(2, init_method=CENTRES, **limits, **options)
+
+    return make
+
+
+def passes(shown):
+    """The frames of each bar: (name, [(percent, done, total), ...])."""
+    bars = []
+    for name, *numbers in FRAME.findall(shown):
+        percent, done, total = (int(float(number)) for number in numbers)
+        if done == 0:
+            bars.append((name, []))
+        assert bars[-1][0] == name
+        bars[-1][1].append((percent, done, total))
+    return bars
+
+
+@pytest.mark.usefixtures("at_once")
+def test_bars_of_all_passes_reach_their_end(start, source, capsys):
+    start(verbose=2).fit(source)
+    shown = capsys.readouterr().err
+    if isinstance(source, Blocks) and isinstance(source.blocks, Loader):
+        assert not passes(shown)
+        counts = re.findall(r"gmmkit-[\w-]+: (\d+)(?:\.00)? rows", shown)
+        assert counts == ["0", "150", "200"] * (len(counts) // 3)
+        assert len(counts) >= 6
+        return
+    bars = passes(shown)
+    assert len(bars) >= 3  # something before or after the two steps
+    for _, frames in bars:
+        dones, totals = [done for _, done, _ in frames], {total for *_, total in frames}
+        assert frames[-1][0] == 100
+        assert dones == sorted(set(dones))
+        assert len(totals) == 1
+        assert isinstance(source, da.Array) or totals == {200}
+    assert shown.endswith("\r")  # and they are wiped out
+
+
+@pytest.mark.usefixtures("at_once", "without_tqdm")
+def test_lines_without_tqdm_say_as_much(start, source, capsys):
+    start(verbose=2).fit(source)
+    shown = capsys.readouterr().err
+    unit = "tasks" if isinstance(source, da.Array) else "rows"
+    line = rf"gmmkit-[\w-]+  (?:(\d+) % of )?([\d,]+) {unit}, \d+ s"
+    matches = [re.fullmatch(line, each) for each in shown.splitlines()]
+    assert matches
+    assert all(matches)
+    assert shown.replace("\n", "").isprintable()
+    assert matches[-1][1] in {"100", None}
+    assert unit == "tasks" or matches[-1][2] == "200"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_short_passes_show_nothing(start, source, installed, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_DELAY", 1e9)
+    if not installed:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    start(verbose=2).fit(source)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("at_once")
+def test_no_bars_below_verbose_2(start, source, capsys):
+    fitted = start(verbose=1).fit(source)
+    fitted.predict(source)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("at_once")
+def test_bars_change_no_fit(start, source):
+    expected = start().fit(source)
+    assert_array_equal(start(verbose=2).fit(source).means, expected.means)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_predictions_and_scores_have_bars(start, capsys):
+    fitted = start(verbose=2).fit(data())
+    capsys.readouterr()
+    for predict, count in [(fitted.predict, 1), (fitted.transform, 1), (fitted.score, 1)]:
+        predict(data())
+        assert len(passes(capsys.readouterr().err)) == count
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_machine_within_a_machine_follows_its_own_verbosity(capsys):
+    GMMMachine(2, verbose=2, k_means_trainer=KMeansMachine(verbose=0)).fit(data())
+    names = {name for name, _ in passes(capsys.readouterr().err)}
+    assert names == {"gmmkit-assign", "gmmkit-e-step"}
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("kind", ["blocks", "dask"])
+def test_a_block_that_raises_ends_the_bar(start, kind, installed, monkeypatch, capsys):
+    X = data()
+    if not installed:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    broken = Blocks(Loader(X, broken=True)) if kind == "blocks" else broken_dask_array(X)
+    with pytest.raises(OSError, match="the disk is gone"):
+        start(verbose=2).fit(broken)
+    shown = capsys.readouterr().err
+    assert not re.search("100 ?%", shown)
+    assert shown.endswith("\r") if installed else "\r" not in shown
+    assert not progress.is_shown()
+    start(verbose=1).fit(X)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("at_once")
+def test_computations_of_other_threads_are_not_counted(capsys):
+    class Meanwhile:
+        """Computes another array in another thread, which wants bars too, and nothing here."""
+
+        def compute(self):
+            with ThreadPoolExecutor(1) as pool:
+                compute = da.ones(100, chunks=10).sum().compute
+                return pool.submit(copy_context().run, compute).result()
+
+    with progress.shown(True):
+        assert dask_compute.computed(Meanwhile(), None, "total") == 100
+    assert capsys.readouterr().err == ""
+
+
+@pytest.fixture(scope="module")
+def client():
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def assert_nothing_is_left(client):
+    async def empty(dask_scheduler):
+        for _ in range(1000):  # what is released is forgotten soon, but not at once
+            if not dask_scheduler.tasks:
+                break
+            await asyncio.sleep(0.01)
+        return list(dask_scheduler.tasks)
+
+    assert client.run_on_scheduler(empty) == []
+    assert not client.futures
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("at_once")
+def test_bars_follow_a_cluster(client, start, capsys):
+    X = data()
+    expected = start().fit(X)
+    x = da.from_array(X, chunks=(10, 2))
+    assert_allclose(start(verbose=2).fit(x).means, expected.means, rtol=1e-12)
+    bars = passes(capsys.readouterr().err)
+    assert [len(frames) for _, frames in bars] == [21] * 3
+    assert all(frames[-1] == (100, 20, 20) for _, frames in bars)
+    assert_nothing_is_left(client)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("at_once")
+def test_a_block_that_raises_on_a_cluster_leaves_nothing_there(client, start, capsys):
+    with pytest.raises(OSError, match="the disk is gone"):
+        start(verbose=2).fit(broken_dask_array(data()))
+    shown = capsys.readouterr().err
+    assert "100%" not in shown
+    assert shown.endswith("\r")
+    assert_nothing_is_left(client)
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_nothing_on_a_cluster(client, start, monkeypatch):
+    @contextmanager
+    def interrupted(*_):
+        def advance(count):
+            raise KeyboardInterrupt
+
+        yield advance
+
+    monkeypatch.setattr(progress, "_bar", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        start(verbose=2).fit(da.from_array(data(), chunks=(10, 2)))
+    assert_nothing_is_left(client)

@@ -1,0 +1,103 @@
+"""Callbacks: how scikit-learn's own are told of a fit. They came with 1.9 and are experimental.
+
+A fit is a tree of tasks: its starts, their steps, estimators that are fitted on the way. With a
+scikit-learn that has no callbacks nobody hears of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+try:
+    from sklearn.callback import CallbackSupportMixin as CallbackSupportMixin
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands in where scikit-learn has none."""
+
+
+Attributes = Callable[[], dict[str, Any]]  # what a copy of the estimator needs to be a fitted one
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of a fit; `context` is scikit-learn's, None if nobody is to hear of the task."""
+
+    estimator: Any
+    context: Any
+    data: dict[str, Any]
+
+    @classmethod
+    def of_fit(
+        cls, estimator: Any, max_parts: int, X: Any, y: Any = None, sample_weight: Any = None
+    ) -> Task:
+        """A whole fit. scikit-learn's wrapper of `fit` ends what this begins."""
+        if not hasattr(estimator, "_init_callback_context"):
+            return SILENT
+        context = estimator._init_callback_context(max_subtasks=max_parts)
+        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+        task = cls(estimator, context, {"X": X, "y": y, "metadata": metadata})
+        task.begin()
+        return task
+
+    def part(self, name: str, max_parts: int = 0) -> Task:
+        """The next part of this task."""
+        if self.context is None:
+            return self
+        context = self.context.subcontext(task_name=name, max_subtasks=max_parts)
+        return Task(self.estimator, context, self.data)
+
+    def begin(self, attributes: Attributes | None = None) -> None:
+        """Tell that it begins; the attributes are those that a fit which ended now would have."""
+        if self.context is not None:
+            self.context.call_on_fit_task_begin(
+                estimator=self.estimator, **self.data, reconstruction_attributes=attributes
+            )
+
+    def end(self, attributes: Attributes | None = None) -> bool:
+        """Tell that it has ended; whether no task like it shall follow."""
+        if self.context is None:
+            return False
+        return self.context.call_on_fit_task_end(
+            estimator=self.estimator, **self.data, reconstruction_attributes=attributes
+        )
+
+    @contextmanager
+    def fitting(self, name: str, other: Any) -> Iterator[None]:
+        """A part in which another estimator is fitted, which takes the callbacks along."""
+        part = self.part(name)
+        takes_them = part.context is not None and hasattr(other, "set_callbacks")
+        with part.context.propagate_callback_context(other) if takes_them else nullcontext():
+            part.begin()
+            yield
+            part.end()
+
+
+SILENT = Task(None, None, {})
+
+
+class Steps:
+    """The steps of an iteration as parts of a task: what to call before and after each."""
+
+    def __init__(self, task: Task, attributes: Callable[[Any], dict[str, Any]]) -> None:
+        self._task, self._attributes = task, attributes
+        self._step = SILENT
+
+    def before(self, run: Any) -> None:
+        """A step begins from the run as it is."""
+        self._step = self._task.part("step")
+        self._step.begin(lambda: self._attributes(run))
+
+    def after(self, run: Any) -> bool:
+        """A step has ended; whether it is to be the last one."""
+        return self._step.end(lambda: self._attributes(run))
+
+
+def without_callbacks(estimator: Any) -> Any:
+    """The estimator, a clone, without the callbacks that scikit-learn let it inherit."""
+    if hasattr(estimator, "set_callbacks"):
+        estimator.set_callbacks()
+    return estimator

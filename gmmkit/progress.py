@@ -1,0 +1,98 @@
+"""Progress: bars on stderr for passes over the data that take long, where they are wanted.
+
+tqdm draws them if it is installed; without it a plain line tells how far the pass is, every few
+seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_DELAY = 2.0  # seconds that a pass takes before it is worth a bar
+_REDRAW = 0.1  # seconds between two looks of a bar
+_EVERY = 5.0  # seconds between two plain lines
+
+Advance = Callable[[int], object]
+_wanted: ContextVar[bool] = ContextVar("gmmkit_progress_wanted", default=False)
+
+
+@contextmanager
+def shown(wanted: bool) -> Iterator[None]:
+    """Whether passes that begin here, in this thread, show how far they are."""
+    token = _wanted.set(wanted)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
+
+
+def is_shown() -> bool:
+    """Whether a pass that begins now shows how far it is."""
+    return _wanted.get()
+
+
+@contextmanager
+def over(name: str, total: int | None, unit: str = "rows") -> Iterator[Advance]:
+    """A pass over `total` rows; calling what comes with a number says that so many more are done.
+
+    Passes inside this one show nothing of their own.
+    """
+    if not is_shown():
+        yield _ignore
+        return
+    with shown(False), _bar(name, total, unit) as advance:
+        yield advance
+
+
+def _ignore(count: int) -> None:
+    pass
+
+
+@contextmanager
+def _bar(name: str, total: int | None, unit: str) -> Iterator[Advance]:
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield _Lines(name, total, unit).advance
+        return
+    with tqdm(
+        desc=name,
+        total=total,
+        unit=f" {unit}",
+        unit_scale=unit == "rows",  # thousands and millions
+        delay=_DELAY,
+        mininterval=_REDRAW,
+        miniters=1,  # tqdm would learn to look at the clock less often, but updates are few
+        leave=False,
+        file=sys.stderr,
+    ) as bar:
+        yield bar.update
+
+
+class _Lines:
+    """What stands in for a bar: lines without control characters, fit for a log."""
+
+    def __init__(self, name: str, total: int | None, unit: str) -> None:
+        self._name, self._total, self._unit = name, total, unit
+        self._done = 0
+        self._began = time.monotonic()
+        self._next = self._began + _DELAY
+        self._spoke = False
+
+    def advance(self, count: int) -> None:
+        """Count, and print a line if it is time for one."""
+        self._done += count
+        now = time.monotonic()
+        if now < self._next and not (self._spoke and self._done == self._total):
+            return
+        self._spoke, self._next = True, now + _EVERY
+        print(f"{self._name}  {self._state()}, {now - self._began:.0f} s", file=sys.stderr)
+
+    def _state(self) -> str:
+        if not self._total:
+            return f"{self._done:,} {self._unit}"
+        return f"{100 * self._done // self._total} % of {self._total:,} {self._unit}"
