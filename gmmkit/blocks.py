@@ -12,42 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.sparse import csc_array
 
 from gmmkit.densities import Densities, smallest_total
 from gmmkit.stats import GMMStats
-
-
-def assign_soft(block: Block) -> np.ndarray:
-    """Turn scores into responsibilities but for `block.scale`; returns their logsumexp (B,).
-
-    Scores that are bounded need no maximum to be exponentiated safely, unless a sample lies so
-    far out that its sum underflows: from that block on, their maxima are taken.
-    """
-    scores = block.scores  # (K, B)
-    if block.bounded:
-        total = np.exp(scores, out=scores).sum(axis=0)  # (B,)
-        if total.min() > block.smallest_total:
-            block.scale = 1 / total
-            return np.log(total, dtype=float)
-        block.bounded = False
-        block.score()
-    peak = block.peak()
-    np.subtract(scores, peak, out=scores)
-    total = np.exp(scores, out=scores).sum(axis=0)
-    block.scale = 1 / total
-    return np.log(total, dtype=float) + peak
-
-
-def assign_hard(block: Block) -> np.ndarray:
-    """Turn scores into one-hot columns; returns their maxima (B,)."""
-    scores, peak = block.scores, block.peak()
-    np.copyto(scores, scores == peak)
-    ties = np.flatnonzero(scores.sum(axis=0) > 1)
-    if len(ties):  # the first of equals, as argmax has it
-        first = scores[:, ties].argmax(axis=0)
-        scores[:, ties] = 0
-        scores[first, ties] = 1
-    return peak.astype(float)
 
 
 def scored_blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Block]]:
@@ -62,6 +30,8 @@ def scored_blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, 
 
 
 def _kind_of_block(densities: Densities) -> type[Block]:
+    if densities.nearest:
+        return NearestBlock
     if not densities.linear:
         return CentredBlock
     return TiedBlock if densities.structure.shared else LinearBlock
@@ -109,6 +79,34 @@ class Block:
             self._rescue(far)
             peak[far] = 0.0
         return peak
+
+    def assign(self) -> np.ndarray:
+        """Turn scores into responsibilities but for `scale`; returns their logsumexp (B,).
+
+        Scores that are bounded need no maximum to be exponentiated safely, unless a sample lies
+        so far out that its sum underflows: from that block on, their maxima are taken.
+        """
+        scores = self.scores  # (K, B)
+        if self.bounded:
+            total = np.exp(scores, out=scores).sum(axis=0)  # (B,)
+            if total.min() > self.smallest_total:
+                self.scale = 1 / total
+                return np.log(total, dtype=float)
+            self.bounded = False
+            self.score()
+        peak = self.peak()
+        np.subtract(scores, peak, out=scores)
+        total = np.exp(scores, out=scores).sum(axis=0)
+        self.scale = 1 / total
+        return np.log(total, dtype=float) + peak
+
+    def labels(self) -> np.ndarray:
+        """The component of the largest score, (B,); the first of equals."""
+        largest = self.scores == self.peak()  # (K, B)
+        if np.count_nonzero(largest) == self.n_rows:  # no ties: much faster than argmax
+            np.copyto(self.scores, largest)
+            return np.arange(len(largest), dtype=float) @ self.scores
+        return largest.argmax(axis=0)
 
     def normalise(self) -> None:
         """Give responsibilities the factor that they lack."""
@@ -184,10 +182,7 @@ class LinearBlock(Block):
 
     def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
         """Add S = R @ T(X)'. Factors go to T(X), which has fewer rows; T(X) is spent then."""
-        largest = 1.0
-        if weight is not None:  # weights may be too large for float32
-            largest = weight.max() or 1.0
-            weight = (weight / largest).astype(self.scores.dtype)
+        weight, largest = _unit_weights(weight, self.terms.dtype)
         self._add_shared(stats, weight, largest)
         factors, terms = _product(weight, self.scale), self.terms[1:]
         if factors is None:
@@ -258,6 +253,80 @@ class CentredBlock(Block):
             stats.second[k % len(stats.second)] += stats.structure.weighted_products(
                 centred, weighted
             )
+
+
+class NearestBlock(Block):
+    """Hard responsibilities: R is one-hot, so that R @ T(X)' is a sum over each label's rows.
+
+    Rows are samples here, (B, K), since finding the largest score of a sample comes first.
+    """
+
+    def __init__(self, densities: Densities, length: int) -> None:
+        super().__init__(densities, length)
+        n_gaussians, n_features = densities.shape
+        self._scores = np.empty((length, n_gaussians), densities.dtype).T
+        self._terms = np.ones((length, 1 + n_features), densities.dtype)  # T(X)' = [1, x]
+        self._theta = np.ascontiguousarray(densities.theta.T)  # (1 + D, K)
+        self._origin = densities.origin.astype(densities.dtype)
+
+    def _load_terms(self) -> None:
+        self.terms = self._terms[: self.n_rows]
+        np.subtract(self.samples, self._origin, out=self.terms[:, 1:], casting="unsafe")
+        self._labels: np.ndarray | None = None
+
+    def score(self) -> None:
+        """Compute L' = T(X)' @ Theta'."""
+        np.matmul(self.terms, self._theta, out=self.scores.T)
+
+    def assign(self) -> np.ndarray:
+        """Find the labels; returns the largest scores, (B,)."""
+        return self.peak().astype(float)
+
+    def peak(self) -> np.ndarray:
+        """The largest score of each sample, (B,); samples that overflowed are mended first."""
+        labels = self.labels()
+        return self.scores[labels, np.arange(self.n_rows)]
+
+    def labels(self) -> np.ndarray:
+        """The component of the largest score, (B,); the first of equals."""
+        if self._labels is None:
+            self._labels = self.scores.argmax(axis=0).astype(np.int32)
+            largest = self.scores[self._labels, np.arange(self.n_rows)]
+            far = np.flatnonzero(~np.isfinite(largest))
+            if len(far):
+                self._rescue(far)
+                self._labels[far] = self.scores[:, far].argmax(axis=0)
+        return self._labels
+
+    def _shared_terms(self) -> np.ndarray:
+        centred = self.terms[:, 1:]
+        return -0.5 * np.einsum("bd,bd->b", centred, centred).astype(float)
+
+    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add the sums of each label's samples."""
+        weight, largest = _unit_weights(weight, self.terms.dtype)
+        values = np.ones(self.n_rows, self.terms.dtype) if weight is None else weight
+        columns = np.arange(self.n_rows + 1, dtype=np.int32)
+        shape = stats.n_gaussians, self.n_rows
+        responsibilities = csc_array((values, self.labels(), columns), shape=shape)
+        sums = responsibilities @ self.terms
+        stats.moments[:, : 1 + stats.n_features] += np.multiply(sums, largest, dtype=float)
+        centred = self.terms[:, 1:].T  # (D, B)
+        if stats.structure.shared:
+            second = stats.structure.weighted_products(centred, weight)
+        else:
+            products = np.empty((stats.structure.n_pairs, self.n_rows), self.terms.dtype)
+            stats.structure.products(centred, out=products)
+            second = responsibilities @ products.T
+        stats.second[...] += np.multiply(second, largest, dtype=float)
+
+
+def _unit_weights(weight: np.ndarray | None, dtype: np.dtype) -> tuple[np.ndarray | None, float]:
+    """Weights as multiples of the largest, and that: they may be too large for float32."""
+    if weight is None:
+        return None, 1.0
+    largest = weight.max() or 1.0
+    return (weight / largest).astype(dtype), largest
 
 
 def _product(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:

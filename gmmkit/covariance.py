@@ -300,6 +300,19 @@ class Tied(Contiguous):
         return self.n_pairs
 
 
+class NoProducts(Strided):
+    """No second moments at all: k-means looks at means only."""
+
+    shared = True
+
+    @property
+    def n_pairs(self) -> int:
+        return 0
+
+    def weighted_products(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+        return np.empty(0)
+
+
 _STRUCTURES = {s.covariance_type: s for s in (Strided, Contiguous, Spherical, Tied)}
 COVARIANCE_TYPES = tuple(_STRUCTURES)
 _BLOCKED = ("diag", "full")

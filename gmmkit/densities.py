@@ -22,7 +22,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gmmkit.covariance import Structure
+from gmmkit.covariance import NoProducts, Structure
 from gmmkit.parameters import Parameters
 
 _LOG_ZERO = -1e30  # log of a weight of zero: finite, so that no product makes a NaN of it
@@ -47,6 +47,7 @@ class Densities:
     dtype: np.dtype
     linear: bool = True
     common: float = 0.0  # what all of them have besides
+    nearest: bool = False  # whether only the largest counts
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -78,7 +79,7 @@ class Densities:
     @property
     def forms_products(self) -> bool:
         """Whether a block forms the products of features: not where they are all shared."""
-        return self.linear and not self.structure.shared
+        return self.linear and not (self.structure.shared or self.nearest)
 
     @property
     def origins(self) -> np.ndarray:
@@ -177,17 +178,23 @@ def smallest_total(dtype: np.dtype) -> float:
     return float(np.finfo(dtype).max) ** -0.5
 
 
-def centroid_distances(centroids: np.ndarray, structure: Structure, dtype: np.dtype) -> Densities:
-    """Minus half the squared distances to centroids, as densities without constants."""
-    densities = Densities(
+def centroid_distances(
+    centroids: np.ndarray, dtype: np.dtype, structure: Structure | None = None
+) -> Densities:
+    """Minus half the squared distances to centroids, as densities without constants.
+
+    The structure says what second moments statistics have: none, unless given.
+    """
+    structure = structure or NoProducts(centroids.shape[1])
+    return Densities(
         structure,
         np.zeros(len(centroids)),
         centroids,
         structure.identity(),
         _representable(centroids.mean(axis=0), dtype),
         dtype,
+        nearest=True,
     )
-    return replace(densities, linear=not densities.wide)
 
 
 def _choose_form(densities: Densities) -> Densities:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmmkit.blocks import Block, assign_hard, assign_soft, scored_blocks
+from gmmkit.blocks import Block, scored_blocks
 from gmmkit.densities import Densities
 from gmmkit.stats import GMMStats
 
@@ -20,7 +20,6 @@ class EStep:
     """A kernel: the sufficient statistics of a block, by soft or hard assignment."""
 
     densities: Densities
-    hard: bool = False
 
     @_QUIET
     def __call__(
@@ -29,10 +28,9 @@ class EStep:
         """Statistics of X (B, D) with weights (B,)."""
         densities = self.densities
         stats = GMMStats.of(densities.structure, densities.shape[0], densities.origins)
-        assign = assign_hard if self.hard else assign_soft
         for rows, block in scored_blocks(densities, X):
             weight = None if sample_weight is None else _checked_weights(sample_weight[rows])
-            log_likelihood = assign(block) + block.shared_terms()
+            log_likelihood = block.assign() + block.shared_terms()
             if weight is not None:
                 log_likelihood *= weight
                 log_likelihood[weight == 0] = 0.0  # even where the density is zero
@@ -67,14 +65,14 @@ class Rows:
 
 def responsibilities(block: Block) -> np.ndarray:
     """Posterior probabilities of the components, (B, K)."""
-    assign_soft(block)
+    block.assign()
     block.normalise()
     return block.scores.T
 
 
 def log_likelihoods(block: Block) -> np.ndarray:
     """Log densities of the mixture, (B,)."""
-    return assign_soft(block) + block.shared_terms()
+    return block.assign() + block.shared_terms()
 
 
 def log_weighted_densities(block: Block) -> np.ndarray:
@@ -85,8 +83,7 @@ def log_weighted_densities(block: Block) -> np.ndarray:
 
 def labels(block: Block) -> np.ndarray:
     """The most likely component, (B,)."""
-    assign_hard(block)
-    return np.arange(len(block.scores), dtype=float) @ block.scores
+    return block.labels()
 
 
 def squared_distances(block: Block) -> np.ndarray:

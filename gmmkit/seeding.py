@@ -17,9 +17,8 @@ from sklearn.cluster import kmeans_plusplus
 
 from gmmkit.blocks import Block
 from gmmkit.chunks import ArraySource, Source
-from gmmkit.covariance import make_structure
 from gmmkit.densities import Densities, centroid_distances
-from gmmkit.estep import EStep, Rows, labels
+from gmmkit.estep import EStep, Rows
 from gmmkit.stats import checked_statistics
 
 _SAMPLE_PER_CLUSTER = 300  # rows drawn per cluster where k-means++ cannot see all data at once
@@ -87,7 +86,7 @@ def _nearest(block: Block) -> np.ndarray:
 
 def _nearest_and_label(block: Block) -> np.ndarray:
     """Squared distance to the nearest centroid and its number, (B, 2)."""
-    return np.stack([_nearest(block), labels(block)], axis=1)
+    return np.stack([_nearest(block), block.labels()], axis=1)
 
 
 def in_proportion(weight: np.ndarray, squares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
@@ -114,7 +113,7 @@ def random_rows(source: Source, count: int, random_state: np.random.RandomState)
 
 def farthest_rows(source: Source, centroids: np.ndarray, count: int) -> np.ndarray:
     """The rows farthest from their nearest centroid, (count, D)."""
-    densities = _distances(source, centroids)
+    densities = centroid_distances(centroids, source.dtype)
     draw = Draw(count, farthest_first, densities=densities)
     return _repeated(source.map_sum(draw, "gmmkit-farthest", densities.block_length).rows, count)
 
@@ -176,7 +175,7 @@ class _Candidates:
     def draw(self, count: int, random_state: np.random.RandomState) -> np.ndarray:
         """Rows drawn in proportion to their squared distance from the candidates, (<= count, D)."""
         seed = int(random_state.randint(2**31))
-        densities = _distances(self.source, self.rows)
+        densities = centroid_distances(self.rows, self.source.dtype)
         return self._drawn(Draw(count, in_proportion, seed, densities), densities.block_length)
 
     def _drawn(self, draw: Draw, block: int) -> np.ndarray:
@@ -184,8 +183,8 @@ class _Candidates:
 
     def attracted(self) -> np.ndarray:
         """Samples nearest to each candidate, by weight."""
-        densities = _distances(self.source, self.rows)
-        kernel = EStep(densities, hard=True)
+        densities = centroid_distances(self.rows, self.source.dtype)
+        kernel = EStep(densities)
         stats = self.source.map_sum(kernel, "gmmkit-count", densities.block_length)
         return checked_statistics(stats).n
 
@@ -199,7 +198,7 @@ class _NearCandidates(_Candidates):
         self.labels = np.zeros(len(source.X), dtype=np.int32)
 
     def add(self, rows: np.ndarray) -> None:
-        densities = _distances(self.source, rows)
+        densities = centroid_distances(rows, self.source.dtype)
         kernel = Rows(densities, _nearest_and_label, (2,), np.dtype(float))
         found = self.source.map_rows(kernel, "gmmkit-near", densities.block_length)
         nearer = found[:, 0] < self.squares
@@ -215,11 +214,6 @@ class _NearCandidates(_Candidates):
         if not np.isfinite(self.squares).all():
             raise ValueError("Input X contains values too large: sums of their squares overflow.")
         return np.bincount(self.labels, self.source.sample_weight, minlength=len(self.rows))
-
-
-def _distances(source: Source, centroids: np.ndarray) -> Densities:
-    structure = make_structure("diag", source.n_features)
-    return centroid_distances(centroids, structure, source.dtype)
 
 
 def _repeated(rows: np.ndarray, count: int) -> np.ndarray:

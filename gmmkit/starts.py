@@ -53,8 +53,8 @@ def assigned(
     """Parameters with the given parts, the rest by assigning samples to the nearest mean."""
     if {"weights", "covariances"} <= given.keys():
         return Parameters(structure, **given)
-    densities = centroid_distances(given["means"], structure, source.dtype)
-    kernel = EStep(densities, hard=True)
+    densities = centroid_distances(given["means"], source.dtype, structure)
+    kernel = EStep(densities)
     stats = source.map_sum(kernel, "gmmkit-assign", densities.block_length)
     return hard_start(checked_statistics(stats), given["means"], m_step).having(**given)
 
