@@ -12,6 +12,8 @@ import numpy as np
 
 from gmmkit.covariance import Structure
 
+_SPLIT = 0.01  # deviations between a component that is split and its halves
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -50,6 +52,32 @@ class Parameters:
             factor = factors[k % len(factors)]
             coloured[rows] = np.einsum("mij,nmj->nmi", factor, noise[rows])
         return self.means[labels] + structure.join(coloured), labels
+
+    def split(
+        self, n_gaussians: int, random_state: np.random.RandomState
+    ) -> tuple[Parameters, np.ndarray]:
+        """More components: the heaviest one becomes two of half its weight, again and again.
+
+        Their means lie a hundredth of a deviation to either side, in a random direction. Also
+        returns which of the old components each comes from, (n_gaussians,).
+        """
+        structure = self.structure
+        weights, means = list(self.weights), list(self.means)
+        origins = list(range(self.n_gaussians))
+        factors = np.linalg.cholesky(self.covariances)  # (C, M, G, G)
+        while len(weights) < n_gaussians:
+            k = int(np.argmax(weights))
+            noise = structure.split(random_state.standard_normal(structure.n_features))[..., None]
+            factor = factors[origins[k] % len(factors)]
+            offset = _SPLIT * structure.join((factor @ noise)[..., 0])
+            weights[k] /= 2
+            weights.append(weights[k])
+            means.append(means[k] - offset)
+            means[k] = means[k] + offset
+            origins.append(origins[k])
+        covariances = self.covariances if structure.shared else self.covariances[origins]
+        parts = np.array(weights), np.array(means), covariances
+        return Parameters(structure, *parts), np.array(origins)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weights, means and covariances."""
