@@ -20,6 +20,10 @@ import numpy as np
 _TINY_THRESHOLD = 1e-200  # stands in for a threshold of zero, which could not be divided by
 
 
+class DegenerateError(ValueError):
+    """Parameters that are no mixture's. From another start they might have become one's."""
+
+
 @dataclass(frozen=True)
 class Structure:
     """A partition of ``n_features`` features into M groups of G features that may correlate."""
@@ -145,16 +149,16 @@ class Structure:
     def whitening(self, stack: np.ndarray) -> np.ndarray:
         """W with ``W S W' = 1``: the inverse Cholesky factors, (C, M, G, G).
 
-        Raises ValueError where a matrix is not positive definite.
+        Raises DegenerateError where a matrix is not positive definite.
         """
         if stack.shape[-1] == 1:
             if not (stack > 0).all():
-                raise ValueError(_NOT_POSITIVE_DEFINITE)
+                raise DegenerateError(_NOT_POSITIVE_DEFINITE)
             return 1.0 / np.sqrt(stack)
         try:
             factors = np.linalg.cholesky(stack)
         except np.linalg.LinAlgError:
-            raise ValueError(_NOT_POSITIVE_DEFINITE) from None
+            raise DegenerateError(_NOT_POSITIVE_DEFINITE) from None
         return np.tril(np.linalg.inv(factors))
 
     # What users see: the shapes of scikit-learn.

@@ -47,7 +47,8 @@ class GMMMachine(Training):
     max_fitting_steps : int, default=200
         Steps at most; 0 leaves the start.
     n_init : int, default=1
-        Number of starts; the best likelihood wins.
+        Number of starts; the best likelihood wins. A start that degenerates, with centroids or
+        covariances that are no mixture's, is tried again with another seed, this often at most.
     k_means_trainer : estimator, optional
         What finds the start: a KMeansMachine or scikit-learn's KMeans. None means
         ``KMeansMachine(n_gaussians)``.
@@ -254,7 +255,7 @@ class GMMMachine(Training):
             source = self._open(X, sample_weight, reset=True)
             prior = self._fit_prior(X, sample_weight, source.n_features)
             starts = self._starts(source, self._m_step(source.n_features, prior))
-            self._keep_parameters(starts[0](SILENT))
+            self._keep_parameters(starts[0].make(SILENT, 1))
         return self
 
     def split(self, n_gaussians: int) -> GMMMachine:

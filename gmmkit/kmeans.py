@@ -14,15 +14,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import em, estep, layout, progress, seeding
+from gmmkit import em, estep, layout, lloyd, progress, seeding
 from gmmkit.callbacks import Steps, Task
 from gmmkit.chunks import ArraySource, Source
 from gmmkit.counted import at_least
 from gmmkit.covariance import Structure, make_structure
 from gmmkit.densities import centroid_distances
 from gmmkit.machine import Machine, transaction
-from gmmkit.mstep import component_means, covariances_about
-from gmmkit.stats import GMMStats, checked_statistics
+from gmmkit.mstep import covariances_about
+from gmmkit.stats import GMMStats
 
 
 class KMeansMachine(ClusterMixin, Machine):
@@ -35,10 +35,11 @@ class KMeansMachine(ClusterMixin, Machine):
     ----------
     n_clusters : int, default=8
         Number of clusters, K.
-    init_method : {"k-means||", "k-means++", "random"} or array of shape (K, D), default="k-means||"
+    init_method : {"k-means||", "k-means++", "random", "lbg"} or array (K, D), default="k-means||"
         Where to start: by k-means|| (Bahmani et al., 2012), by k-means++ (Arthur and
         Vassilvitskii, 2007; on a sample of the data where they are not in memory), from random
-        samples, or from given centroids.
+        samples, by splitting centroids again and again (Linde, Buzo and Gray, 1980), or from
+        given centroids.
     convergence_threshold : float or None, default=1e-5
         Stop when the inertia changes by at most this fraction; None runs ``max_iter`` steps.
     max_iter : int, default=20
@@ -47,7 +48,7 @@ class KMeansMachine(ClusterMixin, Machine):
         Number of starts; the best inertia wins.
     random_state : int, RandomState or None, default=0
     init_max_iter : int, default=5
-        Rounds of k-means||, a pass over the data each.
+        Rounds of k-means||, a pass over the data each; for "lbg" Lloyd's steps between splits.
     oversampling_factor : float, default=2
         k-means|| draws this many candidates per cluster in a round.
     n_jobs : int or None, default=None
@@ -89,7 +90,7 @@ class KMeansMachine(ClusterMixin, Machine):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "init_method": [StrOptions({"k-means||", "k-means++", "random"}), "array-like"],
+        "init_method": [StrOptions({"k-means||", "k-means++", "random", "lbg"}), "array-like"],
         "convergence_threshold": [Interval(Real, 0, None, closed="left"), None],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
@@ -167,23 +168,36 @@ class KMeansMachine(ClusterMixin, Machine):
         for _ in range(self.n_init):
             part = task.part("start", self.max_iter)
             part.begin()
-            runs.append(self._lloyd(source, self._start(source, random_state), part))
+            runs.append(self._run(source, random_state, part))
             if part.end(partial(self._attributes, runs[-1])):
                 break
         return runs
+
+    def _run(self, source: Source, random_state: np.random.RandomState, task: Task) -> em.Run:
+        """A run from a start; from another one, ``n_init`` at most, if centroids fall together."""
+        attempts = self.n_init if isinstance(self.init_method, str) else 1
+        for attempt in range(1, attempts + 1):
+            run = self._lloyd(source, self._start(source, random_state), task)
+            distinct = seeding.count_distinct(run.parameters)
+            if distinct == self.n_clusters:
+                break
+            em.logger.info(
+                "k-means: attempt %d of %d found %d distinct centroids", attempt, attempts, distinct
+            )
+        return run
 
     def _start(self, source: Source, random_state: np.random.RandomState) -> np.ndarray:
         """Centroids (K, D) to start from."""
         if not isinstance(self.init_method, str):
             return self._given_start(source)
-        count = self.n_clusters
+        count, rounds = self.n_clusters, (self.init_max_iter, self.oversampling_factor)
         if self.init_method == "random":
             return seeding.random_rows(source, count, random_state)
         if self.init_method == "k-means++":
             return seeding.k_means_plus_plus(source, count, random_state).astype(float)
-        return seeding.k_means_parallel(
-            source, count, random_state, self.init_max_iter, self.oversampling_factor
-        )
+        if self.init_method == "lbg":
+            return lloyd.lbg(source, count, random_state, *rounds)
+        return seeding.k_means_parallel(source, count, random_state, *rounds)
 
     def _given_start(self, source: Source) -> np.ndarray:
         centroids = np.array(self.init_method, dtype=float)
@@ -196,24 +210,12 @@ class KMeansMachine(ClusterMixin, Machine):
 
     def _lloyd(self, source: Source, centroids: np.ndarray, task: Task) -> em.Run:
         steps = Steps(task, self._attributes)
-
-        def update(statistics: GMMStats, current: np.ndarray) -> np.ndarray:
-            means, empty = component_means(statistics)
-            if empty.any():
-                em.logger.info("k-means: %d empty clusters revived", empty.sum())
-                means[empty] = seeding.farthest_rows(source, current, int(empty.sum()))
-            return means
-
-        return em.run(
-            em.Run(centroids),
-            lambda current: self._sweep(source, current),
-            update,
+        return lloyd.lloyd(
+            source,
+            centroids,
             threshold=self.convergence_threshold,
             max_steps=self.max_iter,
-            relative=True,
             verbose=self.verbose,
-            name="k-means",
-            criterion="minus half the mean squared distance",
             before_step=steps.before,
             after_step=steps.after,
         )
@@ -229,11 +231,8 @@ class KMeansMachine(ClusterMixin, Machine):
     def _sweep(
         self, source: Source, centroids: np.ndarray, structure: Structure | None = None
     ) -> GMMStats:
-        densities = centroid_distances(centroids, source.dtype, structure)
-        kernel = estep.EStep(densities)
         with progress.shown(self.verbose >= 2):
-            statistics = source.map_sum(kernel, "gmmkit-k-means", densities.block_length)
-        return checked_statistics(statistics)
+            return lloyd.sweep(source, centroids, structure)
 
     def _keep(self, source: Source, run: em.Run, statistics: GMMStats) -> None:
         self.centroids_ = run.parameters

@@ -216,6 +216,11 @@ class _NearCandidates(_Candidates):
         return np.bincount(self.labels, self.source.sample_weight, minlength=len(self.rows))
 
 
+def count_distinct(rows: np.ndarray) -> int:
+    """How many of the rows (K, D) differ."""
+    return len(np.unique(rows, axis=0))
+
+
 def _repeated(rows: np.ndarray, count: int) -> np.ndarray:
     """The rows, over and over until there are `count` of them."""
     return rows[np.arange(count) % len(rows)]

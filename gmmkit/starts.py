@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from gmmkit.chunks import Source
-from gmmkit.covariance import Structure, check_covariances
+from gmmkit.covariance import DegenerateError, Structure, check_covariances
 from gmmkit.densities import centroid_distances
 from gmmkit.estep import EStep
 from gmmkit.mstep import MStep, hard_start
 from gmmkit.parameters import Parameters
+from gmmkit.seeding import count_distinct
 from gmmkit.stats import checked_statistics
 
 _SUM_TOLERANCE = 1e-6  # of weights, which may come from float32
@@ -59,8 +60,17 @@ def assigned(
     return hard_start(checked_statistics(stats), given["means"], m_step).having(**given)
 
 
-def k_means(source: Source, trainer: Any, n_gaussians: int) -> np.ndarray:
-    """Means (K, D) found by an estimator with ``n_clusters`` and ``cluster_centers_``."""
+def k_means(source: Source, trainer: Any, n_gaussians: int, distinct: bool = False) -> np.ndarray:
+    """Means (K, D) found by an estimator with ``n_clusters`` and ``cluster_centers_``.
+
+    Raises DegenerateError where they are not finite or, if that is wanted, not `distinct`.
+    """
     trainer.set_params(n_clusters=n_gaussians)
     trainer.fit(source.X, sample_weight=source.sample_weight)
-    return np.array(trainer.cluster_centers_, dtype=float)
+    means = np.array(trainer.cluster_centers_, dtype=float)
+    if not np.isfinite(means).all():
+        raise DegenerateError(f"{type(trainer).__name__} found centroids that are not finite.")
+    found = count_distinct(means)
+    if distinct and found < n_gaussians:
+        raise DegenerateError(f"{type(trainer).__name__} found {found} distinct centroids only.")
+    return means

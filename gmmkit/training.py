@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from gmmkit.callbacks import SILENT, Steps, Task, without_callbacks
 from gmmkit.checkpoint import Checkpoint
 from gmmkit.chunks import Source
 from gmmkit.counted import at_least
-from gmmkit.covariance import Structure
+from gmmkit.covariance import DegenerateError, Structure
 from gmmkit.densities import mixture_densities
 from gmmkit.kmeans import KMeansMachine
 from gmmkit.mixture import sweep
@@ -57,10 +58,16 @@ class Training(Settings):
         for number, start in enumerate(self._starts(source, m_step)):
             part = task.part("start", self.max_fitting_steps + 1)  # and k-means
             part.begin()
-            if number == len(runs):
-                runs.append(em.Run(start(part)))
             save = None if checkpoint is None else partial(checkpoint.save, runs)
-            self._run(source, m_step, runs[number], save, part)
+            for attempt in range(1, start.attempts + 1):
+                try:
+                    if number == len(runs):
+                        runs.append(em.Run(start.make(part, attempt)))
+                    self._run(source, m_step, runs[number], save, part)
+                    break
+                except DegenerateError as error:
+                    del runs[number:]
+                    _tell_of_failure(error, attempt, start.attempts)
             if part.end(partial(self._attributes, runs[number])):
                 break
         if checkpoint is not None:
@@ -137,7 +144,7 @@ class Training(Settings):
         m_step = self._m_step(source.n_features, prior)
         if not hasattr(self, "means_"):
             source = at_least(source, self._fewest_samples(), "n_gaussians")
-            self._keep_parameters(self._starts(source, m_step)[0](SILENT))
+            self._keep_parameters(self._starts(source, m_step)[0].make(SILENT, 1))
         current = self._parameters()
         stats = checked_statistics(sweep(source, mixture_densities(current, source.dtype)))
         batches, seen = getattr(self, "n_batches_seen_", 0), getattr(self, "n_samples_seen_", 0.0)
@@ -153,42 +160,50 @@ class Training(Settings):
 
     # Where to start.
 
-    def _starts(self, source: Source, m_step: MStep) -> list[Callable[[Task], Parameters]]:
-        """What makes the starts to try: one if nothing about it is random, else ``n_init``.
-
-        Each is called with the task that it is a part of.
-        """
+    def _starts(self, source: Source, m_step: MStep) -> list[_Start]:
+        """The starts to try: one if nothing about it is random, else ``n_init``."""
         prior = m_step.prior
         if self.warm_start and hasattr(self, "means_"):
-            return [lambda task: self._parameters()]
+            return [_Start(lambda *_: self._parameters())]
         if prior is not None and self.ubm is None:  # what is given went into the prior
-            return [lambda task: prior.parameters]
+            return [_Start(lambda *_: prior.parameters)]
         structure = self._structure(source.n_features)
         given = self._given(structure)
         if prior is not None:
-            return [lambda task: prior.parameters.having(**given)]
+            return [_Start(lambda *_: prior.parameters.having(**given))]
         if "means" in given:
-            return [lambda task: assigned(source, structure, m_step, given)]
+            return [_Start(lambda *_: assigned(source, structure, m_step, given))]
         random_state = check_random_state(self.random_state)
-        trainers = [self._k_means_trainer(random_state) for _ in range(self.n_init)]
-        return [partial(self._clustered, source, m_step, given, trainer) for trainer in trainers]
+        seeds = [int(random_state.randint(2**31 - 1)) for _ in range(self.n_init)]
+        return [
+            _Start(partial(self._clustered, source, m_step, given, seed), self.n_init)
+            for seed in seeds
+        ]
 
     def _clustered(
-        self, source: Source, m_step: MStep, given: dict[str, np.ndarray], trainer: Any, task: Task
+        self,
+        source: Source,
+        m_step: MStep,
+        given: dict[str, np.ndarray],
+        seed: int,
+        task: Task,
+        attempt: int,
     ) -> Parameters:
-        """A start by k-means."""
+        """A start by k-means; the last attempt takes centroids that fall together, too."""
+        trainer = self._k_means_trainer(seed, attempt)
         with task.fitting("k-means", trainer):
-            means = k_means(source, trainer, self._shape_wanted()[0])
+            means = k_means(source, trainer, self._shape_wanted()[0], attempt < self.n_init)
         structure = self._structure(source.n_features)
         return assigned(source, structure, m_step, {"means": means, **given})
 
-    def _k_means_trainer(self, random_state: np.random.RandomState) -> Any:
+    def _k_means_trainer(self, seed: int, attempt: int) -> Any:
+        if attempt > 1:
+            seed = int(np.random.RandomState(seed).randint(2**31 - 1, size=attempt)[-1])
         if self.k_means_trainer is None:
-            seed = int(random_state.randint(2**31 - 1))
             return KMeansMachine(random_state=seed, n_jobs=self.n_jobs, verbose=self.verbose)
         trainer = clone(self.k_means_trainer)
         if self.n_init > 1:  # its own random_state would make all starts the same
-            trainer.set_params(random_state=int(random_state.randint(2**31 - 1)))
+            trainer.set_params(random_state=seed)
         return trainer
 
     def _given(self, structure: Structure) -> dict[str, np.ndarray]:
@@ -200,6 +215,25 @@ class Training(Settings):
             means=self.means_init,
             covariances=self.covariances_init,
         )
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What makes parameters to start from, as a part of a task; other ones in each attempt."""
+
+    make: Callable[[Task, int], Parameters]
+    attempts: int = 1
+
+
+def _tell_of_failure(error: DegenerateError, attempt: int, attempts: int) -> None:
+    """Log a start that failed; raise where no attempt is left."""
+    em.logger.info("attempt %d of %d degenerated: %s", attempt, attempts, error)
+    if attempts == 1:
+        raise error
+    if attempt == attempts:
+        raise DegenerateError(
+            f"All {attempts} attempts (n_init) at a start degenerated, the last one so: {error}"
+        ) from error
 
 
 class _Watch:

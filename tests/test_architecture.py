@@ -19,6 +19,7 @@ FLOORS = {
     "kmeans": 4,
     "mixture": 3.5,  # what the machines of floors 4 and 5 are made of
     "starts": 3.5,
+    "lloyd": 3.2,
     "checkpoint": 3.5,
     "machine": 3,
     "em": 3,

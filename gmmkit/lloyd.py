@@ -1,0 +1,88 @@
+"""Lloyd's algorithm (1982): samples to their nearest centroids, centroids to their samples' means.
+
+Any start improves by it; that of Linde, Buzo and Gray is made by it. Each step is a pass over the
+data, the E-step with hard responsibilities.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gmmkit import em, seeding
+from gmmkit.chunks import Source
+from gmmkit.covariance import Structure, make_structure
+from gmmkit.densities import centroid_distances
+from gmmkit.estep import EStep
+from gmmkit.mstep import component_means, covariances_about
+from gmmkit.stats import GMMStats, checked_statistics
+
+_SPLIT = 0.01  # deviations between a centroid that is split and its halves
+_REFINED = 1e-3  # relative change of the inertia at which centroids may be split again
+
+
+def sweep(source: Source, centroids: np.ndarray, structure: Structure | None = None) -> GMMStats:
+    """Statistics of samples assigned to the nearest of the centroids (K, D).
+
+    Second moments are those of the structure, none unless it is given. The log-likelihood is
+    minus half the inertia.
+    """
+    densities = centroid_distances(centroids, source.dtype, structure)
+    statistics = source.map_sum(EStep(densities), "gmmkit-k-means", densities.block_length)
+    return checked_statistics(statistics)
+
+
+def lloyd(source: Source, centroids: np.ndarray, **options: Any) -> em.Run:
+    """Move the centroids (K, D) until the inertia stays; the options are those of `em.run`.
+
+    A centroid without samples moves to the sample that is farthest from its own.
+    """
+
+    def update(statistics: GMMStats, current: np.ndarray) -> np.ndarray:
+        means, empty = component_means(statistics)
+        if empty.any():
+            em.logger.info("k-means: %d empty clusters revived", empty.sum())
+            means[empty] = seeding.farthest_rows(source, current, int(empty.sum()))
+        return means
+
+    return em.run(
+        em.Run(centroids),
+        lambda current: sweep(source, current),
+        update,
+        relative=True,
+        name="k-means",
+        criterion="minus half the mean squared distance",
+        **options,
+    )
+
+
+def lbg(
+    source: Source,
+    count: int,
+    random_state: np.random.RandomState,
+    rounds: int = 5,
+    oversampling: float = 2.0,
+) -> np.ndarray:
+    """Starts by splitting centroids again and again (Linde, Buzo and Gray, 1980), (count, D).
+
+    It begins with the overall mean or, where `count` is no power of two, with as many centroids
+    as its largest odd divisor, found by k-means||. Each turn moves them by at most `rounds` of
+    Lloyd's steps, then splits each in two, a hundredth of its cluster's deviations apart.
+    """
+    n_centroids = count // (count & -count)  # the largest odd divisor
+    if n_centroids == 1:
+        centroids = component_means(sweep(source, np.zeros((1, source.n_features))))[0]
+    else:
+        centroids = seeding.k_means_parallel(
+            source, n_centroids, random_state, rounds, oversampling
+        )
+    structure = make_structure("diag", source.n_features)
+    while len(centroids) < count:
+        run = lloyd(source, centroids, threshold=_REFINED, max_steps=rounds)
+        centroids = run.parameters
+        variances = covariances_about(sweep(source, centroids, structure))
+        deviations = np.sqrt(np.maximum(structure.to_public(variances), 0.0))  # (K, D)
+        offset = _SPLIT * deviations * random_state.standard_normal(centroids.shape)
+        centroids = np.concatenate([centroids + offset, centroids - offset])
+    return centroids
