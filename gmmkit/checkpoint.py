@@ -45,7 +45,7 @@ class Checkpoint:
         if not os.path.exists(self.path):
             return []
         runs = read(self.path, lambda reader: self._parse(reader, structure))
-        steps = [len(run.lower_bounds) for run in runs]
+        steps = [run.n_steps for run in runs]
         logger.info("going on from %s, after %s steps", self.path, steps)
         return runs
 
@@ -82,21 +82,40 @@ class Checkpoint:
 
 
 def _write_run(group: Any, run: Run) -> None:
-    for name, array in zip(_PARTS, run.parameters.arrays(), strict=True):
-        put_array(group, name, array)
+    _write_parameters(group, run.parameters)
     put_array(group, "lower_bounds", run.lower_bounds)
     put_scalar(group, "converged", run.converged)
+    put_scalar(group, "longest", run.longest)
+    put_scalar(group, "rejected", run.rejected)
+    put_scalar(group, "n_trail", len(run.trail))
+    for number, parameters in enumerate(run.trail):
+        _write_parameters(put_group(group, f"trail{number}"), parameters)
+
+
+def _write_parameters(group: Any, parameters: Parameters) -> None:
+    for name, array in zip(_PARTS, parameters.arrays(), strict=True):
+        put_array(group, name, array)
 
 
 def _read_run(reader: Reader, structure: Structure) -> Run:
+    numbers = range(reader.scalar("n_trail", int))
+    return Run(
+        _read_parameters(reader, structure),
+        reader.array("lower_bounds", (None,)).tolist(),
+        reader.scalar("converged", bool),
+        trail=[_read_parameters(reader.group(f"trail{n}"), structure) for n in numbers],
+        longest=reader.scalar("longest", float),
+        rejected=reader.scalar("rejected", int),
+    )
+
+
+def _read_parameters(reader: Reader, structure: Structure) -> Parameters:
     weights = reader.array("weights", (None,))
     means = reader.array("means", (len(weights), structure.n_features))
     n_groups, size = structure.groups.shape
     matrices = 1 if structure.shared else len(weights)
     covariances = reader.array("covariances", (matrices, n_groups, size, size))
-    bounds = reader.array("lower_bounds", (None,)).tolist()
-    parameters = Parameters(structure, weights, means, covariances)
-    return Run(parameters, bounds, reader.scalar("converged", bool))
+    return Parameters(structure, weights, means, covariances)
 
 
 _PARTS = ("weights", "means", "covariances")

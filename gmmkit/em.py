@@ -20,7 +20,9 @@ from gmmkit.threads import one_blas_thread
 
 logger = logging.getLogger("gmmkit")
 
+Accelerate = Callable[[tuple[Any, Any, Any], float], tuple[Any, float]]
 SLACK = {"float32": 2e-3, "float64": 2e-6}  # falls of the likelihood, in nats, that are rounding
+_FIRST_JUMP, _SHORTEST_JUMP, _GROWTH = 4.0, 2.0, 4.0  # as in Varadhan and Roland (2008)
 
 
 @dataclass
@@ -31,11 +33,19 @@ class Run:
     lower_bounds: list[float] = field(default_factory=list)
     converged: bool = False
     stopped: bool = False  # by the caller, who had seen enough
+    trail: list[Any] = field(default_factory=list)  # what plain steps since a jump came from
+    longest: float = _FIRST_JUMP  # jump that may be tried next
+    rejected: int = 0  # jumps that would have lowered the criterion
 
     @property
     def lower_bound(self) -> float:
         """The last criterion, -inf before the first step."""
         return self.lower_bounds[-1] if self.lower_bounds else -np.inf
+
+    @property
+    def n_steps(self) -> int:
+        """Steps made, a pass over the data each; those that a rejected jump has cost included."""
+        return len(self.lower_bounds) + self.rejected
 
 
 def run(
@@ -49,6 +59,7 @@ def run(
     verbose: int = 0,
     name: str = "EM",
     criterion: str = "mean log-likelihood",
+    accelerate: Accelerate | None = None,
     before_step: Callable[[Run], object] | None = None,
     after_step: Callable[[Run], object] | None = None,
 ) -> Run:
@@ -73,6 +84,9 @@ def run(
         What to call this in lines.
     criterion : str, default="mean log-likelihood"
         What to call the criterion.
+    accelerate : callable, optional
+        ``accelerate((first, second, third), longest) -> parameters, length`` extrapolates three
+        iterates. Where that lowers the criterion, the run goes on from the third one.
     before_step : callable, optional
         Called with the run before each step.
     after_step : callable, optional
@@ -82,25 +96,44 @@ def run(
     -------
     Run
     """
-    for step in range(len(result.lower_bounds) + 1, max_steps + 1):
-        if result.converged or result.stopped:
-            break
+    while result.n_steps < max_steps and not (result.converged or result.stopped):
         if before_step is not None:
             before_step(result)
-        began = time.perf_counter()
-        statistics = sweep(result.parameters)
+        began, last = time.perf_counter(), result.lower_bound
+        jumped, start = _jump(result, accelerate)
+        statistics = sweep(start)
         bound = statistics.log_likelihood / statistics.t
-        change = bound - result.lower_bound
-        with one_blas_thread:  # the small products of an update gain nothing from more
-            result.parameters = update(statistics, result.parameters)
-        result.lower_bounds.append(bound)
-        seconds = time.perf_counter() - began
-        _report(f"{name} step {step:3d}  {criterion} {bound:.6f}", change, seconds, verbose)
-        scale = abs(bound) if relative else 1.0
-        result.converged = threshold is not None and abs(change) <= threshold * scale
+        if jumped and not bound >= last:
+            result.longest = max(result.longest / _GROWTH, _SHORTEST_JUMP)
+            result.rejected += 1
+        else:
+            with one_blas_thread:  # the small products of an update gain nothing from more
+                result.parameters = update(statistics, start)
+            result.trail += [start] if accelerate is not None else []
+            result.lower_bounds.append(bound)
+            limit = None if jumped or threshold is None else threshold
+            scale = abs(bound) if relative else 1.0
+            result.converged = limit is not None and abs(bound - last) <= limit * scale
+        what = f"{name} step {result.n_steps:3d}  {criterion} {bound:.6f}"
+        _report(what, bound - last, time.perf_counter() - began, verbose)
         if after_step is not None:
             result.stopped = bool(after_step(result))
     return result
+
+
+def _jump(result: Run, accelerate: Accelerate | None) -> tuple[bool, Any]:
+    """Whether to jump, and the parameters to sweep: after two plain steps those beyond them.
+
+    A jump as long as allowed lets the next be longer; one that fails makes it shorter.
+    """
+    if accelerate is None or len(result.trail) < 2:
+        return False, result.parameters
+    first, second = result.trail
+    result.trail = []
+    parameters, length = accelerate((first, second, result.parameters), result.longest)
+    if length >= result.longest:
+        result.longest *= _GROWTH
+    return length > 1, parameters
 
 
 def first_best(criteria: list[float]) -> int:

@@ -74,6 +74,10 @@ class GMMMachine(Training):
         ``map_prior="gauvain"`` those of the whole prior.
     map_prior : {"reynolds", "gauvain"}, default="reynolds"
         "gauvain" spreads the prior over the components by weight (Gauvain and Lee, 1994).
+    acceleration : {"squarem"} or None, default=None
+        "squarem" extrapolates after every two steps (Varadhan and Roland, 2008), and takes back
+        what would lower the likelihood: several times fewer steps where components overlap.
+        MAP takes plain steps.
     random_state : int, RandomState or None, default=0
     warm_start : bool, default=False
         Whether a further `fit` starts from the current model.
@@ -97,9 +101,10 @@ class GMMMachine(Training):
         a block_size.
     converged_ : bool
     n_iter_ : int
-        Steps made.
+        Steps made, a pass over the data each.
     lower_bounds_ : ndarray of shape (n_iter,)
-        Mean log-likelihood per sample, in nats, of the model before each step.
+        Mean log-likelihood per sample, in nats, of the model before each step; but for those
+        steps of an accelerated run that were taken back.
     lower_bound_ : float
         The last of them.
     ubm_ : GMMMachine
@@ -116,6 +121,9 @@ class GMMMachine(Training):
 
     J.-L. Gauvain and C.-H. Lee, Maximum a posteriori estimation for multivariate Gaussian mixture
     observations of Markov chains, IEEE Transactions on Speech and Audio Processing 2, 1994.
+
+    R. Varadhan and C. Roland, Simple and globally convergent methods for accelerating the
+    convergence of any EM algorithm, Scandinavian Journal of Statistics 35, 2008.
 
     Examples
     --------
@@ -378,7 +386,8 @@ class GMMMachine(Training):
         *("trainer", "convergence_threshold", "max_fitting_steps", "n_init", "warm_start"),
         *("weights_init", "means_init", "covariances_init", "variance_thresholds"),
         *("update_means", "update_variances", "update_weights", "mean_var_update_threshold"),
-        *("weight_floor", "map_alpha", "map_relevance_factor", "map_prior", "random_state"),
+        *("weight_floor", "map_alpha", "map_relevance_factor", "map_prior"),
+        *("acceleration", "random_state"),
         *("n_jobs", "verbose"),
     )
     _learned = ("n_iter", "converged", "lower_bounds", "lower_bound")

@@ -224,7 +224,7 @@ class KMeansMachine(ClusterMixin, Machine):
         """What is learned if a fit ends with a run, but for what one more pass adds."""
         return {
             "centroids_": run.parameters,
-            "n_iter_": len(run.lower_bounds),
+            "n_iter_": run.n_steps,
             "converged_": run.converged,
         }
 
@@ -236,7 +236,7 @@ class KMeansMachine(ClusterMixin, Machine):
 
     def _keep(self, source: Source, run: em.Run, statistics: GMMStats) -> None:
         self.centroids_ = run.parameters
-        self.n_iter_ = len(run.lower_bounds)
+        self.n_iter_ = run.n_steps
         self.converged_ = run.converged
         self.counts_ = statistics.n.copy()
         self.inertia_ = -2 * statistics.log_likelihood

@@ -67,7 +67,8 @@ def write_gmm(group: Any, record: Mapping[str, Any], version: str = VERSION) -> 
     - ``trainer``, [``convergence_threshold``], ``max_fitting_steps``, ``n_init``, ``warm_start``,
       ``update_means``, ``update_variances``, ``update_weights`` (each a bool or "auto"),
       ``mean_var_update_threshold``, ``weight_floor``, ``map_alpha``, [``map_relevance_factor``],
-      ``map_prior``, [``variance_thresholds``] (a number, (D,) or (K, D)), [``random_state``]
+      ``map_prior``, [``acceleration``], [``variance_thresholds``] (a number, (D,) or (K, D)),
+      [``random_state``]
       (written where it is an int), [``n_jobs``], [``verbose``];
     - [``weights_init``, ``means_init``, ``covariances_init``], [``feature_names``];
     - what the fit left: [``n_iter``, ``converged``, ``lower_bounds``, ``lower_bound``];

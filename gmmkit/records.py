@@ -96,6 +96,7 @@ GMM = {
     "map_alpha": _UNIT,
     "map_relevance_factor": _OPTIONAL_POSITIVE,
     "map_prior": Rule(str, choices=("reynolds", "gauvain")),
+    "acceleration": Rule(str, choices=("squarem",), optional=True),
     "n_init": SIZE,
     "warm_start": Rule(bool),
     "random_state": _OPTIONAL_COUNT,

@@ -40,6 +40,7 @@ class Settings(Mixture):
         "map_alpha": [Interval(Real, 0, 1, closed="right")],
         "map_relevance_factor": [Interval(Real, 0, None, closed="left"), None],
         "map_prior": [StrOptions({"reynolds", "gauvain"})],
+        "acceleration": [StrOptions({"squarem"}), None],
         "random_state": ["random_state"],
         "warm_start": ["boolean"],
         "checkpoint": [str, os.PathLike, None],
@@ -71,6 +72,7 @@ class Settings(Mixture):
         map_alpha: float = 0.5,
         map_relevance_factor: float | None = 4,
         map_prior: str = "reynolds",
+        acceleration: str | None = None,
         random_state: Any = 0,
         warm_start: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -98,6 +100,7 @@ class Settings(Mixture):
         self.map_alpha = map_alpha
         self.map_relevance_factor = map_relevance_factor
         self.map_prior = map_prior
+        self.acceleration = acceleration
         self.random_state = random_state
         self.warm_start = warm_start
         self.checkpoint = checkpoint

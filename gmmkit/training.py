@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from gmmkit import em
+from gmmkit.acceleration import squarem
 from gmmkit.callbacks import SILENT, Steps, Task, without_callbacks
 from gmmkit.checkpoint import Checkpoint
 from gmmkit.chunks import Source
@@ -116,6 +117,7 @@ class Training(Settings):
             threshold=self.convergence_threshold,
             max_steps=self.max_fitting_steps,
             verbose=self.verbose,
+            accelerate=squarem if self.acceleration and m_step.prior is None else None,
             before_step=steps.before,
             after_step=after,
         )
@@ -129,7 +131,7 @@ class Training(Settings):
 
     def _keep_record(self, run: em.Run) -> None:
         self.converged_ = run.converged
-        self.n_iter_ = len(run.lower_bounds)
+        self.n_iter_ = run.n_steps
         self.lower_bounds_ = np.array(run.lower_bounds)
         self.lower_bound_ = run.lower_bound
 

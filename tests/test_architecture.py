@@ -31,6 +31,7 @@ FLOORS = {
     "interchange": 1.5,
     "stats": 1.5,
     "densities": 1.5,
+    "acceleration": 1.5,
     "parameters": 1,
     "layout": 1,
     "hdf5": 0.5,

@@ -77,6 +77,7 @@ def gmm(covariance_type="diag", block_size=None, seed=0, **changes):
         "map_alpha": 0.25,
         "map_relevance_factor": 16.0,
         "map_prior": "gauvain",
+        "acceleration": "squarem",
         "variance_thresholds": rng.uniform(size=4),
         "random_state": 7,
         "weights_init": weights / weights.sum(),
@@ -98,6 +99,7 @@ def gmm(covariance_type="diag", block_size=None, seed=0, **changes):
 SPARSE = dict.fromkeys(
     (
         *("convergence_threshold", "map_relevance_factor", "variance_thresholds", "random_state"),
+        "acceleration",
         *("weights_init", "means_init", "covariances_init", "feature_names"),
         *("n_iter", "converged", "lower_bounds", "lower_bound", "n_jobs"),
     )

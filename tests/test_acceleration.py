@@ -1,0 +1,151 @@
+"""SQUAREM: the same maximum in fewer passes, the likelihood never lower."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from reference import from_matrices
+from test_laws import STRUCTURES, random_data, random_mixture
+
+from gmmkit import Blocks, GMMMachine
+from gmmkit.acceleration import squarem
+from gmmkit.covariance import make_structure
+from gmmkit.parameters import Parameters
+
+every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
+
+
+def overlapping(n_gaussians=3, n_features=2, n_samples=3000, seed=0, distance=0.8):
+    """Components less than a deviation apart, on which EM is slow."""
+    rng = np.random.default_rng(seed)
+    centres = distance * rng.normal(size=(n_gaussians, n_features))
+    return centres[rng.integers(n_gaussians, size=n_samples)] + rng.normal(
+        size=(n_samples, n_features)
+    )
+
+
+def fitted(X, n_gaussians, steps=None, **options):
+    """A machine that has converged or, if they are given, made some steps."""
+    start = X[np.random.default_rng(0).choice(len(X), n_gaussians, replace=False)]
+    settings = {
+        "means_init": start,
+        "convergence_threshold": 1e-9 if steps is None else None,
+        "max_fitting_steps": 10_000 if steps is None else steps,
+    }
+    return GMMMachine(n_gaussians, **settings | options).fit(X)
+
+
+@pytest.mark.parametrize("covariance_type", ["diag", "full", "tied", "spherical"])
+@pytest.mark.parametrize("n_gaussians, n_features", [(2, 1), (3, 2), (4, 5)])
+def test_the_same_likelihood_in_at_most_half_the_passes(n_gaussians, n_features, covariance_type):
+    X = overlapping(n_gaussians, n_features, seed=n_features)
+    plain = fitted(X, n_gaussians, covariance_type=covariance_type)
+    fast = fitted(X, n_gaussians, covariance_type=covariance_type, acceleration="squarem")
+    assert fast.score(X) >= plain.score(X) - 1e-6
+    assert fast.n_iter_ <= plain.n_iter_ / 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+@every_structure
+def test_the_likelihood_never_falls(structure, seed):
+    X = random_data(random_mixture(structure, seed), 300, seed)
+    options = {"covariance_type": structure.covariance_type, "block_size": structure.block_size}
+    machine = fitted(X, 4, steps=60, acceleration="squarem", **options)
+    assert (np.diff(machine.lower_bounds_) >= -1e-9).all()
+    assert len(machine.lower_bounds_) <= machine.n_iter_ <= 60
+
+
+def test_jumps_that_do_not_pay_are_taken_back():
+    X = overlapping()
+    machine = fitted(X, 3, acceleration="squarem")
+    assert len(machine.lower_bounds_) < machine.n_iter_  # there were such
+    assert machine.converged_
+    assert_allclose(machine.score(X), machine.lower_bound_, rtol=0, atol=1e-8)
+
+
+@every_structure
+def test_a_jump_is_that_of_varadhan_and_roland(structure):
+    # logarithms of weights and deviations along a straight line: r and v are known
+    n_features = 4
+    kind = make_structure(structure.covariance_type, n_features, structure.block_size)
+    mixture = random_mixture(structure, n_features=n_features)
+    stack = kind.from_public(from_matrices(mixture.covariances, structure))
+    rng = np.random.default_rng(3)
+    means = rng.normal(size=mixture.means.shape)
+    still = Parameters(kind, mixture.weights, mixture.means, stack)
+
+    def at(t):
+        return still.having(means=mixture.means + t * means)
+
+    # steps 1 and 0.6: r = m, v = -0.4 m, a = 2.5, and 2 a r + a^2 v = 2.5 m, the line's end
+    jumped, length = squarem((at(0), at(1), at(1.6)), 100.0)
+    assert_allclose(length, 2.5, rtol=1e-9)
+    assert_allclose(jumped.means, at(2.5).means, rtol=1e-9)
+    assert_allclose(jumped.weights, still.weights, rtol=1e-12)
+    assert_allclose(jumped.covariances, still.covariances, rtol=1e-9, atol=1e-12)
+    held, length = squarem((at(0), at(1), at(1.6)), 2.0)  # 2 * 2 m - 4 * 0.4 m
+    assert_allclose(length, 2.0)
+    assert_allclose(held.means, at(2.4).means, rtol=1e-9)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_units_do_not_matter(factor):
+    X = overlapping(n_features=3)
+    scale = np.array([1.0, factor, 1 / factor])
+    start = fitted(X, 3, steps=1)  # distances to means decide where a fit starts
+    options = {"weights_init": start.weights_, "acceleration": "squarem"}
+    here, there = (
+        fitted(
+            X * unit,
+            3,
+            steps=30,
+            means_init=start.means_ * unit,
+            covariances_init=start.covariances_ * unit**2,
+            **options,
+        )
+        for unit in (1.0, scale)
+    )
+    assert_allclose(there.means_, here.means_ * scale, rtol=1e-6)
+    assert_allclose(there.weights_, here.weights_, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:The mean log-likelihood fell")  # as floors may have it
+def test_floors_hold_where_jumps_would_pass_them():
+    X = overlapping()
+    machine = fitted(X, 3, acceleration="squarem", variance_thresholds=0.9, weight_floor=0.3)
+    assert (machine.covariances_ >= 0.9).all()
+    assert (machine.weights_ >= 0.3 - 1e-12).all()
+
+
+def test_what_is_not_updated_stays():
+    X = overlapping()
+    start = fitted(X, 3, steps=1)
+    parts = {"weights": start.weights_, "means": start.means_, "covariances": start.covariances_}
+    options = {f"{name}_init": value for name, value in parts.items()}
+    for name, value in parts.items():
+        update = {f"update_{'variances' if name == 'covariances' else name}": False}
+        machine = fitted(X, 3, acceleration="squarem", steps=20, **options | update)
+        assert_array_equal(getattr(machine, f"{name}_"), value)
+        assert machine.lower_bound_ > machine.lower_bounds_[0]
+
+
+def test_map_takes_plain_steps():
+    X = overlapping()
+    ubm = fitted(X, 3)
+    options = {"trainer": "map", "ubm": ubm, "update_variances": True}
+    plain = GMMMachine(**options).fit(X[:100])
+    fast = GMMMachine(acceleration="squarem", **options).fit(X[:100])
+    assert_array_equal(plain.means_, fast.means_)
+    assert plain.n_iter_ == fast.n_iter_
+
+
+def test_streams_are_accelerated_alike():
+    X = overlapping()
+    whole = fitted(X, 3, acceleration="squarem", steps=40)
+    parts = GMMMachine(**whole.get_params()).fit(Blocks([X[:700], X[700:]]))
+    assert_allclose(parts.means_, whole.means_, rtol=1e-7)
+    assert parts.n_iter_ == whole.n_iter_
+
+
+def test_unknown_schemes_are_refused():
+    with pytest.raises(ValueError, match="acceleration"):
+        GMMMachine(acceleration="newton").fit(overlapping())
