@@ -10,7 +10,7 @@ blocks: the same seed draws the same rows however the data are cut.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.cluster import kmeans_plusplus
@@ -72,8 +72,7 @@ class Draw:
             squares = self.known[start : start + len(X)]
         elif self.densities is not None:
             squares = Rows(self.densities, _nearest, (), np.dtype(float))(X)
-        # one number a row: those of a block are those of the rows' numbers
-        uniform = np.random.Generator(np.random.PCG64(self.seed).advance(start)).random(len(X))
+        uniform = _uniform(self.seed, start, len(X))
         with np.errstate(divide="ignore", invalid="ignore"):
             keys = self.key(weight, squares, uniform)
         return Winners.of(self.count, keys, X)
@@ -109,6 +108,46 @@ def random_rows(source: Source, count: int, random_state: np.random.RandomState)
     if len(rows) == 0:
         raise ValueError("Sample weights must not be all zero: no sample has a positive weight.")
     return _repeated(rows, count)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A kernel, and what it makes: a share of the rows with a weight, in their order."""
+
+    share: float
+    seed: int
+    parts: tuple[tuple[np.ndarray, np.ndarray], ...] = ()  # rows (B', D) and weights (B',)
+
+    def __call__(
+        self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
+    ) -> _Sample:
+        weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, float)
+        drawn = (_uniform(self.seed, start, len(X)) < self.share) & (weight > 0)
+        return replace(self, parts=((np.asarray(X[drawn]), weight[drawn]),))
+
+    def __add__(self, other: _Sample) -> _Sample:
+        return replace(self, parts=self.parts + other.parts)
+
+
+def thinned(source: Source, count: int, seed: int, n_bytes: int) -> Source:
+    """About `count` of the source's rows, in memory; the source where it has no more.
+
+    They take about `n_bytes` at most. Each row is drawn or not by a random number of its own. A
+    pass over the data.
+    """
+    count = min(count, n_bytes // (source.n_features * source.dtype.itemsize))
+    if source.n_samples is None or source.n_samples <= count:
+        return source
+    drawn = source.map_sum(_Sample(count / source.n_samples, seed), "gmmkit-sample")
+    rows, weights = (np.concatenate(parts) for parts in zip(*drawn.parts, strict=True))
+    if len(rows) == 0:  # so few have a weight
+        return source
+    return ArraySource(rows, None if source.sample_weight is None else weights)
+
+
+def _uniform(seed: int, start: int, count: int) -> np.ndarray:
+    """Random numbers of the rows from `start` on, (count,): a row's own, however data are cut."""
+    return np.random.Generator(np.random.PCG64(seed).advance(start)).random(count)
 
 
 def farthest_rows(source: Source, centroids: np.ndarray, count: int) -> np.ndarray:

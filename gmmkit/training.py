@@ -24,9 +24,13 @@ from gmmkit.kmeans import KMeansMachine
 from gmmkit.mixture import sweep
 from gmmkit.mstep import MStep, Prior
 from gmmkit.parameters import Parameters
+from gmmkit.seeding import thinned
 from gmmkit.settings import Settings
 from gmmkit.starts import assigned, checked_start, k_means
 from gmmkit.stats import GMMStats, checked_statistics
+
+_SAMPLES_PER_COMPONENT = 1000  # that the default k-means sees of larger data, within so many bytes
+_SAMPLE_BYTES = 1 << 27
 
 
 class Training(Settings):
@@ -191,10 +195,16 @@ class Training(Settings):
         task: Task,
         attempt: int,
     ) -> Parameters:
-        """A start by k-means; the last attempt takes centroids that fall together, too."""
+        """A start by k-means; the last attempt takes centroids that fall together, too.
+
+        A trainer of the user's sees all data, ours a sample: EM sees them all soon enough.
+        """
+        n_gaussians, data = self._shape_wanted()[0], source
+        if self.k_means_trainer is None:
+            data = thinned(source, _SAMPLES_PER_COMPONENT * n_gaussians, seed, _SAMPLE_BYTES)
         trainer = self._k_means_trainer(seed, attempt)
         with task.fitting("k-means", trainer):
-            means = k_means(source, trainer, self._shape_wanted()[0], attempt < self.n_init)
+            means = k_means(data, trainer, n_gaussians, attempt < self.n_init)
         structure = self._structure(source.n_features)
         return assigned(source, structure, m_step, {"means": means, **given})
 
