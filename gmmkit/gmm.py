@@ -147,9 +147,9 @@ class GMMMachine(Training):
 
         Parameters
         ----------
-        X : array-like or dask array of shape (N, D)
+        X : array-like, dask array or dask data frame of shape (N, D)
         y : ignored
-        sample_weight : array-like or dask array of shape (N,), optional
+        sample_weight : array-like, dask array or dask series of shape (N,), optional
             Weights of the samples; none may be negative.
 
         Returns
@@ -204,10 +204,10 @@ class GMMMachine(Training):
 
         Parameters
         ----------
-        X : array-like or dask array of shape (N, D)
+        X : array-like, dask array or dask data frame of shape (N, D)
             A batch, of many more samples than components.
         y : ignored
-        sample_weight : array-like or dask array of shape (N,), optional
+        sample_weight : array-like, dask array or dask series of shape (N,), optional
         kappa : float in (0.5, 1], default=0.7
             How fast old batches are forgotten: 0.5 fast, 1 never.
 
@@ -269,10 +269,10 @@ class GMMMachine(Training):
     def split(self, n_gaussians: int) -> GMMMachine:
         """A larger machine grown from this one: its heaviest components are split in two.
 
-        As Kaldi does it: again and again the heaviest component gives half its weight to a new
-        one of the same covariance, and their means move a hundredth of a deviation apart, in a
-        direction drawn by ``random_state``. The parameters are the model and the start of the
-        next fit, so ``machine.split(2 * K).fit(X)`` grows a model.
+        As in Kaldi: again and again the heaviest component gives half its weight to a new one of
+        the same covariance. Their means move half a deviation to either side, in a direction drawn
+        by ``random_state``. The parameters are the model and the start of the next fit, so
+        ``machine.split(2 * K).fit(X)`` grows a model.
 
         Parameters
         ----------

@@ -137,9 +137,9 @@ class KMeansMachine(ClusterMixin, Machine):
 
         Parameters
         ----------
-        X : array-like or dask array of shape (N, D)
+        X : array-like, dask array or dask data frame of shape (N, D)
         y : ignored
-        sample_weight : array-like or dask array of shape (N,), optional
+        sample_weight : array-like, dask array or dask series of shape (N,), optional
             Weights of the samples; none may be negative.
 
         Returns

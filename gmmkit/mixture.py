@@ -52,8 +52,8 @@ class Mixture(DensityMixin, Machine):
 
         Parameters
         ----------
-        X : array-like or dask array of shape (N, D)
-        sample_weight : array-like or dask array of shape (N,), optional
+        X : array-like, dask array or dask data frame of shape (N, D)
+        sample_weight : array-like, dask array or dask series of shape (N,), optional
 
         Returns
         -------

@@ -12,7 +12,10 @@ import numpy as np
 
 from gmmkit.covariance import Structure
 
-_SPLIT = 0.01  # deviations between a component that is split and its halves
+# Deviations between a component that is split and its halves. EM moves halves of a Gaussian apart at
+# a rate of the cube of their distance: those a hundredth apart (Kaldi's, which makes a fixed number
+# of steps) look converged.
+_SPLIT = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class Parameters:
     ) -> tuple[Parameters, np.ndarray]:
         """More components: the heaviest one becomes two of half its weight, again and again.
 
-        Their means lie a hundredth of a deviation to either side, in a random direction. Also
-        returns which of the old components each comes from, (n_gaussians,).
+        Their means lie half a deviation to either side, in a random direction. Also returns which
+        of the old components each comes from, (n_gaussians,).
         """
         structure = self.structure
         weights, means = list(self.weights), list(self.means)
@@ -67,9 +70,10 @@ class Parameters:
         factors = np.linalg.cholesky(self.covariances)  # (C, M, G, G)
         while len(weights) < n_gaussians:
             k = int(np.argmax(weights))
-            noise = structure.split(random_state.standard_normal(structure.n_features))[..., None]
+            noise = random_state.standard_normal(structure.n_features)
+            direction = structure.split(noise / np.linalg.norm(noise))[..., None]
             factor = factors[origins[k] % len(factors)]
-            offset = _SPLIT * structure.join((factor @ noise)[..., 0])
+            offset = _SPLIT * structure.join((factor @ direction)[..., 0])
             weights[k] /= 2
             weights.append(weights[k])
             means.append(means[k] - offset)

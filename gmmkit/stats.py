@@ -223,7 +223,9 @@ class GMMStats:
         about_mean = self.about(np.broadcast_to(mean, self.shape))
         squares = self.structure.diagonal(self.structure.unpack(about_mean.second)).sum(axis=0)
         variance = np.maximum(squares / total, 0.0)
-        rounding = (8 * np.finfo(float).eps * mean) ** 2
+        eps = 8 * np.finfo(float).eps
+        # of the samples themselves, and of moving the sums here from their origins
+        rounding = (eps * mean) ** 2 + eps * (self.n @ (self.origin - mean) ** 2) / total
         return np.where(variance <= rounding, 0.0, variance)
 
     # Arithmetic.

@@ -13,6 +13,7 @@ PACKAGE = Path(gmmkit.__file__).parent
 FLOORS = {
     "cli": 7,
     "__init__": 6,
+    "selection": 5.5,
     "gmm": 5,
     "training": 4.7,
     "settings": 4.5,

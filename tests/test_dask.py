@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import dask
 import dask.array as da
@@ -77,6 +78,23 @@ def recorded(X, chunks, change=lambda block: block):
         return change(block)
 
     return da.from_array(X, chunks=chunks).map_blocks(load, dtype=X.dtype, meta=X[:0]), computed
+
+
+def with_earlier_model(machine):
+    """The machine, fitted to other data of two features only, so that each later fit changes it."""
+    fitted = type(machine)(3).fit(data(seed=5)[:, :2])
+    return fitted.set_params(**machine.get_params(deep=False))
+
+
+@contextmanager
+def kept(machine):
+    """Whatever happens inside, the machine is what it was."""
+    before = dict(vars(machine))
+    try:
+        yield
+    finally:
+        assert vars(machine).keys() == before.keys()
+        assert all(vars(machine)[name] is value for name, value in before.items())
 
 
 def assert_same_model(actual, expected, rtol=1e-10):
@@ -372,13 +390,9 @@ def failing(block):
 
 @every_machine
 def test_block_that_cannot_be_loaded_raises_its_error_and_keeps_the_model(Machine):
-    X = data()
-    machine = Machine(3).fit(X)
-    before = dict(vars(machine))
-    with pytest.raises(OSError, match="disk on fire"):
-        machine.fit(recorded(X, (40, 3), failing)[0])
-    assert vars(machine).keys() == before.keys()
-    assert all(vars(machine)[name] is value for name, value in before.items())
+    machine = with_earlier_model(Machine(3))
+    with kept(machine), pytest.raises(OSError, match="disk on fire"):
+        machine.fit(recorded(data(), (40, 3), failing)[0])
 
 
 def notes(error):
@@ -443,22 +457,32 @@ def test_error_that_does_not_come_again_stays_as_it_is():
     assert not notes(error)
 
 
+def test_error_of_the_scheduler_is_no_block_s():
+    def lost(graph, keys, **_):
+        raise ConnectionError("no scheduler")
+
+    with pytest.raises(ConnectionError) as error, dask.config.set(scheduler=lost):
+        from_centres().fit(data_in_sevens())
+    assert not notes(error)
+
+
 def test_ctrl_c_ends_a_fit_and_keeps_the_model():
     # as Python does it: the main thread gets a KeyboardInterrupt while dask's threads are at work
-    machine = from_centres().fit(data())
-    before = dict(vars(machine))
+    machine = with_earlier_model(from_centres())
 
     def interrupt(block):
         _thread.interrupt_main()
         return block
 
     x, computed = recorded(data(), (7, 3), interrupt)
-    with pytest.raises(KeyboardInterrupt) as error, dask.config.set(scheduler="threads"):
+    with (
+        kept(machine),
+        pytest.raises(KeyboardInterrupt) as error,
+        dask.config.set(scheduler="threads"),
+    ):
         machine.fit(x)
     assert not notes(error)
     assert len(computed) <= 18  # no other pass, not even to find out
-    assert vars(machine).keys() == before.keys()
-    assert all(vars(machine)[name] is value for name, value in before.items())
 
 
 @pytest.mark.parametrize("bad, said", [(np.nan, "X contains NaN"), (np.inf, "X contains infinity")])

@@ -1,4 +1,4 @@
-"""The example runs as a newcomer would run it, and its figures are those of real speech."""
+"""The examples run as a newcomer would run them, and their figures are those of real speech."""
 
 import re
 import subprocess
@@ -56,3 +56,26 @@ def test_licence_stands_beside_the_speech():
     with h5py.File(EXAMPLES / "data" / "prompts.h5") as speech:
         assert "CC-BY-SA-3.0" in speech.attrs["licence"]
         assert [voice for voice in speech if voice not in notice] == []
+
+
+@pytest.mark.slow
+def test_independent_processes_make_the_model_of_fit():
+    # the script itself fails where the two differ
+    script = EXAMPLES / "independent_processes.py"
+    command = [sys.executable, "-W", "error", script]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    bounds = [float(bound) for bound in re.findall(r"log-likelihood (\S+) per frame", run.stdout)]
+    assert len(bounds) >= 5
+    assert bounds == sorted(bounds)
+    assert f"fit      {len(bounds)} steps from the same start: the same model" in run.stdout
+
+
+def test_a_process_without_its_files_fails(tmp_path):
+    # as a scheduler needs it
+    script = EXAMPLES / "independent_processes.py"
+    command = [sys.executable, script, "estimate", tmp_path / "no.h5", tmp_path / "none.h5"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode != 0
+    assert run.stdout == ""
+    assert "none.h5" in run.stderr

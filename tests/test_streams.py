@@ -116,6 +116,74 @@ def test_bad_blocks_are_refused(blocks, message):
         GMMMachine(1).fit(Blocks(blocks))
 
 
+class Failing:
+    """Yields blocks of 50 rows of X anew in every pass, but not the one of this number."""
+
+    def __init__(self, X, number):
+        self.X, self.number = X, number
+
+    def __iter__(self):
+        for number, start in enumerate(range(0, len(self.X), 50)):
+            if number == self.number:
+                raise OSError(5, "disk on fire")
+            yield self.X[start : start + 50]
+
+
+class FailingDataset:
+    """An array on disk of which some rows cannot be read."""
+
+    dtype, ndim, chunks = np.dtype(float), 2, (50, 4)
+
+    def __init__(self, X, row):
+        self.X, self.shape, self.row = X, X.shape, row
+
+    def __getitem__(self, rows):
+        if self.row in range(len(self.X))[rows]:
+            raise OSError(5, "disk on fire")
+        return self.X[rows]
+
+    def __len__(self):
+        return len(self.X)
+
+
+FAULTS = {
+    "first block": (lambda X: Blocks(Failing(X, 0)), "block 0 of X, counted from 0"),
+    "block": (lambda X: Blocks(Failing(X, 7)), "block 7 of X, counted from 0"),
+    "rows": (lambda X: FailingDataset(X, 444), "rows 400:450 of X"),
+    "last rows": (lambda X: FailingDataset(X[:480], 479), "rows 450:480 of X"),
+}
+
+
+@pytest.mark.parametrize("make, origin", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("Machine", [GMMMachine, KMeansMachine])
+def test_error_of_reading_tells_where(Machine, make, origin, X, monkeypatch):
+    monkeypatch.setattr("gmmkit.streams._READ_BYTES", 50 * 4 * 8)
+    machine = Machine(K).fit(X[:, :3])
+    before = dict(vars(machine))
+    with pytest.raises(OSError, match="disk on fire") as error:
+        machine.fit(make(X))
+    assert error.value.args == (5, "disk on fire")
+    assert error.value.__notes__ == [f"gmmkit: this error came from {origin}."]
+    assert vars(machine).keys() == before.keys()
+    assert all(vars(machine)[name] is value for name, value in before.items())
+
+
+def test_error_about_values_tells_where(X, tmp_path, monkeypatch):
+    monkeypatch.setattr("gmmkit.streams._READ_BYTES", 50 * 4 * 8)
+    machine = GMMMachine(K).fit(X)
+    X[321, 2] = np.nan
+    with h5py.File(tmp_path / "X.h5", "w") as file:
+        sources = {
+            "block 2 of X, counted from 0": Blocks([X[:100], X[:0], X[100:400], X[400:]]),
+            "rows 300:350 of X": file.create_dataset("X", data=X, chunks=(50, 4)),
+        }
+        for origin, source in sources.items():
+            for call in (machine.fit, machine.score, machine.predict):
+                with pytest.raises(ValueError, match="X contains NaN") as error:
+                    call(source)
+                assert error.value.__notes__ == [f"gmmkit: this error came from {origin}."]
+
+
 def test_weights_beside_blocks_are_refused(X):
     with pytest.raises(ValueError, match="bring their weights"):
         GMMMachine(K).fit(Blocks([X]), sample_weight=np.ones(len(X)))
