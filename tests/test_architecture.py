@@ -39,6 +39,7 @@ FLOORS = {
     "reader": 0.3,
     "streams": 0.2,
     "counted": 0.2,
+    "dask_source": 0.2,
     "chunks": 0.1,
     "dask_compute": 0.05,
     "atomic": 0,
@@ -104,7 +105,7 @@ def test_heavy_packages_are_imported_on_use(module):
 @every_module
 def test_dask_is_met_where_chunks_are_only(module):
     met = packages(ast.walk(MODULES[module])) & {"dask", "distributed"}
-    assert met == ({"dask"} if module in {"chunks", "dask_compute"} else set())
+    assert met == ({"dask"} if module in {"dask_source", "dask_compute"} else set())
 
 
 @every_module

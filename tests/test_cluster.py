@@ -34,7 +34,7 @@ from test_dask import (
 )
 
 from gmmkit import GMMMachine, KMeansMachine
-from gmmkit.chunks import DaskSource
+from gmmkit.dask_source import DaskSource
 from gmmkit.threads import count_threads
 
 CHUNKS = (10, 3)  # twelve blocks
