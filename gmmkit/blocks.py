@@ -268,11 +268,14 @@ class NearestBlock(Block):
         self._terms = np.ones((length, 1 + n_features), densities.dtype)  # T(X)' = [1, x]
         self._theta = np.ascontiguousarray(densities.theta.T)  # (1 + D, K)
         self._origin = densities.origin.astype(densities.dtype)
+        self._squares = np.empty_like(self._terms)
+        self._half = np.full(1 + n_features, -0.5, densities.dtype)  # of each square
+        self._half[0] = 0
 
     def _load_terms(self) -> None:
         self.terms = self._terms[: self.n_rows]
         np.subtract(self.samples, self._origin, out=self.terms[:, 1:], casting="unsafe")
-        self._labels: np.ndarray | None = None
+        self._found = False
 
     def score(self) -> None:
         """Compute L' = T(X)' @ Theta'."""
@@ -284,23 +287,31 @@ class NearestBlock(Block):
 
     def peak(self) -> np.ndarray:
         """The largest score of each sample, (B,); samples that overflowed are mended first."""
-        labels = self.labels()
-        return self.scores[labels, np.arange(self.n_rows)]
+        self._find()
+        return self._peak
 
     def labels(self) -> np.ndarray:
         """The component of the largest score, (B,); the first of equals."""
-        if self._labels is None:
-            self._labels = self.scores.argmax(axis=0).astype(np.int32)
-            largest = self.scores[self._labels, np.arange(self.n_rows)]
-            far = np.flatnonzero(~np.isfinite(largest))
-            if len(far):
-                self._rescue(far)
-                self._labels[far] = self.scores[:, far].argmax(axis=0)
+        self._find()
         return self._labels
 
+    def _find(self) -> None:
+        if self._found:
+            return
+        rows = self.scores.T  # (B, K)
+        self._labels = rows.argmax(axis=1)
+        places = self._labels + np.arange(0, rows.size, rows.shape[1])
+        self._peak = rows.ravel().take(places)  # unlike indexing, lets other threads run
+        far = np.flatnonzero(~np.isfinite(self._peak))
+        if len(far):
+            self._rescue(far)
+            self._labels[far] = rows[far].argmax(axis=1)
+            self._peak[far] = rows[far].max(axis=1)
+        self._found = True
+
     def _shared_terms(self) -> np.ndarray:
-        centred = self.terms[:, 1:]
-        return -0.5 * np.einsum("bd,bd->b", centred, centred).astype(float)
+        np.square(self.terms, out=self._squares[: self.n_rows])
+        return (self._squares[: self.n_rows] @ self._half).astype(float)
 
     def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
         """Add the sums of each label's samples."""
@@ -308,7 +319,8 @@ class NearestBlock(Block):
         values = np.ones(self.n_rows, self.terms.dtype) if weight is None else weight
         columns = np.arange(self.n_rows + 1, dtype=np.int32)
         shape = stats.n_gaussians, self.n_rows
-        responsibilities = csc_array((values, self.labels(), columns), shape=shape)
+        labels = self.labels().astype(np.int32)
+        responsibilities = csc_array((values, labels, columns), shape=shape)
         sums = responsibilities @ self.terms
         stats.moments[:, : 1 + stats.n_features] += np.multiply(sums, largest, dtype=float)
         centred = self.terms[:, 1:].T  # (D, B)

@@ -30,6 +30,7 @@ _BLOCK_ELEMENTS = 1 << 19  # of L (K, B): long rows, and a few MiB a thread
 _PRODUCT_BYTES = 1 << 24  # of T (F, B) with products
 _SAMPLE_BYTES = 1 << 21  # of a block (D, B) without, which stays in the cache
 _MIN_ROWS, _MAX_ROWS = 1024, 32768
+_NEAREST_ELEMENTS, _NEAREST_ROWS = 1 << 20, 4096  # where only the largest counts, measured
 _WIDE = 700  # products per component from which on the centred form is the faster one, measured
 _ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
@@ -62,6 +63,8 @@ class Densities:
     @property
     def block_length(self) -> int:
         """Rows of a block: long ones, while L (K, B) and T (F, B) take a few MiB."""
+        if self.nearest:
+            return min(max(_NEAREST_ELEMENTS // self.shape[0], _MIN_ROWS), _NEAREST_ROWS)
         rows = min(max(_BLOCK_ELEMENTS // self.shape[0], _MIN_ROWS), _MAX_ROWS)
         n_bytes = _PRODUCT_BYTES if self.forms_products else _SAMPLE_BYTES
         return max(16, min(rows, n_bytes // (self.dtype.itemsize * self.n_terms)))

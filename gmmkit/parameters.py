@@ -12,9 +12,9 @@ import numpy as np
 
 from gmmkit.covariance import Structure
 
-# Deviations between a component that is split and its halves. EM moves halves of a Gaussian apart at
-# a rate of the cube of their distance: those a hundredth apart (Kaldi's, which makes a fixed number
-# of steps) look converged.
+# Deviations between a component that is split and its halves. EM moves the halves of a Gaussian
+# apart by the cube of their distance: a hundredth (as in Kaldi, which makes a fixed number of
+# steps) would look converged.
 _SPLIT = 0.5
 
 

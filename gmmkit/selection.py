@@ -203,7 +203,7 @@ def _chains(estimator: GMMMachine, n_gaussians: Any, kinds: Any) -> list[list[GM
 
 def _listed(name: str, values: Any, kind: type) -> list[Any]:
     """One value or several of a kind."""
-    values = [values] if isinstance(values, kind) else list(values)
+    values = [values] if np.ndim(values) == 0 else list(values)
     if not values:
         raise ValueError(f"{name} is empty: there is nothing to try.")
     for value in values:

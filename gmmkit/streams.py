@@ -19,7 +19,7 @@ from gmmkit.chunks import ArraySource, Kernel, RowKernel, noting, working_dtype
 from gmmkit.progress import Advance
 
 _NO_BLOCKS = "Blocks has 0 blocks while a minimum of 1 is required."
-_READ_BYTES = 1 << 25  # of a block read from disk
+_READ_BYTES = 1 << 26  # of a block read from disk
 
 Block = tuple[np.ndarray, np.ndarray | None]  # samples (B, D) and their weights (B,)
 
