@@ -51,7 +51,8 @@ class GMMMachine(Training):
         covariances that are no mixture's, is tried again with another seed, this often at most.
     k_means_trainer : estimator, optional
         What finds the start: a KMeansMachine or scikit-learn's KMeans. None means
-        ``KMeansMachine(n_gaussians)``.
+        ``KMeansMachine(n_gaussians)``, on a sample of about 1,000 samples a component (and 128 MiB
+        at most) of larger data.
     weights_init : array-like of shape (K,), optional
     means_init : array-like of shape (K, D), optional
     covariances_init : array-like, optional
