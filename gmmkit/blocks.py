@@ -17,6 +17,8 @@ from scipy.sparse import csc_array
 from gmmkit.densities import Densities, smallest_total
 from gmmkit.stats import GMMStats
 
+_FEW = 96  # components up to which comparing whole rows is faster than argmax, measured
+
 
 def scored_blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Block]]:
     """X in blocks of equal length that are scored; the same buffers serve all of them."""
@@ -102,10 +104,13 @@ class Block:
 
     def labels(self) -> np.ndarray:
         """The component of the largest score, (B,); the first of equals."""
-        largest = self.scores == self.peak()  # (K, B)
+        return self._labels_of(self.peak())
+
+    def _labels_of(self, peak: np.ndarray) -> np.ndarray:
+        largest = self.scores == peak  # (K, B)
         if np.count_nonzero(largest) == self.n_rows:  # no ties: much faster than argmax
             np.copyto(self.scores, largest)
-            return np.arange(len(largest), dtype=float) @ self.scores
+            return np.arange(len(largest), dtype=self.scores.dtype) @ self.scores
         return largest.argmax(axis=0)
 
     def normalise(self) -> None:
@@ -258,15 +263,18 @@ class CentredBlock(Block):
 class NearestBlock(Block):
     """Hard responsibilities: R is one-hot, so that R @ T(X)' is a sum over each label's rows.
 
-    Rows are samples here, (B, K), since finding the largest score of a sample comes first.
+    T(X)' has samples as rows, since sums over them are fastest so. The scores of many components
+    have, too: their largest is found sample by sample then, that of few as in other blocks.
     """
 
     def __init__(self, densities: Densities, length: int) -> None:
         super().__init__(densities, length)
         n_gaussians, n_features = densities.shape
-        self._scores = np.empty((length, n_gaussians), densities.dtype).T
+        self._by_sample = n_gaussians > _FEW
+        if self._by_sample:
+            self._scores = np.empty((length, n_gaussians), densities.dtype).T
         self._terms = np.ones((length, 1 + n_features), densities.dtype)  # T(X)' = [1, x]
-        self._theta = np.ascontiguousarray(densities.theta.T)  # (1 + D, K)
+        self._theta = densities.theta
         self._origin = densities.origin.astype(densities.dtype)
         self._squares = np.empty_like(self._terms)
         self._half = np.full(1 + n_features, -0.5, densities.dtype)  # of each square
@@ -275,11 +283,14 @@ class NearestBlock(Block):
     def _load_terms(self) -> None:
         self.terms = self._terms[: self.n_rows]
         np.subtract(self.samples, self._origin, out=self.terms[:, 1:], casting="unsafe")
-        self._found = False
+        self._found: tuple[np.ndarray, np.ndarray] | None = None
 
     def score(self) -> None:
-        """Compute L' = T(X)' @ Theta'."""
-        np.matmul(self.terms, self._theta, out=self.scores.T)
+        """Compute L = Theta @ T(X), or its transpose."""
+        if self._by_sample:
+            np.matmul(self.terms, self._theta.T, out=self.scores.T)
+        else:
+            np.matmul(self._theta, self.terms.T, out=self.scores)
 
     def assign(self) -> np.ndarray:
         """Find the labels; returns the largest scores, (B,)."""
@@ -287,27 +298,31 @@ class NearestBlock(Block):
 
     def peak(self) -> np.ndarray:
         """The largest score of each sample, (B,); samples that overflowed are mended first."""
-        self._find()
-        return self._peak
+        return self._find()[0]
 
     def labels(self) -> np.ndarray:
         """The component of the largest score, (B,); the first of equals."""
-        self._find()
-        return self._labels
+        return self._find()[1]
 
-    def _find(self) -> None:
-        if self._found:
-            return
+    def _find(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._found is None:
+            if self._by_sample:
+                self._found = self._find_by_sample()
+            else:
+                peak = super().peak()
+                self._found = peak, self._labels_of(peak)
+        return self._found
+
+    def _find_by_sample(self) -> tuple[np.ndarray, np.ndarray]:
         rows = self.scores.T  # (B, K)
-        self._labels = rows.argmax(axis=1)
-        places = self._labels + np.arange(0, rows.size, rows.shape[1])
-        self._peak = rows.ravel().take(places)  # unlike indexing, lets other threads run
-        far = np.flatnonzero(~np.isfinite(self._peak))
+        labels = rows.argmax(axis=1)
+        # unlike indexing, this lets other threads run
+        peak = rows.ravel().take(labels + np.arange(0, rows.size, rows.shape[1]))
+        far = np.flatnonzero(~np.isfinite(peak))
         if len(far):
             self._rescue(far)
-            self._labels[far] = rows[far].argmax(axis=1)
-            self._peak[far] = rows[far].max(axis=1)
-        self._found = True
+            labels[far], peak[far] = rows[far].argmax(axis=1), rows[far].max(axis=1)
+        return peak, labels
 
     def _shared_terms(self) -> np.ndarray:
         np.square(self.terms, out=self._squares[: self.n_rows])
