@@ -103,7 +103,7 @@ class Block:
         return np.log(total, dtype=float) + peak
 
     def labels(self) -> np.ndarray:
-        """The component of the largest score, (B,); the first of equals."""
+        """The component of the largest score, (B,), the first of equals; scores are spent then."""
         return self._labels_of(self.peak())
 
     def _labels_of(self, peak: np.ndarray) -> np.ndarray:
@@ -283,7 +283,8 @@ class NearestBlock(Block):
     def _load_terms(self) -> None:
         self.terms = self._terms[: self.n_rows]
         np.subtract(self.samples, self._origin, out=self.terms[:, 1:], casting="unsafe")
-        self._found: tuple[np.ndarray, np.ndarray] | None = None
+        self._peak: np.ndarray | None = None
+        self._labels: np.ndarray | None = None
 
     def score(self) -> None:
         """Compute L = Theta @ T(X), or its transpose."""
@@ -298,20 +299,19 @@ class NearestBlock(Block):
 
     def peak(self) -> np.ndarray:
         """The largest score of each sample, (B,); samples that overflowed are mended first."""
-        return self._find()[0]
+        if self._peak is None:
+            if self._by_sample:
+                self._peak, self._labels = self._find_by_sample()
+            else:
+                self._peak = super().peak()
+        return self._peak
 
     def labels(self) -> np.ndarray:
         """The component of the largest score, (B,); the first of equals."""
-        return self._find()[1]
-
-    def _find(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._found is None:
-            if self._by_sample:
-                self._found = self._find_by_sample()
-            else:
-                peak = super().peak()
-                self._found = peak, self._labels_of(peak)
-        return self._found
+        peak = self.peak()
+        if self._labels is None:
+            self._labels = self._labels_of(peak)
+        return self._labels
 
     def _find_by_sample(self) -> tuple[np.ndarray, np.ndarray]:
         rows = self.scores.T  # (B, K)
