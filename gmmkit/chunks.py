@@ -123,19 +123,20 @@ class ArraySource:
         """The type to work in."""
         return working_dtype(self.X.dtype)
 
-    def _slices(self, block: int) -> list[slice]:
+    def slices(self, block: int) -> list[slice]:
         """Slices of equal length: from the sizes alone, so that sums never depend on threads."""
         n_slices = min(_MAX_SLICES, -(-self.n_samples // block))
         length = -(-self.n_samples // max(1, n_slices))
         return [slice(at, at + length) for at in range(0, self.n_samples, length)]
 
-    def _apply(self, kernel: Kernel, rows: slice) -> Any:
+    def apply(self, kernel: Kernel, rows: slice) -> Any:
+        """What the kernel makes of a slice."""
         weight = None if self.sample_weight is None else self.sample_weight[rows]
         return kernel(self.X[rows], weight, self.start + rows.start)
 
     def _each(self, apply: Callable[[slice], Any], block: int, advance: Advance) -> Iterator[Any]:
         """What `apply` makes of each slice, in their order."""
-        slices = self._slices(block)
+        slices = self.slices(block)
         threads = min(count_threads(self.n_jobs), len(slices))
         for rows, result in zip(slices, map_ordered(apply, slices, threads), strict=True):
             advance(min(rows.stop, self.n_samples) - rows.start)
@@ -144,14 +145,14 @@ class ArraySource:
     def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
         """Sum of the kernel over slices, added up in their order."""
         with progress.over(name, self.n_samples) as advance:
-            return reduce(add, self._each(partial(self._apply, kernel), block, advance))
+            return reduce(add, self._each(partial(self.apply, kernel), block, advance))
 
     def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> np.ndarray:
         """The kernel's rows, as one array."""
         out = np.empty((self.n_samples, *kernel.tail), kernel.dtype)
 
         def fill(rows: slice) -> None:
-            out[rows] = self._apply(kernel, rows)
+            out[rows] = self.apply(kernel, rows)
 
         with progress.over(name, self.n_samples) as advance:
             for _ in self._each(fill, block, advance):

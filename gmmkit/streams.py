@@ -1,11 +1,11 @@
 """Streams: data that are read block by block, from disk or from whatever yields them.
 
-The next block is read while this one is computed. Only two blocks are in memory at a time.
+The next block is read while this one is computed. Only a few blocks are in memory at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +17,10 @@ import numpy as np
 from gmmkit import progress
 from gmmkit.chunks import ArraySource, Kernel, RowKernel, noting, working_dtype
 from gmmkit.progress import Advance
+from gmmkit.threads import count_threads, map_ordered
 
 _NO_BLOCKS = "Blocks has 0 blocks while a minimum of 1 is required."
-_READ_BYTES = 1 << 26  # of a block read from disk
+_READ_BYTES = 1 << 25  # of a block read from disk
 
 Block = tuple[np.ndarray, np.ndarray | None]  # samples (B, D) and their weights (B,)
 
@@ -165,7 +166,7 @@ def is_on_disk(X: Any) -> bool:
 
 @dataclass(frozen=True)
 class StreamSource:
-    """Blocks read one after the other, each computed over a pool of threads."""
+    """Blocks read one after the other, computed in slices over a pool of threads."""
 
     X: Any  # as the user gave it
     sample_weight: np.ndarray | None
@@ -187,22 +188,35 @@ class StreamSource:
         """The type to work in."""
         return working_dtype(self.blocks.dtype)
 
-    def _map(self, apply: Callable[[ArraySource], Any], advance: Advance) -> Iterator[Any]:
-        """What `apply` makes of each block that has rows."""
+    def _slices(self, block: int) -> Iterator[tuple[int, ArraySource, slice]]:
+        """The slices of all blocks that have rows, with the blocks and their numbers."""
         start = 0
         for number, (X, weight) in enumerate(read_ahead(self.blocks)):
             if len(X):
-                with noting(self.blocks._name(number)):
-                    result = apply(ArraySource(X, weight, self.n_jobs, start))
-                advance(len(X))
-                yield result
+                source = ArraySource(X, weight, start=start)
+                yield from ((number, source, rows) for rows in source.slices(block))
             start += len(X)
 
+    def _each(self, kernel: Kernel, block: int, advance: Advance) -> Iterator[Any]:
+        """What the kernel makes of each slice, in their order.
+
+        Threads go from one block's slices to the next one's without waiting for each other.
+        """
+
+        def apply(work: tuple[int, ArraySource, slice]) -> tuple[int, Any]:
+            number, source, rows = work
+            with noting(self.blocks._name(number)):
+                return len(source.X[rows]), source.apply(kernel, rows)
+
+        for n_rows, result in map_ordered(apply, self._slices(block), count_threads(self.n_jobs)):
+            advance(n_rows)
+            yield result
+
     def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
-        """Sum of the kernel over the blocks, in their order."""
+        """Sum of the kernel over slices, in their order."""
         total = None
         with progress.over(name, self.n_samples) as advance:
-            for part in self._map(lambda source: source.map_sum(kernel, name, block), advance):
+            for part in self._each(kernel, block, advance):
                 total = part if total is None else total + part
         if total is None:
             raise ValueError("Found 0 samples in all blocks while a minimum of 1 is required.")
@@ -211,7 +225,7 @@ class StreamSource:
     def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> np.ndarray:
         """The kernel's rows of all blocks, as one array."""
         with progress.over(name, self.n_samples) as advance:
-            parts = list(self._map(lambda source: source.map_rows(kernel, name, block), advance))
+            parts = list(self._each(kernel, block, advance))
         return np.concatenate(parts) if parts else np.empty((0, *kernel.tail), kernel.dtype)
 
 

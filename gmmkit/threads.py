@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
 
 import joblib
 from joblib.parallel import get_active_backend
 from threadpoolctl import OpenBLASController, ThreadpoolController
+
+_AHEAD = 4  # items a thread that wait to be computed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -94,13 +97,22 @@ def is_inside_a_dask_task() -> bool:
 def map_ordered(
     function: Callable[[Item], Result], items: Iterable[Item], n_threads: int
 ) -> Iterator[Result]:
-    """Results in the order of the items, computed by `n_threads` threads, BLAS held to one each."""
+    """Results in the order of the items, computed by `n_threads` threads, BLAS held to one each.
+
+    A few items are taken ahead, no more: they may be read from disk as they are taken.
+    """
     with one_blas_thread:
         if n_threads == 1:
             yield from map(function, items)
             return
         pool = ThreadPoolExecutor(n_threads)
+        coming: deque[Future[Result]] = deque()
         try:
-            yield from pool.map(function, items)
+            for item in items:
+                coming.append(pool.submit(function, item))
+                if len(coming) > _AHEAD * n_threads:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
