@@ -132,8 +132,9 @@ def main() -> None:
     for name, (dtype, n_clusters) in LLOYD.items():
         if "lloyd" in wanted:
             compare(name, "step", ["gmmkit", "scikit-learn"], dtype, str(n_clusters), "0")
-    if "dask" in wanted:
-        compare("float32 dask, 8 chunks", "step", ["gmmkit", "dask-ml"], "float32", "64", "8")
+    for name, (dtype, n_clusters) in LLOYD.items():
+        if "dask" in wanted:
+            compare(f"{name}, dask", "step", ["gmmkit", "dask-ml"], dtype, str(n_clusters), "8")
     if "fit" in wanted:
         compare("whole fit, three seeds", "whole", ["gmmkit", "scikit-learn"])
 
