@@ -144,6 +144,7 @@ SETTINGS = {
     "map_alpha": [0.25],
     "map_relevance_factor": [None, 16, 0.5],
     "map_prior": ["gauvain"],
+    "acceleration": ["squarem", None],
     "random_state": [7, None],
     "warm_start": [True],
     "n_jobs": [1, -1],
