@@ -204,6 +204,11 @@ def _check_weight(sample_weight: Any, X: Any) -> Any:
         sample_weight = sample_weight.to_dask_array()
     if not is_dask(sample_weight):
         if np.isscalar(sample_weight):
+            if np.isnan(X.shape[0]):
+                raise ValueError(
+                    f"sample_weight is a number, {sample_weight}, but X has an unknown number of "
+                    "rows: leave it out, or call X.compute_chunk_sizes() first."
+                )
             sample_weight = np.full(X.shape[0], sample_weight, dtype=float)
         sample_weight = check_array(
             sample_weight, ensure_2d=False, dtype=float, input_name="sample_weight"
