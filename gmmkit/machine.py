@@ -206,7 +206,7 @@ def _check_weight(sample_weight: Any, X: Any) -> Any:
         if np.isscalar(sample_weight):
             if np.isnan(X.shape[0]):
                 raise ValueError(
-                    f"sample_weight is a number, {sample_weight}, but X has an unknown number of "
+                    f"sample_weight is a number, {sample_weight!r}, but X has an unknown number of "
                     "rows: leave it out, or call X.compute_chunk_sizes() first."
                 )
             sample_weight = np.full(X.shape[0], sample_weight, dtype=float)
