@@ -166,16 +166,21 @@ class KMeansMachine(ClusterMixin, Machine):
         """A run from each start."""
         random_state, runs = check_random_state(self.random_state), []
         for _ in range(self.n_init):
-            part = task.part("start", self.max_iter)
+            part = task.part("start", self._attempts * self.max_iter)
             part.begin()
             runs.append(self._run(source, random_state, part))
             if part.end(partial(self._attributes, runs[-1])):
                 break
         return runs
 
+    @property
+    def _attempts(self) -> int:
+        """How often a start may be tried: a given one would degenerate alike each time."""
+        return self.n_init if isinstance(self.init_method, str) else 1
+
     def _run(self, source: Source, random_state: np.random.RandomState, task: Task) -> em.Run:
         """A run from a start; from another one, ``n_init`` at most, if centroids fall together."""
-        attempts = self.n_init if isinstance(self.init_method, str) else 1
+        attempts = self._attempts
         for attempt in range(1, attempts + 1):
             run = self._lloyd(source, self._start(source, random_state), task)
             distinct = seeding.count_distinct(run.parameters)

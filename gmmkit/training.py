@@ -61,7 +61,7 @@ class Training(Settings):
             checkpoint = Checkpoint(self.checkpoint, self._configuration(source))
         runs = checkpoint.load(self._structure(source.n_features)) if checkpoint else []
         for number, start in enumerate(self._starts(source, m_step)):
-            part = task.part("start", self.max_fitting_steps + 1)  # and k-means
+            part = task.part("start", start.attempts * (self.max_fitting_steps + 1))  # and k-means
             part.begin()
             save = None if checkpoint is None else partial(checkpoint.save, runs)
             for attempt in range(1, start.attempts + 1):

@@ -289,3 +289,13 @@ def test_mixture_starts_from_k_means_by_default():
     assert_allclose(start.weights_, weights, rtol=1e-12)
     default = GMMMachine(3).initialize_gaussians(X)
     assert_allclose(np.sort(default.means_, axis=0), np.sort(alone.centroids_, axis=0))
+
+
+@pytest.mark.parametrize("init_method", ["k-means||", "k-means++", "random", "lbg"])
+def test_attempts_at_fewer_distinct_points_than_clusters_end(init_method):
+    X = np.repeat(np.eye(3), 20, axis=0)
+    machine = KMeansMachine(6, init_method=init_method, n_init=3)
+    with pytest.warns(ConvergenceWarning, match="distinct clusters"):
+        machine.fit(X)
+    assert np.isfinite(machine.centroids_).all()
+    assert machine.inertia_ < 1e-12

@@ -384,3 +384,11 @@ def test_single_start_that_degenerates_is_an_error():
     with pytest.raises(ValueError, match=r"Fickle found .* not finite"):
         GMMMachine(4, k_means_trainer=Fickle(failures=1)).fit(X)
     assert len(Fickle.seeds) == 1
+
+
+def test_attempts_that_fail_in_training_have_room_for_their_steps():
+    # without a floor, components collapse on rows that repeat
+    X = np.repeat(np.random.default_rng(0).normal(size=(5, 5)), 20, axis=0)
+    machine = GMMMachine(3, n_init=3, max_fitting_steps=1, variance_thresholds=0)
+    with pytest.raises(ValueError, match=r"All 3 attempts .* positive definite"):
+        machine.fit(X)
