@@ -198,12 +198,21 @@ def compare(name: str) -> None:
             raise SystemExit(f"{name}: {rival} reached {reached}, scikit-learn {wanted}")
 
 
+def kernels() -> str:
+    """The BLAS that NumPy calls, with the kernels it has chosen: half of an iteration is theirs."""
+    from threadpoolctl import threadpool_info
+
+    found = next(info for info in threadpool_info() if info["user_api"] == "blas")
+    return f"{found['internal_api']} {found['version']}, kernels {found.get('architecture')}"
+
+
 def main() -> None:
     """The cases named, or all of them."""
     for task in (measure, reference):
         if sys.argv[1:2] == [f"--{task.__name__}"]:
             print(json.dumps(task(*sys.argv[2:])))
             return
+    print(kernels(), flush=True)
     for name in sys.argv[1:] or CASES:
         compare(name)
 

@@ -9,38 +9,35 @@ Everything is components-major, (K, B), so that reductions over components run a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from typing import Any
 
 import numpy as np
-from scipy.sparse import csc_array
 
 from gmmkit.densities import Densities, smallest_total
 from gmmkit.stats import GMMStats
 
-_FEW = 96  # components up to which comparing whole rows is faster than argmax, measured
-
-
-def scored_blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Block]]:
-    """X in blocks of equal length that are scored; the same buffers serve all of them."""
-    n_blocks = -(-len(X) // densities.block_length)
-    length = -(-len(X) // max(n_blocks, 1))
-    block = _kind_of_block(densities)(densities, length)
-    for start in range(0, len(X), max(length, 1)):
-        rows = slice(start, start + length)
-        block.load(X[rows])
-        yield rows, block
-
-
-def _kind_of_block(densities: Densities) -> type[Block]:
-    if densities.nearest:
-        return NearestBlock
-    if not densities.linear:
-        return CentredBlock
-    return TiedBlock if densities.structure.shared else LinearBlock
-
 
 class Block:
-    """Buffers for a block of samples.
+    """Buffers for a block of samples."""
+
+    n_rows: int
+
+    def load(self, x: np.ndarray) -> None:
+        """Take the samples x (B, D)."""
+        raise NotImplementedError
+
+    def labels(self) -> np.ndarray:
+        """The most likely component, (B,); the first of equals. Scores are spent then."""
+        raise NotImplementedError
+
+    def add_to(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add the block's statistics, with weights (B,). Scores are spent then."""
+        raise NotImplementedError
+
+
+class ScoredBlock(Block):
+    """A block whose samples have a score for each component.
 
     ``scores`` are L (K, B) but for what all components share. Once they have been turned into
     responsibilities, ``scale`` (B,) is a factor that those still lack, or None.
@@ -52,6 +49,7 @@ class Block:
     def __init__(self, densities: Densities, length: int) -> None:
         self.densities = densities
         self.bounded = densities.bounded
+        self._ones = np.ones(densities.shape[0], densities.dtype)  # sums by a product: faster
         self.smallest_total = smallest_total(densities.dtype)
         self._scores = np.empty((densities.shape[0], length), densities.dtype)
         self.n_rows = 0
@@ -90,7 +88,7 @@ class Block:
         """
         scores = self.scores  # (K, B)
         if self.bounded:
-            total = np.exp(scores, out=scores).sum(axis=0)  # (B,)
+            total = self._ones @ np.exp(scores, out=scores)  # (B,)
             if total.min() > self.smallest_total:
                 self.scale = 1 / total
                 return np.log(total, dtype=float)
@@ -98,20 +96,24 @@ class Block:
             self.score()
         peak = self.peak()
         np.subtract(scores, peak, out=scores)
-        total = np.exp(scores, out=scores).sum(axis=0)
+        total = self._ones @ np.exp(scores, out=scores)
         self.scale = 1 / total
         return np.log(total, dtype=float) + peak
 
     def labels(self) -> np.ndarray:
-        """The component of the largest score, (B,), the first of equals; scores are spent then."""
-        return self._labels_of(self.peak())
+        """The most likely component, (B,); the first of equals. Scores are spent then."""
+        peak = self.peak()
+        return first_true(self.scores == peak)
 
-    def _labels_of(self, peak: np.ndarray) -> np.ndarray:
-        largest = self.scores == peak  # (K, B)
-        if np.count_nonzero(largest) == self.n_rows:  # no ties: much faster than argmax
-            np.copyto(self.scores, largest)
-            return np.arange(len(largest), dtype=self.scores.dtype) @ self.scores
-        return largest.argmax(axis=0)
+    def add_to(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add the block's statistics, with weights (B,). Scores are spent then."""
+        log_likelihood = self.assign() + self.shared_terms()
+        if weight is not None:
+            log_likelihood *= weight
+            log_likelihood[weight == 0] = 0.0  # even where the density is zero
+        self.add_statistics(stats, weight)
+        stats.t += self.n_rows if weight is None else weight.sum()
+        stats.log_likelihood += log_likelihood.sum(dtype=float)
 
     def normalise(self) -> None:
         """Give responsibilities the factor that they lack."""
@@ -141,7 +143,7 @@ class Block:
         that is infinite too, the nearest component has it all and the density is zero.
         """
         samples = np.asarray(self.samples[far], dtype=float)
-        _refuse_non_finite(samples)
+        refuse_non_finite(samples)
         densities = self.densities
         size = np.maximum(np.abs(samples).max(axis=1), 1.0)  # (B',)
         unit = samples / size[:, None]
@@ -155,7 +157,7 @@ class Block:
         self._far, self._far_terms = far, peak + densities.common
 
 
-class LinearBlock(Block):
+class LinearBlock(ScoredBlock):
     """L = Theta @ T(X) and S = R @ T(X)'."""
 
     def __init__(self, densities: Densities, length: int) -> None:
@@ -187,7 +189,7 @@ class LinearBlock(Block):
 
     def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
         """Add S = R @ T(X)'. Factors go to T(X), which has fewer rows; T(X) is spent then."""
-        weight, largest = _unit_weights(weight, self.terms.dtype)
+        weight, largest = unit_weights(weight, self.terms.dtype)
         self._add_shared(stats, weight, largest)
         factors, terms = _product(weight, self.scale), self.terms[1:]
         if factors is None:
@@ -218,7 +220,7 @@ class TiedBlock(LinearBlock):
         stats.second[0] += np.multiply(sums, largest, dtype=float)
 
 
-class CentredBlock(Block):
+class CentredBlock(ScoredBlock):
     """|W_k (x - mu_k)|^2 and sums about mu_k, component by component."""
 
     def __init__(self, densities: Densities, length: int) -> None:
@@ -260,95 +262,7 @@ class CentredBlock(Block):
             )
 
 
-class NearestBlock(Block):
-    """Hard responsibilities: R is one-hot, so that R @ T(X)' is a sum over each label's rows.
-
-    T(X)' has samples as rows, since sums over them are fastest so. The scores of many components
-    have, too: their largest is found sample by sample then, that of few as in other blocks.
-    """
-
-    def __init__(self, densities: Densities, length: int) -> None:
-        super().__init__(densities, length)
-        n_gaussians, n_features = densities.shape
-        self._by_sample = n_gaussians > _FEW
-        if self._by_sample:
-            self._scores = np.empty((length, n_gaussians), densities.dtype).T
-        self._terms = np.ones((length, 1 + n_features), densities.dtype)  # T(X)' = [1, x]
-        self._theta = densities.theta
-        self._origin = densities.origin.astype(densities.dtype)
-        self._squares = np.empty_like(self._terms)
-        self._half = np.full(1 + n_features, -0.5, densities.dtype)  # of each square
-        self._half[0] = 0
-
-    def _load_terms(self) -> None:
-        self.terms = self._terms[: self.n_rows]
-        np.subtract(self.samples, self._origin, out=self.terms[:, 1:], casting="unsafe")
-        self._peak: np.ndarray | None = None
-        self._labels: np.ndarray | None = None
-
-    def score(self) -> None:
-        """Compute L = Theta @ T(X), or its transpose."""
-        if self._by_sample:
-            np.matmul(self.terms, self._theta.T, out=self.scores.T)
-        else:
-            np.matmul(self._theta, self.terms.T, out=self.scores)
-
-    def assign(self) -> np.ndarray:
-        """Find the labels; returns the largest scores, (B,)."""
-        return self.peak().astype(float)
-
-    def peak(self) -> np.ndarray:
-        """The largest score of each sample, (B,); samples that overflowed are mended first."""
-        if self._peak is None:
-            if self._by_sample:
-                self._peak, self._labels = self._find_by_sample()
-            else:
-                self._peak = super().peak()
-        return self._peak
-
-    def labels(self) -> np.ndarray:
-        """The component of the largest score, (B,); the first of equals."""
-        peak = self.peak()
-        if self._labels is None:
-            self._labels = self._labels_of(peak)
-        return self._labels
-
-    def _find_by_sample(self) -> tuple[np.ndarray, np.ndarray]:
-        rows = self.scores.T  # (B, K)
-        labels = rows.argmax(axis=1)
-        # unlike indexing, this lets other threads run
-        peak = rows.ravel().take(labels + np.arange(0, rows.size, rows.shape[1]))
-        far = np.flatnonzero(~np.isfinite(peak))
-        if len(far):
-            self._rescue(far)
-            labels[far], peak[far] = rows[far].argmax(axis=1), rows[far].max(axis=1)
-        return peak, labels
-
-    def _shared_terms(self) -> np.ndarray:
-        np.square(self.terms, out=self._squares[: self.n_rows])
-        return (self._squares[: self.n_rows] @ self._half).astype(float)
-
-    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
-        """Add the sums of each label's samples."""
-        weight, largest = _unit_weights(weight, self.terms.dtype)
-        values = np.ones(self.n_rows, self.terms.dtype) if weight is None else weight
-        columns = np.arange(self.n_rows + 1, dtype=np.int32)
-        shape = stats.n_gaussians, self.n_rows
-        labels = self.labels().astype(np.int32)
-        responsibilities = csc_array((values, labels, columns), shape=shape)
-        sums = responsibilities @ self.terms
-        stats.moments[:, : 1 + stats.n_features] += np.multiply(sums, largest, dtype=float)
-        centred = self.terms[:, 1:].T  # (D, B)
-        if stats.structure.shared:
-            second = stats.structure.weighted_products(centred, weight)
-        else:
-            products = np.empty((stats.structure.n_pairs, self.n_rows), self.terms.dtype)
-            stats.structure.products(centred, out=products)
-            second = responsibilities @ products.T
-        stats.second[...] += np.multiply(second, largest, dtype=float)
-
-
-def _unit_weights(weight: np.ndarray | None, dtype: np.dtype) -> tuple[np.ndarray | None, float]:
+def unit_weights(weight: np.ndarray | None, dtype: np.dtype) -> tuple[np.ndarray | None, float]:
     """Weights as multiples of the largest, and that: they may be too large for float32."""
     if weight is None:
         return None, 1.0
@@ -363,8 +277,51 @@ def _product(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
     return a * b
 
 
-def _refuse_non_finite(samples: np.ndarray) -> None:
+def refuse_non_finite(samples: np.ndarray) -> None:
     if np.isnan(samples).any():
         raise ValueError("Input X contains NaN.")
     if np.isinf(samples).any():
         raise ValueError("Input X contains infinity or a value too large for its dtype.")
+
+
+_GROUP = 255  # rows that a uint8 can count
+_LINE = 64  # bytes
+
+
+def count_true(mask: np.ndarray) -> np.ndarray:
+    """How many rows of mask (K, B) are true in each column, (B,)."""
+    rows = mask.view(np.uint8)  # whose loops are by far the fastest
+    if len(rows) <= _GROUP:
+        return np.add.reduce(rows, axis=0, dtype=np.uint8)
+    return count_true(mask[:_GROUP]) + count_true(mask[_GROUP:]).astype(np.int32)
+
+
+def first_true(mask: np.ndarray) -> np.ndarray:
+    """The first true row of mask (K, B) in each column, (B,), one of them true; mask is spent."""
+    first = _first_in_group(mask[:_GROUP])
+    if len(mask) > _GROUP:
+        np.copyto(first, _GROUP + first_true(mask[_GROUP:]), where=first == _GROUP)
+    return first
+
+
+def _first_in_group(mask: np.ndarray) -> np.ndarray:
+    """The first true row of a group, (B,), or as many as a full group has."""
+    rows = mask.view(np.uint8)
+    rows *= np.arange(_GROUP, _GROUP - len(rows), -1, dtype=np.uint8)[:, None]
+    return np.subtract(_GROUP, rows.max(axis=0), dtype=np.int32)
+
+
+def allocate(*layouts: tuple[tuple[int, ...], Any]) -> list[np.ndarray]:
+    """Uninitialised arrays of these shapes and types, in one piece of memory.
+
+    It is taken and given back for each slice of the data. Of several pieces malloc would return
+    some to the system, which has to clear them again.
+    """
+    sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in layouts]
+    starts = np.cumsum([0, *(-(-size // _LINE) * _LINE for size in sizes)])
+    memory = np.empty(starts[-1] + _LINE, np.uint8)
+    memory = memory[-memory.ctypes.data % _LINE :]  # a multiple of the cache's lines
+    return [
+        memory[start : start + size].view(dtype).reshape(shape)
+        for start, size, (shape, dtype) in zip(starts, sizes, layouts, strict=False)
+    ]

@@ -24,7 +24,8 @@ from gmmkit.progress import Advance
 from gmmkit.threads import count_threads, map_ordered
 
 Kernel = Callable[[np.ndarray, np.ndarray | None, int], Any]
-_MAX_SLICES = 32  # of an array in memory: many enough to balance threads, few enough to add up
+# slices of an array in memory: many enough to balance threads, long enough to be worth beginning
+_MOST_SHORT_SLICES, _LONG_SLICE = 16, 1 << 16
 _ORIGIN = "gmmkit: this error came from "  # begins the note that says where in X
 
 
@@ -125,7 +126,8 @@ class ArraySource:
 
     def slices(self, block: int) -> list[slice]:
         """Slices of equal length: from the sizes alone, so that sums never depend on threads."""
-        n_slices = min(_MAX_SLICES, -(-self.n_samples // block))
+        wanted = max(_MOST_SHORT_SLICES, self.n_samples // _LONG_SLICE)
+        n_slices = min(wanted, -(-self.n_samples // block))
         length = -(-self.n_samples // max(1, n_slices))
         return [slice(at, at + length) for at in range(0, self.n_samples, length)]
 

@@ -30,7 +30,7 @@ _BLOCK_ELEMENTS = 1 << 19  # of L (K, B): long rows, and a few MiB a thread
 _PRODUCT_BYTES = 1 << 24  # of T (F, B) with products
 _SAMPLE_BYTES = 1 << 21  # of a block (D, B) without, which stays in the cache
 _MIN_ROWS, _MAX_ROWS = 1024, 32768
-_NEAREST_ELEMENTS, _NEAREST_ROWS = 1 << 20, 4096  # where only the largest counts, measured
+_NEAREST_ELEMENTS, _NEAREST_ROWS = 1_100_000, 10_000  # where only the largest counts, measured
 _WIDE = 700  # products per component from which on the centred form is the faster one, measured
 _ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
@@ -182,11 +182,15 @@ def smallest_total(dtype: np.dtype) -> float:
 
 
 def centroid_distances(
-    centroids: np.ndarray, dtype: np.dtype, structure: Structure | None = None
+    centroids: np.ndarray,
+    dtype: np.dtype,
+    structure: Structure | None = None,
+    nearest: bool = True,
 ) -> Densities:
     """Minus half the squared distances to centroids, as densities without constants.
 
-    The structure says what second moments statistics have: none, unless given.
+    The structure says what second moments statistics have: none, unless given. Only the nearest
+    centroids are looked for, unless all distances are wanted.
     """
     structure = structure or NoProducts(centroids.shape[1])
     return Densities(
@@ -196,7 +200,7 @@ def centroid_distances(
         structure.identity(),
         _representable(centroids.mean(axis=0), dtype),
         dtype,
-        nearest=True,
+        nearest=nearest,
     )
 
 

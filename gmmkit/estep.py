@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from gmmkit.blocks import Block, scored_blocks
+from gmmkit.blocks import Block, CentredBlock, LinearBlock, ScoredBlock, TiedBlock
 from gmmkit.densities import Densities
+from gmmkit.nearest import NearestBlock
 from gmmkit.stats import GMMStats
 
 # Overflow far from all components is expected and mended: nobody needs to hear of it.
 _QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
+
+
+def _blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
+    """X in blocks of equal length that are loaded; the same buffers serve all of them."""
+    n_blocks = -(-len(X) // densities.block_length)
+    length = -(-len(X) // max(n_blocks, 1))
+    block = _kind_of_block(densities)(densities, length)
+    for start in range(0, len(X), max(length, 1)):
+        rows = slice(start, start + length)
+        block.load(X[rows])
+        yield rows, block
+
+
+def _kind_of_block(densities: Densities) -> type[Any]:
+    if densities.nearest:
+        return NearestBlock
+    if not densities.linear:
+        return CentredBlock
+    return TiedBlock if densities.structure.shared else LinearBlock
 
 
 @dataclass(frozen=True)
@@ -28,19 +49,13 @@ class EStep:
         """Statistics of X (B, D) with weights (B,)."""
         densities = self.densities
         stats = GMMStats.of(densities.structure, densities.shape[0], densities.origins)
-        for rows, block in scored_blocks(densities, X):
+        for rows, block in _blocks(densities, X):
             weight = None if sample_weight is None else _checked_weights(sample_weight[rows])
-            log_likelihood = block.assign() + block.shared_terms()
-            if weight is not None:
-                log_likelihood *= weight
-                log_likelihood[weight == 0] = 0.0  # even where the density is zero
-            block.add_statistics(stats, weight)
-            stats.t += block.n_rows if weight is None else weight.sum()
-            stats.log_likelihood += log_likelihood.sum(dtype=float)
+            block.add_to(stats, weight)
         return stats
 
 
-Output = Callable[[Block], np.ndarray]
+Output = Callable[[Any], np.ndarray]  # of the kind of block that the densities call for
 
 
 @dataclass(frozen=True)
@@ -58,24 +73,24 @@ class Rows:
     ) -> np.ndarray:
         """The rows (B, *tail) of X (B, D)."""
         out = np.empty((len(X), *self.tail), self.dtype)
-        for rows, block in scored_blocks(self.densities, X):
+        for rows, block in _blocks(self.densities, X):
             out[rows] = self.output(block)
         return out
 
 
-def responsibilities(block: Block) -> np.ndarray:
+def responsibilities(block: ScoredBlock) -> np.ndarray:
     """Posterior probabilities of the components, (B, K)."""
     block.assign()
     block.normalise()
     return block.scores.T
 
 
-def log_likelihoods(block: Block) -> np.ndarray:
+def log_likelihoods(block: ScoredBlock) -> np.ndarray:
     """Log densities of the mixture, (B,)."""
     return block.assign() + block.shared_terms()
 
 
-def log_weighted_densities(block: Block) -> np.ndarray:
+def log_weighted_densities(block: ScoredBlock) -> np.ndarray:
     """Weighted log densities of the components, (B, K)."""
     block.peak()  # mends what overflowed
     return (block.scores + block.shared_terms()).T
@@ -86,12 +101,12 @@ def labels(block: Block) -> np.ndarray:
     return block.labels()
 
 
-def squared_distances(block: Block) -> np.ndarray:
+def squared_distances(block: ScoredBlock) -> np.ndarray:
     """Squared distances to centroids, (B, K)."""
     return np.maximum(-2 * log_weighted_densities(block), 0.0)
 
 
-def distances(block: Block) -> np.ndarray:
+def distances(block: ScoredBlock) -> np.ndarray:
     """Euclidean distances to centroids, (B, K)."""
     return np.sqrt(squared_distances(block))
 

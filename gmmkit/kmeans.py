@@ -259,7 +259,8 @@ class KMeansMachine(ClusterMixin, Machine):
             )
 
     def _rows(self, source: Source, output: Any, tail: tuple[int, ...], dtype: np.dtype) -> Any:
-        densities = centroid_distances(self.centroids_, source.dtype)
+        nearest = output is estep.labels
+        densities = centroid_distances(self.centroids_, source.dtype, nearest=nearest)
         kernel = estep.Rows(densities, output, tail, dtype)
         with progress.shown(self.verbose >= 2):
             return source.map_rows(kernel, f"gmmkit-{output.__name__}", densities.block_length)

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.cluster import kmeans_plusplus
 
-from gmmkit.blocks import Block
 from gmmkit.chunks import ArraySource, Source
 from gmmkit.densities import Densities, centroid_distances
 from gmmkit.estep import EStep, Rows
+from gmmkit.nearest import NearestBlock
 from gmmkit.stats import checked_statistics
 
 _SAMPLE_PER_CLUSTER = 300  # rows drawn per cluster where k-means++ cannot see all data at once
@@ -78,14 +78,14 @@ class Draw:
         return Winners.of(self.count, keys, X)
 
 
-def _nearest(block: Block) -> np.ndarray:
+def _nearest(block: NearestBlock) -> np.ndarray:
     """Squared distance to the nearest centroid, (B,)."""
-    return np.maximum(-2.0 * (block.peak().astype(float) + block.shared_terms()), 0.0)
+    return block.squares()
 
 
-def _nearest_and_label(block: Block) -> np.ndarray:
+def _nearest_and_label(block: NearestBlock) -> np.ndarray:
     """Squared distance to the nearest centroid and its number, (B, 2)."""
-    return np.stack([_nearest(block), block.labels()], axis=1)
+    return np.stack([block.squares(), block.labels()], axis=1)
 
 
 def in_proportion(weight: np.ndarray, squares: np.ndarray, uniform: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ FLOORS = {
     "em": 3,
     "seeding": 3,
     "estep": 2.5,
+    "nearest": 2.2,
     "blocks": 2,
     "mstep": 2,
     "conditional": 1.5,

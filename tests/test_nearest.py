@@ -1,0 +1,130 @@
+"""The nearest centroid: float32 scores, labels as exact as the samples."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from gmmkit.blocks import count_true, first_true
+from gmmkit.densities import centroid_distances
+from gmmkit.estep import EStep, Rows, labels
+from gmmkit.nearest import NearestBlock
+
+every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def found(X, centroids):
+    kernel = Rows(centroid_distances(centroids, X.dtype), labels, (), np.dtype(int))
+    return kernel(X)
+
+
+def clusters(n_clusters, n_samples=3000, n_features=7, seed=0):
+    rng = np.random.default_rng(seed)
+    centroids = rng.normal(size=(n_clusters, n_features))
+    X = centroids[rng.integers(n_clusters, size=n_samples)]
+    return X + 0.5 * rng.normal(size=X.shape), centroids
+
+
+@every_dtype
+@pytest.mark.parametrize("n_clusters", [1, 2, 3, 64, 255, 256, 300, 301, 520])
+def test_labels_are_those_of_the_least_distance(n_clusters, dtype):
+    X, centroids = clusters(n_clusters)
+    X = X.astype(dtype)
+    squares = cdist(X, centroids, "sqeuclidean")
+    assert squares[np.arange(len(X)), found(X, centroids)] == pytest.approx(
+        squares.min(axis=1), rel=1e-4 if dtype == "float32" else 1e-13
+    )
+
+
+@pytest.mark.parametrize("n_clusters", [40, 400])  # by rows and by columns
+def test_samples_that_float32_cannot_tell_apart_get_the_right_label(n_clusters):
+    X, centroids = clusters(n_clusters, n_features=20)
+    nearest = np.argsort(cdist(X, centroids), axis=1)[:, :2]
+    first, second = centroids[nearest[:, 0]], centroids[nearest[:, 1]]
+    across = ((first + second) / 2 - X) * (first - second)
+    X += (
+        across.sum(axis=1, keepdims=True)
+        / ((first - second) ** 2).sum(axis=1, keepdims=True)
+        * (first - second)
+    )  # onto the plane between both
+    X += 1e-9 * (first - second)
+    squares = cdist(X, centroids, "sqeuclidean")
+    rounded = X.astype(np.float32) @ centroids.T.astype(np.float32)
+    rounded -= 0.5 * (centroids**2).sum(axis=1).astype(np.float32)
+    assert (rounded.argmax(axis=1) != squares.argmin(axis=1)).mean() > 0.1  # or this shows nothing
+    assert np.array_equal(found(X, centroids), squares.argmin(axis=1))
+
+
+@every_dtype
+@pytest.mark.parametrize("n_clusters", [3, 310])
+def test_the_first_of_equal_centroids_wins(n_clusters, dtype):
+    X = np.arange(12.0).reshape(6, 2).astype(dtype)
+    assert not found(X, np.ones((n_clusters, 2))).any()
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-30, 1e-19, 1e-5, 1e5, 1e19, 1e30, 1e150])
+@pytest.mark.parametrize("n_clusters", [5, 310])
+def test_no_scale_is_too_small_or_too_large(n_clusters, scale):
+    X, centroids = clusters(n_clusters, 500)
+    wanted = cdist(X, centroids).argmin(axis=1)
+    assert np.array_equal(found(scale * X, scale * centroids), wanted)
+
+
+@every_dtype
+@pytest.mark.parametrize("size", [1e4, 1e8, 1e25])
+def test_a_sample_far_out_does_not_confuse_its_block(size, dtype):
+    X, centroids = clusters(9)
+    X = X.astype(dtype)
+    wanted = found(X, centroids)
+    X[7] = size * centroids[3]
+    got = found(X, centroids)
+    assert got[7] == (centroids @ centroids[3]).argmax()
+    assert np.array_equal(np.delete(got, 7), np.delete(wanted, 7))
+
+
+@every_dtype
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e6])
+def test_the_inertia_of_tight_clusters_far_apart(offset, weighted, dtype):
+    rng = np.random.default_rng(0)
+    centroids = np.round(offset * rng.normal(size=(4, 3)))
+    X = (centroids[rng.integers(4, size=5000)] + rng.normal(size=(5000, 3))).astype(dtype)
+    weight = rng.exponential(size=5000) if weighted else None
+    statistics = EStep(centroid_distances(centroids, X.dtype))(X, weight)
+    squares = cdist(X.astype(float), centroids, "sqeuclidean").min(axis=1)
+    wanted = squares.sum() if weight is None else squares @ weight
+    tolerance = 1e-5 * max(1, offset / 1e4) if dtype == "float32" else 1e-9
+    assert -2 * statistics.log_likelihood == pytest.approx(wanted, rel=tolerance)
+
+
+@every_dtype
+def test_samples_on_their_centroids_have_no_inertia(dtype):
+    centroids = np.random.default_rng(0).normal(size=(5, 3)).astype(dtype)
+    X = np.repeat(centroids, 10, axis=0)
+    statistics = EStep(centroid_distances(centroids.astype(float), X.dtype))(X)
+    assert abs(statistics.log_likelihood) < (1e-10 if dtype == "float32" else 1e-30)
+    assert np.array_equal(statistics.n, np.full(5, 10.0))
+
+
+@every_dtype
+def test_squares_are_exact_differences(dtype):
+    X, centroids = clusters(20)
+    X = (X + 100).astype(dtype)
+    block = NearestBlock(centroid_distances(centroids + 100, X.dtype), len(X))
+    block.load(X)
+    wanted = cdist(X.astype(float), centroids + 100, "sqeuclidean").min(axis=1)
+    assert block.squares() == pytest.approx(wanted, rel=1e-4 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 254, 255, 256, 510, 511, 600])
+def test_first_true_and_count_true(n_rows):
+    rng = np.random.default_rng(n_rows)
+    mask = rng.random((n_rows, 400)) < rng.random(400) ** 3
+    mask[rng.integers(n_rows, size=400), np.arange(400)] = True
+    assert np.array_equal(count_true(mask), mask.sum(axis=0))
+    wanted = mask.argmax(axis=0)
+    assert np.array_equal(first_true(mask), wanted)
+
+
+def test_257_candidates_are_not_one():
+    mask = np.ones((257, 3), bool)
+    assert count_true(mask).tolist() == [257, 257, 257]
