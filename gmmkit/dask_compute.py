@@ -7,20 +7,19 @@ from contextlib import ExitStack
 from threading import get_ident
 from typing import Any
 
-import numpy as np
-
 from gmmkit import progress
+from gmmkit.dask_graph import Sum
 from gmmkit.threads import is_inside_a_dask_task
 
 
-def computed(total: Any, parts: Any, name: str) -> Any:
-    """The array `total`, which adds up the blocks of `parts`, by whatever scheduler is active."""
+def computed(total: Sum, name: str) -> Any:
+    """What a sum comes to, by whatever scheduler is active."""
     if not progress.is_shown():
-        return total.compute()
+        return total.lazy().compute()
     client = _client()
     if client is None:
         return _computed_here(total, name)
-    return _computed_there(client, total, parts, name)
+    return _computed_there(client, total, name)
 
 
 def _client() -> Any:
@@ -34,7 +33,7 @@ def _client() -> Any:
     return client if isinstance(client, distributed.Client) else None
 
 
-def _computed_here(total: Any, name: str) -> Any:
+def _computed_here(total: Sum, name: str) -> Any:
     """By a scheduler of this process, which calls back after each task."""
     from dask.callbacks import Callback
 
@@ -50,30 +49,24 @@ def _computed_here(total: Any, name: str) -> Any:
             advances[-1](1)
 
     with ExitStack() as bars, Callback(start_state=begin, posttask=count):
-        return total.compute()
+        return total.lazy().compute()
 
 
-def _computed_there(client: Any, total: Any, parts: Any, name: str) -> Any:
+def _computed_there(client: Any, total: Sum, name: str) -> Any:
     """By a cluster, where a task that follows each block's marks that it is done.
 
     A future of the block's own result would keep all results on the cluster until the end.
     """
-    from dask.distributed import as_completed, futures_of
+    from dask.distributed import as_completed
 
-    marks = parts.map_blocks(_mark, dtype=bool, meta=np.empty((0, 0), dtype=bool))
-    marks, total = client.persist([marks, total])
-    marked, (end,) = futures_of(marks), futures_of(total)
+    end, *marks = client.compute(total.lazy_with_marks())
     try:
-        with progress.over(name, len(marked), "blocks") as advance:
-            for future in as_completed(marked):
+        with progress.over(name, len(marks), "blocks") as advance:
+            for future in as_completed(marks):
                 if future.status != "finished":
                     break  # the end raises what the block did
                 advance(1)
             return end.result()
     finally:
-        for future in (*marked, end):
+        for future in (*marks, end):
             future.release()
-
-
-def _mark(part: np.ndarray) -> np.ndarray:
-    return np.ones((1, 1), dtype=bool)

@@ -1,26 +1,24 @@
 """dask_source: dask arrays and data frames as sources, a task per block, added up as a tree.
 
-dask is met here and in `dask_compute` only, and imported only once a collection of it comes.
+dask is met here, in `dask_graph` and in `dask_compute` only, and imported only once a collection of
+it comes.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
+from functools import cached_property
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
 from gmmkit import dask_compute
 from gmmkit.chunks import Kernel, RowKernel, has_note, note, noting, working_dtype
+from gmmkit.dask_graph import Blocks, Sum
 from gmmkit.threads import one_blas_thread
 
-_SPLIT_EVERY = 8  # results that dask adds up at a time
 _UNKNOWN_ROWS = 1 << 40  # rows that a block of unknown length may have
 
 
@@ -119,71 +117,43 @@ class DaskSource:
             return np.arange(len(lengths)) * _UNKNOWN_ROWS
         return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
 
-    def _shared(self, kernel: Kernel, name: str, token: str) -> Any:
-        """The kernel as a dask array (1, 1), so that it travels to each worker once.
-
-        What goes into a task as a plain argument travels with each task.
-        """
-        import dask.array as da
-
-        shared = np.empty((1, 1), dtype=object)
-        shared[0, 0] = _BlockKernel(kernel, self._starts())
-        return da.from_array(shared, chunks=1, name=f"{name}-kernel-{token}")
+    @cached_property
+    def _blocks(self) -> Blocks:
+        """Optimised once, for all passes."""
+        return Blocks.of(*(array for array in (self.X, self.sample_weight) if array is not None))
 
     def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
         """Sum of the kernel over dask's blocks, on whatever scheduler is active."""
-        import dask.array as da
-
-        token = uuid4().hex  # equal fits that run at once on a cluster share no tasks
-        arrays = [self.X] if self.sample_weight is None else [self.X, self.sample_weight[:, None]]
-        results = da.map_blocks(
-            _block_result,
-            self._shared(kernel, name, token),
-            *arrays,
-            chunks=((1,) * self.X.numblocks[0], (1,)),
-            dtype=object,
-            meta=np.empty((0, 0), dtype=object),
-            name=f"{name}-{token}",
-        )
-        total = da.reduction(
-            results,
-            chunk=_itself,
-            combine=_total,
-            aggregate=_total,
-            axis=(0, 1),
-            keepdims=True,
-            split_every={0: _SPLIT_EVERY, 1: 1},
-            concatenate=False,
-            dtype=object,
-            meta=np.empty((0, 0), dtype=object),
-            name=name,
-        )
+        shared = _BlockKernel(kernel, self._starts())
         try:
-            return dask_compute.computed(total, results, name)[0, 0]
+            return dask_compute.computed(Sum.over(self._blocks, _block_result, shared, name), name)
         except Exception as error:
-            self._note_origin(error, arrays)
+            self._note_origin(error)
             raise
 
-    def _note_origin(self, error: Exception, arrays: list[Any]) -> None:
+    def _note_origin(self, error: Exception) -> None:
         """Note which block an error came from that rose before the kernel, as the block was loaded.
 
         Nothing in dask says it, so blocks are loaded again: about one pass in all.
         """
         if has_note(error) or not _is_of_data(error):
             return
-        number = _failing_block(arrays, error)
+        number = _failing_block(self._blocks, error)
         if number is not None:
             note(error, _block_name(number))
 
     def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> Any:
         """The kernel's rows, as a lazy dask array."""
+        import dask.array as da
         from dask.base import tokenize
 
         token = tokenize(kernel, self.X.name)
+        shared = np.empty((1, 1), dtype=object)  # an array: it travels to each worker once
+        shared[0, 0] = _BlockKernel(kernel, self._starts())
         drop = () if kernel.tail else (1,)
         return self.X.map_blocks(
             _block_rows,
-            self._shared(kernel, name, token),
+            da.from_array(shared, chunks=1, name=f"{name}-kernel-{token}"),
             chunks=(self.X.chunks[0], *((n,) for n in kernel.tail)),
             drop_axis=drop,
             dtype=kernel.dtype,
@@ -201,42 +171,32 @@ def _is_of_data(error: Exception) -> bool:
     return module != "distributed" and not isinstance(error, CancelledError)
 
 
-def _failing_block(arrays: list[Any], error: Exception) -> int | None:
-    """The first block of arrays whose loading raises such an error, by bisection; or None."""
-    import dask.array as da
-
-    n_blocks = arrays[0].numblocks[0]
-    probe = da.map_blocks(
-        _loaded,
-        *arrays,
-        chunks=((1,) * n_blocks, (1,)),
-        dtype=bool,
-        meta=np.empty((0, 0), dtype=bool),
-    )
-    if _error_of(da.zeros(1)) is not None:  # whatever is computed
+def _failing_block(blocks: Blocks, error: Exception) -> int | None:
+    """The first of the blocks whose loading raises such an error, by bisection; or None."""
+    if _error_of(Blocks({}, [()])) is not None:  # whatever is computed
         return None
-    low, high = 0, n_blocks
+    low, high = 0, len(blocks.arguments)
     while high - low > 1:
         middle = (low + high) // 2
-        if type(_error_of(probe[low:middle])) is type(error):
+        if type(_error_of(blocks.part(low, middle))) is type(error):
             high = middle
         else:
             low = middle
-    again = _error_of(probe[low:high])
+    again = _error_of(blocks.part(low, high))
     return low if type(again) is type(error) and str(again) == str(error) else None
 
 
-def _loaded(*blocks: np.ndarray) -> np.ndarray:
-    return np.ones((1, 1), dtype=bool)
-
-
-def _error_of(probe: Any) -> Exception | None:
-    """What computing an array raises."""
+def _error_of(blocks: Blocks) -> Exception | None:
+    """What loading blocks raises."""
     try:
-        probe.compute()
+        Sum.over(blocks, _loaded, None, "gmmkit-load").lazy().compute()
     except Exception as error:
         return error
     return None
+
+
+def _loaded(number: int, shared: None, *blocks: np.ndarray) -> int:
+    return 1
 
 
 def _block_name(number: int) -> str:
@@ -263,38 +223,9 @@ class _BlockKernel:
 
 
 def _block_result(
-    shared: np.ndarray,
-    X: np.ndarray,
-    sample_weight: np.ndarray | None = None,
-    *,
-    block_id: tuple[int, ...],
-) -> np.ndarray:
-    """The kernel's result for a block, as the (1, 1) object array that dask can add up."""
-    result = np.empty((1, 1), dtype=object)
-    weight = None if sample_weight is None else sample_weight[:, 0]
-    result[0, 0] = shared[0, 0](X, weight, block_id[0])
-    return result
-
-
-def _itself(results: np.ndarray, axis: object = None, keepdims: object = None) -> np.ndarray:
-    return results
-
-
-def _total(results: Any, axis: object = None, keepdims: object = None) -> np.ndarray:
-    """The sum of nested lists of (1, 1) object arrays, as another one; empty for none."""
-    total = np.empty((1, 1), dtype=object)
-    parts = list(_flattened(results))
-    if parts:
-        total[0, 0] = reduce(add, parts)
-    return total
-
-
-def _flattened(results: Any) -> Iterator[Any]:
-    if isinstance(results, list):
-        for part in results:
-            yield from _flattened(part)
-    else:
-        yield from np.ravel(results)
+    number: int, kernel: _BlockKernel, X: np.ndarray, sample_weight: np.ndarray | None = None
+) -> Any:
+    return kernel(X, sample_weight, number)
 
 
 def _block_rows(X: np.ndarray, shared: np.ndarray, *, block_id: tuple[int, ...]) -> np.ndarray:

@@ -43,6 +43,7 @@ FLOORS = {
     "dask_source": 0.2,
     "chunks": 0.1,
     "dask_compute": 0.05,
+    "dask_graph": 0.03,
     "atomic": 0,
     "callbacks": 0,
     "covariance": 0,

@@ -222,6 +222,24 @@ def test_parameters_travel_once_a_step_and_statistics_come_back(client):
     assert max(results.values()) < 5 * parameters
 
 
+def test_blocks_that_are_on_the_cluster_already(client):
+    expected = from_centres().fit(data(), sample_weight=weights())
+    x, weight = dask.persist(da.from_array(data(), chunks=CHUNKS), da.from_array(weights()))
+    scattered = dask.delayed(client.scatter(data()))
+    for given in (x, x * 1, da.from_delayed(scattered, data().shape, float)):
+        machine = from_centres().fit(given, sample_weight=weight)
+        assert_allclose(machine.means_, expected.means_, rtol=1e-10)
+
+
+def test_annotations_reach_all_tasks(client):
+    workers = sorted(client.scheduler_info()["workers"])
+    pids = client.run(os.getpid)
+    with dask.annotate(workers=workers[:1]):
+        source = DaskSource.of(da.from_array(data(), chunks=CHUNKS))
+        found = source.map_sum(lambda X, sample_weight, start: (os.getpid(),), "process")
+    assert found == (pids[workers[0]],) * 12
+
+
 def test_tasks_have_readable_names(client):
     x = da.from_array(data(), chunks=CHUNKS)
     with watched(client) as (tasks, _):
