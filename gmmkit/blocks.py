@@ -284,31 +284,25 @@ def refuse_non_finite(samples: np.ndarray) -> None:
         raise ValueError("Input X contains infinity or a value too large for its dtype.")
 
 
-_GROUP = 255  # rows that a uint8 can count
 _LINE = 64  # bytes
 
 
-def count_true(mask: np.ndarray) -> np.ndarray:
-    """How many rows of mask (K, B) are true in each column, (B,)."""
+def one_true(mask: np.ndarray) -> np.ndarray:
+    """Whether one row of mask (K, B) is true and no more, in each column, (B,)."""
     rows = mask.view(np.uint8)  # whose loops are by far the fastest
-    if len(rows) <= _GROUP:
-        return np.add.reduce(rows, axis=0, dtype=np.uint8)
-    return count_true(mask[:_GROUP]) + count_true(mask[_GROUP:]).astype(np.int32)
+    count = np.add.reduce(rows, axis=0, dtype=np.uint8 if len(rows) <= 256 else np.uint32)
+    return count == 1
 
 
 def first_true(mask: np.ndarray) -> np.ndarray:
     """The first true row of mask (K, B) in each column, (B,), one of them true; mask is spent."""
-    first = _first_in_group(mask[:_GROUP])
-    if len(mask) > _GROUP:
-        np.copyto(first, _GROUP + first_true(mask[_GROUP:]), where=first == _GROUP)
+    n_rows = len(mask) if len(mask) <= 256 else 255  # a byte tells 256 apart, or 255 and none
+    rows = mask[:n_rows].view(np.uint8)
+    rows *= (255 - np.arange(n_rows))[:, None].astype(np.uint8)
+    first = np.subtract(255, rows.max(axis=0), dtype=np.int32)
+    if n_rows < len(mask):
+        np.copyto(first, n_rows + first_true(mask[n_rows:]), where=first == n_rows)
     return first
-
-
-def _first_in_group(mask: np.ndarray) -> np.ndarray:
-    """The first true row of a group, (B,), or as many as a full group has."""
-    rows = mask.view(np.uint8)
-    rows *= np.arange(_GROUP, _GROUP - len(rows), -1, dtype=np.uint8)[:, None]
-    return np.subtract(_GROUP, rows.max(axis=0), dtype=np.int32)
 
 
 def allocate(*layouts: tuple[tuple[int, ...], Any]) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csc_array
 
-from gmmkit.blocks import Block, allocate, count_true, first_true, refuse_non_finite, unit_weights
+from gmmkit.blocks import Block, allocate, first_true, one_true, refuse_non_finite, unit_weights
 from gmmkit.densities import Densities
 from gmmkit.stats import GMMStats
 
@@ -86,7 +86,7 @@ class NearestBlock(Block):
         candidates = self._candidates[:, : self.n_rows]
         lowest = peak - self._margin(terms) if self._rounds else peak
         np.greater_equal(scores, lowest, out=candidates)
-        in_doubt = count_true(candidates) != 1 if self._rounds else False
+        in_doubt = ~one_true(candidates) if self._rounds else False
         return first_true(candidates), peak, in_doubt
 
     def _largest_of_rows(self, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
