@@ -287,11 +287,10 @@ def refuse_non_finite(samples: np.ndarray) -> None:
 _LINE = 64  # bytes
 
 
-def one_true(mask: np.ndarray) -> np.ndarray:
-    """Whether one row of mask (K, B) is true and no more, in each column, (B,)."""
+def not_one_true(mask: np.ndarray) -> np.ndarray:
+    """Whether none or several of the rows of mask (K, B) are true in each column, (B,)."""
     rows = mask.view(np.uint8)  # whose loops are by far the fastest
-    count = np.add.reduce(rows, axis=0, dtype=np.uint8 if len(rows) <= 256 else np.uint32)
-    return count == 1
+    return np.add.reduce(rows, axis=0, dtype=np.uint8 if len(rows) <= 256 else np.uint32) != 1
 
 
 def first_true(mask: np.ndarray) -> np.ndarray:

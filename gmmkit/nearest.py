@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csc_array
 
-from gmmkit.blocks import Block, allocate, first_true, one_true, refuse_non_finite, unit_weights
+from gmmkit.blocks import Block, allocate, first_true, not_one_true, refuse_non_finite, unit_weights
 from gmmkit.densities import Densities
 from gmmkit.stats import GMMStats
 
@@ -68,14 +68,11 @@ class NearestBlock(Block):
         terms = self._terms[: self.n_rows]  # [|c|, x]
         np.copyto(terms[:, 1:], self.centred, casting="same_kind")
         find = self._largest_of_rows if self._by_sample else self._largest_of_columns
-        labels, peak, in_doubt = find(terms)
-        self._peak = peak
-        if not np.isfinite(peak.sum()):
-            in_doubt = in_doubt | ~np.isfinite(peak)
-        if self._overflows:
-            in_doubt = np.ones(self.n_rows, bool)
-        if np.any(in_doubt):
-            rows = np.flatnonzero(in_doubt)
+        labels, self._peak, in_doubt = find(terms)
+        if not self._rounds and not np.isfinite(self._peak.sum()):
+            in_doubt = ~np.isfinite(self._peak)
+        rows = np.arange(self.n_rows) if self._overflows else np.flatnonzero(in_doubt)
+        if rows.size:
             labels[rows] = self._exact_labels(self.centred[rows].astype(float))
         return labels
 
@@ -86,7 +83,7 @@ class NearestBlock(Block):
         candidates = self._candidates[:, : self.n_rows]
         lowest = peak - self._margin(terms) if self._rounds else peak
         np.greater_equal(scores, lowest, out=candidates)
-        in_doubt = ~one_true(candidates) if self._rounds else False
+        in_doubt = not_one_true(candidates) if self._rounds else False
         return first_true(candidates), peak, in_doubt
 
     def _largest_of_rows(self, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
@@ -120,6 +117,8 @@ class NearestBlock(Block):
         """The nearest centroids of samples (B', D), scored in float64."""
         scores = centred @ self._means.T + self._constants  # (B', K)
         labels = scores.argmax(axis=1)
+        if np.isfinite(scores.sum()):
+            return labels
         for row in np.flatnonzero(~np.isfinite(scores).all(axis=1)):
             sample = centred[row]
             refuse_non_finite(sample)
@@ -183,7 +182,7 @@ class NearestBlock(Block):
     def _inertia(self, n: np.ndarray, first: np.ndarray, weight: np.ndarray | None) -> float:
         """Squared distances by weight: scores and |x|^2, or exactly where those cancel."""
         if self._rounds:
-            scores = float(self._constants @ n + (self._means * first).sum())
+            scores = float(self._constants @ n + np.vdot(self._means, first))
         else:
             scores = _total(self._peak, weight)
         if self._rounds and weight is None:
