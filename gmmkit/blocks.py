@@ -278,6 +278,7 @@ def _product(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
 
 
 def refuse_non_finite(samples: np.ndarray) -> None:
+    """Raise a ValueError, in scikit-learn's words, if samples contain NaN or infinity."""
     if np.isnan(samples).any():
         raise ValueError("Input X contains NaN.")
     if np.isinf(samples).any():

@@ -67,7 +67,7 @@ def _with_weight(X: Any, sample_weight: Any) -> Any:
 
 @dataclass(frozen=True)
 class DaskSource:
-    """Rows of a dask array: a task per block, added up by dask's tree reduction."""
+    """Rows of a dask array: a task per block, added up as a tree."""
 
     X: Any
     sample_weight: Any = None
@@ -124,9 +124,9 @@ class DaskSource:
 
     def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
         """Sum of the kernel over dask's blocks, on whatever scheduler is active."""
-        shared = _BlockKernel(kernel, self._starts())
+        total = Sum.over(self._blocks, _block_result, _BlockKernel(kernel, self._starts()), name)
         try:
-            return dask_compute.computed(Sum.over(self._blocks, _block_result, shared, name), name)
+            return dask_compute.computed(total, name)
         except Exception as error:
             self._note_origin(error)
             raise

@@ -14,7 +14,7 @@ from gmmkit.callbacks import CallbackSupportMixin
 from gmmkit.chunks import ArraySource, Source
 from gmmkit.dask_source import DaskSource, frame_arrays, is_dask, is_dask_frame, is_dask_series
 from gmmkit.hdf5 import Reader, read, write
-from gmmkit.stats import pickled, unpickled
+from gmmkit.pickles import pickled, unpickled
 from gmmkit.streams import Blocks, Rows, StreamSource, is_on_disk, refuse_iterator
 
 

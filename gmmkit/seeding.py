@@ -71,16 +71,11 @@ class Draw:
         if self.known is not None:
             squares = self.known[start : start + len(X)]
         elif self.densities is not None:
-            squares = Rows(self.densities, _nearest, (), np.dtype(float))(X)
+            squares = Rows(self.densities, NearestBlock.squares, (), np.dtype(float))(X)
         uniform = _uniform(self.seed, start, len(X))
         with np.errstate(divide="ignore", invalid="ignore"):
             keys = self.key(weight, squares, uniform)
         return Winners.of(self.count, keys, X)
-
-
-def _nearest(block: NearestBlock) -> np.ndarray:
-    """Squared distance to the nearest centroid, (B,)."""
-    return block.squares()
 
 
 def _nearest_and_label(block: NearestBlock) -> np.ndarray:

@@ -12,19 +12,16 @@ small where data lie far from zero; users see the sums about zero.
 
 from __future__ import annotations
 
-import functools
-import warnings
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from numbers import Real
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import InconsistentVersionWarning
 
 from gmmkit import layout
 from gmmkit.covariance import Structure, make_structure
 from gmmkit.hdf5 import read, write
+from gmmkit.pickles import pickled, unpickled
 
 
 class GMMStats:
@@ -355,10 +352,14 @@ class GMMStats:
     # Pickles and files.
 
     def __getstate__(self) -> dict[str, Any]:
-        return pickled(self.__dict__)
+        origin = self.origin
+        if (origin == origin[0]).all():  # one for all components: a third of the bytes of "diag"
+            origin = origin[:1]
+        return pickled({**self.__dict__, "origin": origin})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(unpickled(type(self).__name__, state))
+        self.origin = np.broadcast_to(self.origin, self.shape)
 
     def save(self, target: Any) -> None:
         """Write to an HDF5 file (atomically) or into an open `h5py.File` or `h5py.Group`.
@@ -435,44 +436,6 @@ def checked_statistics(statistics: GMMStats) -> GMMStats:
     if not np.isfinite(statistics.buffer).all():
         raise ValueError("Input X contains values too large: sums of their squares overflow.")
     return statistics
-
-
-@functools.cache
-def _release() -> str:
-    try:
-        return version("gmmkit")
-    except PackageNotFoundError:  # a checkout that is not installed
-        return "unknown"
-
-
-class OtherReleaseWarning(InconsistentVersionWarning):
-    """A pickle was made by another release; scikit-learn's warning, which it is, names the two."""
-
-    def __str__(self) -> str:
-        made, used = self.original_sklearn_version, self.current_sklearn_version
-        return (
-            f"This {self.estimator_name} was pickled by gmmkit {made} and is loaded by gmmkit "
-            f"{used}: it may fail or give other results. Load it with gmmkit {made} and call "
-            "save(path): every later release reads that file."
-        )
-
-
-def pickled(state: Any) -> dict[str, Any]:
-    """The state of an object as it is pickled: with the release of gmmkit."""
-    return {**state, "_gmmkit_version": _release()}
-
-
-def unpickled(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of an object of the class `name`; warns if another release pickled it."""
-    made = state.get("_gmmkit_version", "before 0.1.0")
-    if made != _release():
-        warning = OtherReleaseWarning(
-            estimator_name=name,
-            current_sklearn_version=_release(),
-            original_sklearn_version=made,
-        )
-        warnings.warn(warning, stacklevel=3)
-    return {key: value for key, value in state.items() if key != "_gmmkit_version"}
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

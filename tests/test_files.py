@@ -21,8 +21,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.mixture import GaussianMixture
 from test_layout import read_1_0, same
 
-from gmmkit import GMMMachine, GMMStats, KMeansMachine
-from gmmkit import stats as stats_module
+from gmmkit import GMMMachine, GMMStats, KMeansMachine, pickles
 from gmmkit.hdf5 import FileFormatError
 
 DATA = Path(__file__).parent / "data"
@@ -501,7 +500,7 @@ def test_a_pickle_of_another_release_says_which(kind, monkeypatch, tmp_path):
         "statistics": machine.e_step(X),
     }
     with monkeypatch.context() as earlier:
-        earlier.setattr(stats_module, "_release", lambda: "0.0.9")
+        earlier.setattr(pickles, "_release", lambda: "0.0.9")
         pickled = pickle.dumps(value[kind])
         joblib.dump(value[kind], tmp_path / "dump")
     for load in (lambda: pickle.loads(pickled), lambda: joblib.load(tmp_path / "dump")):
@@ -525,6 +524,19 @@ def test_a_pickle_of_this_release_is_silent_and_leaves_nothing_behind():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert vars(pickle.loads(pickle.dumps(machine))).keys() == vars(machine).keys()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e9])
+def test_pickled_statistics_are_the_same_and_hold_one_origin_once(offset):
+    X = four_features() + offset
+    statistics = GMMMachine(2).fit(X).e_step(X)
+    again = pickle.loads(pickle.dumps(statistics))
+    assert np.array_equal(again.buffer, statistics.buffer)
+    assert np.array_equal(again.origin, statistics.origin)
+    assert again.n_gaussians == 2
+    assert (statistics + again).t == 2 * statistics.t
+    large = GMMStats.of(statistics.structure, 1000, np.arange(4.0))
+    assert len(pickle.dumps(large)) < large.buffer.nbytes + 2000
 
 
 # The page that documents the format.
