@@ -128,16 +128,24 @@ def thinned(source: Source, count: int, seed: int, n_bytes: int) -> Source:
     """About `count` of the source's rows, in memory; the source where it has no more.
 
     They take about `n_bytes` at most. Each row is drawn or not by a random number of its own. A
-    pass over the data.
+    pass over the data, and one to count them where their number is not known.
     """
     count = min(count, n_bytes // (source.n_features * source.dtype.itemsize))
-    if source.n_samples is None or source.n_samples <= count:
+    n_samples = source.n_samples
+    if n_samples is None:
+        n_samples = source.map_sum(_length, "gmmkit-count")
+    if n_samples <= count:
         return source
-    drawn = source.map_sum(_Sample(count / source.n_samples, seed), "gmmkit-sample")
+    drawn = source.map_sum(_Sample(count / n_samples, seed), "gmmkit-sample")
     rows, weights = (np.concatenate(parts) for parts in zip(*drawn.parts, strict=True))
     if len(rows) == 0:  # so few have a weight
         return source
     return ArraySource(rows, None if source.sample_weight is None else weights)
+
+
+def _length(X: np.ndarray, sample_weight: np.ndarray | None, start: int) -> int:
+    """A kernel: the number of rows."""
+    return len(X)
 
 
 def _uniform(seed: int, start: int, count: int) -> np.ndarray:

@@ -29,10 +29,21 @@ def on_disk(X, folder):
     return file.create_dataset("frames", data=X, chunks=(64, 3))
 
 
+class Loader:
+    """Blocks of unknown number and lengths."""
+
+    def __init__(self, X):
+        self.X = X
+
+    def __iter__(self):
+        return iter(np.array_split(self.X, 7))
+
+
 SOURCES = {
     "dask": lambda X, folder: da.from_array(X, chunks=(170, 2)),
     "h5py": on_disk,
     "Blocks": lambda X, folder: Blocks(np.array_split(X, 7)),
+    "loader": lambda X, folder: Blocks(Loader(X)),
 }
 
 
@@ -46,9 +57,11 @@ def test_start_is_the_same_from_any_source(source, tmp_path):
 
 
 def test_clusters_are_found():
-    means = GMMMachine(3).fit(data()).means_
-    found = means[np.argmax(means @ CENTRES.T, axis=0)]
-    assert_allclose(found, CENTRES, atol=0.3)
+    X = da.from_array(data(), chunks=(200, -1))
+    for given in (data(), X[X[:, 0] > -100]):  # of unknown length
+        means = GMMMachine(3).fit(given).means_
+        found = means[np.argmax(means @ CENTRES.T, axis=0)]
+        assert_allclose(found, CENTRES, atol=0.3)
 
 
 def test_start_reads_the_data_twice():
@@ -61,6 +74,8 @@ def test_start_reads_the_data_twice():
     X = da.from_array(data(), chunks=(N, -1)).map_blocks(read, meta=np.empty((0, 3)))
     GMMMachine(3).initialize_gaussians(X)
     assert reads == [N, N]  # the sample, and assigning samples to the nearest means
+    GMMMachine(3).initialize_gaussians(X[X[:, 0] > -100])
+    assert reads == [N] * 5  # and how many there are, where dask does not know
 
 
 def test_a_trainer_of_the_user_sees_all_data():
