@@ -544,14 +544,21 @@ def test_fewer_rows_of_unknown_number_than_components_are_refused(Machine, start
         Machine(3, **options).fit(X, sample_weight=weight)
 
 
-@every_machine
-def test_enough_rows_of_unknown_number_are_read_no_more_often(Machine):
+@pytest.mark.parametrize(
+    "machine, more",
+    [
+        (from_centres(), 0),  # its first step counts them
+        (KMeansMachine(3), 0),
+        (GMMMachine(3), 1),  # to draw a share of them for its start
+    ],
+)
+def test_rows_of_unknown_number_are_counted_on_the_way(machine, more):
     X = data()
     known, expected = recorded(X, len(X))
     unknown, computed = recorded(X, len(X))
-    Machine(3).fit(known)
-    Machine(3).fit(unknown[da.ones(len(X), chunks=-1, dtype=bool)])
-    assert computed == expected
+    machine.fit(known)
+    machine.fit(unknown[da.ones(len(X), chunks=-1, dtype=bool)])
+    assert computed == expected + [len(X)] * more
 
 
 # ----------------------------------------------------------------------------- array query planning
