@@ -291,7 +291,8 @@ _LINE = 64  # bytes
 def not_one_true(mask: np.ndarray) -> np.ndarray:
     """Whether none or several of the rows of mask (K, B) are true in each column, (B,)."""
     rows = mask.view(np.uint8)  # whose loops are by far the fastest
-    return np.add.reduce(rows, axis=0, dtype=np.uint8 if len(rows) <= 256 else np.uint32) != 1
+    dtype = np.uint8 if len(rows) <= 256 else np.uint32  # a byte takes 256 for none
+    return np.add.reduce(rows, axis=0, dtype=dtype) != 1
 
 
 def first_true(mask: np.ndarray) -> np.ndarray:

@@ -70,9 +70,21 @@ def test_no_scale_is_too_small_or_too_large(n_clusters, scale):
 
 
 @every_dtype
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n_clusters", [1, 2, 9, 256, 257, 310])
+def test_what_is_no_number_has_no_nearest_centroid(n_clusters, bad, dtype):
+    X, centroids = clusters(n_clusters)
+    X = X.astype(dtype)
+    X[7, 1] = bad
+    with pytest.raises(ValueError, match=r"Input X contains (NaN|infinity)"):
+        found(X, centroids)
+
+
+@every_dtype
 @pytest.mark.parametrize("size", [1e4, 1e8, 1e25])
-def test_a_sample_far_out_does_not_confuse_its_block(size, dtype):
-    X, centroids = clusters(9)
+@pytest.mark.parametrize("n_clusters", [9, 310])
+def test_a_sample_far_out_does_not_confuse_its_block(n_clusters, size, dtype):
+    X, centroids = clusters(n_clusters)
     X = X.astype(dtype)
     wanted = found(X, centroids)
     X[7] = size * centroids[3]
