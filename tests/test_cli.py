@@ -254,6 +254,12 @@ def test_bobs_statistics_become_ours(call, tmp_path):
     assert GMMStats.from_hdf5(tmp_path / "new") == old
 
 
+def digest(path):
+    """That of all names, types, shapes and bytes in a file; older h5py writes the time besides."""
+    with h5py.File(path) as file:
+        return bytes(file.attrs["digest"])
+
+
 @pytest.mark.parametrize("kind", ["map", "k-means", "statistics"])
 def test_our_own_files_come_out_as_they_were(kind, call, eruptions, path, tmp_path):
     ubm = GMMMachine(2, covariance_type="tied").fit(eruptions)
@@ -263,10 +269,11 @@ def test_our_own_files_come_out_as_they_were(kind, call, eruptions, path, tmp_pa
         "statistics": lambda: ubm.e_step(eruptions),
     }[kind]()
     made.save(path)
+    before = digest(path)
     assert call("convert", path, tmp_path / "new.h5") == (0, "", "")
-    assert (tmp_path / "new.h5").read_bytes() == path.read_bytes()
+    assert digest(tmp_path / "new.h5") == before
     assert call("convert", path, path)[0] == 0  # in its own place
-    assert (tmp_path / "new.h5").read_bytes() == path.read_bytes()
+    assert digest(path) == before
 
 
 @pytest.mark.parametrize("name", ["bob_gmm_v1", "bob_gmm_legacy"])

@@ -1,5 +1,6 @@
 """Files are replaced whole, and what is read from them is checked before."""
 
+import inspect
 import io
 import itertools
 import os
@@ -8,6 +9,7 @@ import stat
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -87,8 +89,13 @@ def test_a_path_of_any_kind_comes_back(tmp_path, convert):
     assert read(target, parse) == content()
 
 
+@pytest.mark.skipif(
+    "track_times" not in inspect.signature(h5py.File).parameters,
+    reason="this h5py writes the time into groups",
+)
 def test_the_same_content_gives_the_same_bytes(tmp_path):
     write(tmp_path / "a", fill)
+    time.sleep(1.01)  # HDF5 knows seconds
     write(tmp_path / "b", fill)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
