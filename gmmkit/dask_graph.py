@@ -8,9 +8,11 @@ keys, lists of keys or tasks again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, reduce
+from itertools import chain
 from operator import add
 from typing import Any
 from uuid import uuid4
@@ -22,8 +24,8 @@ _SPLIT_EVERY = 8  # results added up at a time
 class Blocks:
     """What loads the blocks of arrays that are cut alike: a graph, and the arguments of each block.
 
-    An argument is a key, or the very task that makes the block: as a part of the task that works
-    on it, so that a block exists no longer than that.
+    An argument is the very task that makes the block, as a part of the task that works on it: so a
+    block exists no longer than that. Or it is a key, where others need the block too.
     """
 
     graph: dict[Any, Any]
@@ -42,8 +44,8 @@ class Blocks:
         graph = {**whole, **graph}  # dask leaves out what a cluster holds already
         columns = [[_without_alias(key, graph) for key in keys] for keys in columns]
         graph, dependencies = cull(graph, columns)
-        shared = {key for keys in dependencies.values() for key in keys}
-        own = {key for keys in columns for key in keys if istask(graph[key])} - shared
+        uses = Counter(chain(*dependencies.values(), *columns))
+        own = [key for key in chain(*columns) if uses[key] == 1 and istask(graph[key])]
         tasks = {key: graph.pop(key) for key in own}
         blocks = zip(*columns, strict=True)
         return cls(graph, [tuple(tasks.get(key, key) for key in keys) for keys in blocks])

@@ -360,6 +360,14 @@ def test_what_data_and_weights_share_is_computed_once_a_pass():
     assert_allclose(machine.means_, expected.means_, rtol=1e-10)
 
 
+def test_blocks_that_come_twice_are_computed_once_a_pass():
+    x, computed = recorded(data(), (40, 3))
+    expected = from_centres(steps=2).fit(np.concatenate([data(), data()]))
+    machine = from_centres(steps=2).fit(da.concatenate([x, x]))
+    assert computed == [40] * 3 * 2
+    assert_allclose(machine.means_, expected.means_, rtol=1e-10)
+
+
 def test_the_client_never_holds_the_data():
     # 400 MB in 50 blocks that exist only while they are worked on
     rows, n_blocks, n_features = 50_000, 50, 20
