@@ -96,7 +96,7 @@ class NearestBlock(Block):
         if self._rounds:
             np.put(scores, at, -np.inf)
             second = scores.ravel().take(scores.argmax(axis=1) + at - labels)  # faster than max
-            in_doubt = ~(second < peak - self._margin(terms))  # nor is it where one is no number
+            in_doubt = ~(second < peak - self._margin(terms))  # true also for NaN
         return labels.astype(np.int32), peak, in_doubt
 
     def _margin(self, terms: np.ndarray) -> float:
