@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 
-from gmmkit import GMMMachine, KMeansMachine
+from gmmkit import Blocks, GMMMachine, KMeansMachine
 
 every_source = pytest.mark.parametrize(
     "wrap", [np.asarray, lambda X: da.from_array(X, chunks=(17, -1))], ids=["numpy", "dask"]
@@ -221,6 +221,32 @@ def test_other_starts_are_scikit_learn_s_in_distribution(method, wrap):
         theirs = [inertia(X, kmeans_plusplus(X, 20, random_state=s)[0]) for s in range(40)]
     error = np.sqrt((np.var(ours) + np.var(theirs)) / 40)
     assert abs(np.mean(ours) - np.mean(theirs)) < 4 * error
+
+
+class Read:
+    """Blocks that count how often they are read to their end."""
+
+    def __init__(self, X):
+        self.X, self.passes = X, 0
+
+    def __iter__(self):
+        yield from np.array_split(self.X, 3)
+        self.passes += 1
+
+
+@pytest.mark.parametrize("kind", ["dask", "stream"])
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+def test_a_round_of_k_means_parallel_is_a_pass(rounds, kind):
+    read = Read(clusters())
+
+    def load(block):
+        read.passes += 1
+        return block
+
+    x = da.from_array(clusters(), chunks=(-1, -1)).map_blocks(load, meta=np.empty((0, 3)))
+    KMeansMachine(20, init_max_iter=rounds, max_iter=0).fit(x if kind == "dask" else Blocks(read))
+    first, weights, inertia = 1, 1, 1
+    assert read.passes == first + rounds + weights + inertia
 
 
 def test_candidates_of_k_means_parallel_weigh_what_they_attract():
