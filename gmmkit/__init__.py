@@ -2,13 +2,22 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from gmmkit.floor import FloorWarning
 from gmmkit.gmm import GMMMachine
 from gmmkit.kmeans import KMeansMachine
 from gmmkit.selection import Selection, select
 from gmmkit.stats import GMMStats
 from gmmkit.streams import Blocks
 
-__all__ = ["Blocks", "GMMMachine", "GMMStats", "KMeansMachine", "Selection", "select"]
+__all__ = [
+    "Blocks",
+    "FloorWarning",
+    "GMMMachine",
+    "GMMStats",
+    "KMeansMachine",
+    "Selection",
+    "select",
+]
 
 try:
     __version__ = version("gmmkit")

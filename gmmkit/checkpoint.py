@@ -14,6 +14,7 @@ import numpy as np
 
 from gmmkit.covariance import Structure
 from gmmkit.em import Run, logger
+from gmmkit.floor import Prepared
 from gmmkit.hdf5 import Reader, put_array, put_group, put_scalar, read, write
 from gmmkit.parameters import Parameters
 
@@ -37,19 +38,22 @@ class Checkpoint:
         self.configuration = configuration
         self._written = -np.inf
 
-    def load(self, structure: Structure) -> list[Run]:
-        """The runs so far, the last one perhaps not at its end; none without a file.
+    def load(
+        self, structure: Structure, floor: np.ndarray | None
+    ) -> tuple[list[Run], np.ndarray | None]:
+        """The runs so far, the last one perhaps not at its end, and the floor of the variances.
 
-        Raises ValueError where the file belongs to another fit, or is no checkpoint.
+        Without a file there are no runs, and the floor is the one given. Raises ValueError where
+        the file belongs to another fit, or is no checkpoint.
         """
         if not os.path.exists(self.path):
-            return []
-        runs = read(self.path, lambda reader: self._parse(reader, structure))
+            return [], floor
+        runs, floor = read(self.path, lambda reader: self._parse(reader, structure))
         steps = [run.n_steps for run in runs]
         logger.info("going on from %s, after %s steps", self.path, steps)
-        return runs
+        return runs, floor
 
-    def _parse(self, reader: Reader, structure: Structure) -> list[Run]:
+    def _parse(self, reader: Reader, structure: Structure) -> tuple[list[Run], np.ndarray | None]:
         found = reader.attribute("format", str, default="another format")
         if found != _FORMAT:
             reader.refuse("format", _FORMAT, found)
@@ -59,19 +63,22 @@ class Checkpoint:
                 "Remove it to start anew, or give another checkpoint."
             )
         numbers = range(reader.scalar("n_runs", int))
-        return [_read_run(reader.group(f"run{number}"), structure) for number in numbers]
+        runs = [_read_run(reader.group(f"run{number}"), structure) for number in numbers]
+        return runs, reader.array("floor", (None, structure.n_features), default=None)
 
-    def save(self, runs: list[Run], run: Run) -> None:
+    def save(self, runs: list[Run], data: Prepared, run: Run) -> None:
         """Write the runs, the last of which is `run`; not if that was done a moment ago."""
         if time.monotonic() - self._written < _SECONDS:
             return
-        write(self.path, lambda group: self._fill(group, runs))
+        write(self.path, lambda group: self._fill(group, runs, data.known_floor))
         self._written = time.monotonic()
 
-    def _fill(self, group: Any, runs: list[Run]) -> None:
+    def _fill(self, group: Any, runs: list[Run], floor: np.ndarray | None) -> None:
         group.attrs["format"] = _FORMAT
         put_scalar(group, "configuration", self.configuration)
         put_scalar(group, "n_runs", len(runs))
+        if floor is not None:
+            put_array(group, "floor", floor)
         for number, run in enumerate(runs):
             _write_run(put_group(group, f"run{number}"), run)
 

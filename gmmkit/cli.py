@@ -24,7 +24,7 @@ from gmmkit.atomic import replace_file
 from gmmkit.gmm import GMMMachine
 from gmmkit.hdf5 import Reader, read, write
 from gmmkit.kmeans import KMeansMachine
-from gmmkit.records import DIAGONAL, STRUCTURE, VERSION, kind_of, structure_of
+from gmmkit.records import DIAGONAL, STRUCTURE, VERSIONS, kind_of, lowest_version, structure_of
 from gmmkit.stats import GMMStats
 
 _CLASSES: dict[str, Any] = {
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gmmkit", description="Look into and convert the model files of gmmkit."
     )
-    release = f"gmmkit {version('gmmkit')}, files of version {VERSION}"
+    release = f"gmmkit {version('gmmkit')}, files of version {VERSIONS[0]} and older"
     parser.add_argument("--version", action="version", version=release)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("file", metavar="OLD", help="a file of gmmkit or bob.learn.em")
     command.add_argument("new", metavar="NEW", help="written in one step; replaced if it is there")
     command.add_argument(
-        "--to", choices=[VERSION, "1.0"], default=VERSION, help="version of NEW (default: 1.1)"
+        "--to", choices=VERSIONS, help="version of NEW (default: the lowest one that holds it all)"
     )
     command.set_defaults(run=_convert)
     for command in commands.choices.values():
@@ -261,8 +261,8 @@ def _nats(value: float | None) -> str:
 
 def _convert(options: argparse.Namespace) -> None:
     model = _load(options.file, options.verify)
-    if options.to == VERSION:
-        model.loaded.save(options.new)
+    if options.to != "1.0":
+        _save_own(model, options.new, options.to)
         return
     beyond = list(_beyond_1_0(model))
     if beyond:
@@ -274,6 +274,16 @@ def _convert(options: argparse.Namespace) -> None:
             f"{options.new}: scores as before; left out, as version 1.0 has no place for it: "
             f"{', '.join(left_out)}"
         )
+
+
+def _save_own(model: Model, path: str, file_version: str | None) -> None:
+    """Write a version of gmmkit's own; only mixtures differ between them."""
+    if model.kind != "GMMMachine" or file_version is None:
+        model.loaded.save(path)
+        return
+    write(path, lambda group: layout.write_gmm(group, model.record, file_version))
+    if file_version < lowest_version(model.record):
+        _say(f"{path}: left out, as version {file_version} has no place for it: variance_floor")
 
 
 def _save_1_0(model: Model, path: str) -> None:

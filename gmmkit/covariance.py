@@ -18,6 +18,8 @@ from typing import ClassVar
 import numpy as np
 
 _TINY_THRESHOLD = 1e-200  # stands in for a threshold of zero, which could not be divided by
+_AT_FLOOR = 1e-6  # eigenvalues so little above a floor are at it
+_ROUNDED_TERMS = 16  # units of rounding that sums of squares may be off, besides one a feature
 
 
 class DegenerateError(ValueError):
@@ -124,17 +126,29 @@ class Structure:
         """The nearest stack the structure allows (spherical averages the variances)."""
         return stack
 
+    def complete_floor(
+        self, floor: np.ndarray, constant: np.ndarray, smallest: float
+    ) -> np.ndarray:
+        """The floor (D,) once features that are constant, and so have no scale, have one too."""
+        return np.where(constant, np.maximum(floor, smallest), floor)
+
+    def matching(self, thresholds: np.ndarray, stack: np.ndarray) -> np.ndarray:
+        """Thresholds (K or 1, D) for the matrices of a stack: (C or 1, D)."""
+        if len(thresholds) > len(stack):  # one matrix for all components: the strictest floor
+            return thresholds.max(axis=0, keepdims=True)
+        return thresholds
+
     def floor(self, stack: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
         """Raise eigenvalues to the thresholds (K or 1, D), in units where every threshold is one.
 
         For groups of one feature that is the element-wise maximum. Matrices whose eigenvalues
-        are all high enough come back bit by bit.
+        are all high enough come back bit by bit. Thresholds of zero raise nothing.
         """
-        if len(thresholds) > len(stack):  # one matrix for all components: the strictest floor
-            thresholds = thresholds.max(axis=0, keepdims=True)
-        split = self.split(thresholds)
+        split = self.split(self.matching(thresholds, stack))
         if stack.shape[-1] == 1:
             return np.maximum(stack, split[..., None])
+        if not split.any():
+            return stack
         unit = np.sqrt(np.where(split > 0, split, _TINY_THRESHOLD))
         scale = unit[..., :, None] * unit[..., None, :]
         low = ~_exceed_identity(stack / scale)  # (C, M)
@@ -146,6 +160,27 @@ class Structure:
         floored[low] = raised * np.broadcast_to(scale, stack.shape)[low]
         return floored
 
+    def is_at_floor(self, stack: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+        """Which variances a floor (K or 1, D) has set, (C, D).
+
+        Where features correlate, these are the directions of the eigenvalues at the floor, as the
+        features that share most in them.
+        """
+        split = self.split(self.matching(thresholds, stack))
+        unit = np.sqrt(np.where(split > 0, split, _TINY_THRESHOLD))
+        values, vectors = np.linalg.eigh(stack / (unit[..., :, None] * unit[..., None, :]))
+        share = np.abs(vectors)
+        most = share >= (1 - _AT_FLOOR) * share.max(axis=-2, keepdims=True)
+        low = most & (values <= 1 + _AT_FLOOR)[..., None, :]  # (C, M, G, G)
+        return self.join(low.any(axis=-1) & (split > 0))
+
+    def is_collapsed(self, stack: np.ndarray, squares: np.ndarray) -> np.ndarray:
+        """Which matrices are no larger than rounding leaves of mean squares (C, D), (C, M)."""
+        n_terms = stack.shape[-1] + _ROUNDED_TERMS
+        unit = np.sqrt(n_terms * np.finfo(float).eps * self.split(squares))  # (C, M, G)
+        unit = np.where(unit > 0, unit, np.sqrt(_TINY_THRESHOLD))
+        return ~_exceed_identity(stack / (unit[..., :, None] * unit[..., None, :]))
+
     def whitening(self, stack: np.ndarray) -> np.ndarray:
         """W with ``W S W' = 1``: the inverse Cholesky factors, (C, M, G, G).
 
@@ -153,12 +188,12 @@ class Structure:
         """
         if stack.shape[-1] == 1:
             if not (stack > 0).all():
-                raise DegenerateError(_NOT_POSITIVE_DEFINITE)
+                raise DegenerateError(NOT_POSITIVE_DEFINITE)
             return 1.0 / np.sqrt(stack)
         try:
             factors = np.linalg.cholesky(stack)
         except np.linalg.LinAlgError:
-            raise DegenerateError(_NOT_POSITIVE_DEFINITE) from None
+            raise DegenerateError(NOT_POSITIVE_DEFINITE) from None
         return np.tril(np.linalg.inv(factors))
 
     # What users see: the shapes of scikit-learn.
@@ -190,7 +225,7 @@ class Structure:
         return n_components * self.n_pairs
 
 
-_NOT_POSITIVE_DEFINITE = (
+NOT_POSITIVE_DEFINITE = (
     "A covariance matrix is not positive definite. Causes: collinear or constant features, or a "
     "component with few samples. Remedies: raise variance_thresholds, use fewer components or a "
     "simpler covariance_type."
@@ -202,6 +237,8 @@ def _exceed_identity(stack: np.ndarray) -> np.ndarray:
 
     That is some ten times faster than finding the eigenvalues.
     """
+    if stack.shape[-1] == 1:
+        return stack[..., 0, 0] > 1
     excess = stack - np.eye(stack.shape[-1])
     if _is_positive_definite(excess):
         return np.ones(stack.shape[:2], dtype=bool)
@@ -263,8 +300,15 @@ class Spherical(Strided):
     def constrain(self, stack: np.ndarray) -> np.ndarray:
         return np.broadcast_to(stack.mean(axis=1, keepdims=True), stack.shape).copy()
 
-    def floor(self, stack: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-        return np.maximum(stack, np.mean(thresholds, axis=1)[:, None, None, None])
+    def complete_floor(
+        self, floor: np.ndarray, constant: np.ndarray, smallest: float
+    ) -> np.ndarray:
+        if constant.all():
+            return super().complete_floor(floor, constant, smallest)
+        return np.where(constant, 0.0, floor)  # they add nothing to the variance either
+
+    def matching(self, thresholds: np.ndarray, stack: np.ndarray) -> np.ndarray:
+        return np.repeat(thresholds.mean(axis=1, keepdims=True), self.n_features, axis=1)
 
     def public_shape(self, n_components: int) -> tuple[int, ...]:
         return (n_components,)

@@ -36,11 +36,12 @@ class Run:
     trail: list[Any] = field(default_factory=list)  # what plain steps since a jump came from
     longest: float = _FIRST_JUMP  # jump that may be tried next
     rejected: int = 0  # jumps that would have lowered the criterion
+    before: float = -np.inf  # the last criterion of the run that this one goes on from
 
     @property
     def lower_bound(self) -> float:
-        """The last criterion, -inf before the first step."""
-        return self.lower_bounds[-1] if self.lower_bounds else -np.inf
+        """The last criterion; before the first step that of the run before, -inf without one."""
+        return self.lower_bounds[-1] if self.lower_bounds else self.before
 
     @property
     def n_steps(self) -> int:
@@ -156,7 +157,7 @@ def tell(line: str, aloud: bool) -> None:
         print(line, flush=True)
 
 
-_CALLER = 4  # of fit: below it are scikit-learn's wrapper, fit, and the function that warns
+CALLER = 4  # of fit: below it are scikit-learn's wrapper, fit, and the function that warns
 
 
 def warn_of_fall(result: Run, slack: float) -> None:
@@ -169,7 +170,7 @@ def warn_of_fall(result: Run, slack: float) -> None:
         "floor (variance_thresholds, weight_floor) keeps the parameters from their maximum, or "
         "rounding is at work: check the scale of the data.",
         ConvergenceWarning,
-        stacklevel=_CALLER,
+        stacklevel=CALLER,
     )
 
 
@@ -185,4 +186,4 @@ def warn_of_steps(result: Run, threshold: float | None, max_steps: int, who: str
             f"{who} did not converge in {max_steps} steps {moved}to convergence_threshold="
             f"{threshold:.2e}. Raise max_fitting_steps or the threshold, or check the data."
         )
-    warnings.warn(message, ConvergenceWarning, stacklevel=_CALLER)
+    warnings.warn(message, ConvergenceWarning, stacklevel=CALLER)

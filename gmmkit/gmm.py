@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -16,6 +17,7 @@ from gmmkit import em, interchange, layout, progress
 from gmmkit.callbacks import SILENT, Task
 from gmmkit.counted import at_least
 from gmmkit.covariance import check_covariances
+from gmmkit.floor import at_floor, floor_of_statistics
 from gmmkit.machine import transaction
 from gmmkit.mstep import neutral_parameters
 from gmmkit.parameters import Parameters, standard_parameters
@@ -176,12 +178,18 @@ class GMMMachine(Training):
             source = at_least(source, self._fewest_samples(), "n_gaussians")
             prior = self._fit_prior(X, sample_weight, source.n_features, task)
             m_step = self._m_step(source.n_features, prior)
-            runs = self._runs(source, m_step, task)
+            known = self._floor_so_far if self._goes_on() else self._known_floor
+            data = self._prepared(source, known(source.n_features, prior))
+            runs = self._runs(data, m_step, task)
             best = runs[em.first_best([run.lower_bound for run in runs])]
+            low = at_floor(data, best.parameters)
             self._keep_parameters(best.parameters)
             self._keep_record(best)
+            self._keep_floor(data.known_floor)
             self._forget_stream()
             task.end(dict)
+        if m_step.update_variances:
+            low.warn(em.CALLER)
         if prior is None:
             em.warn_of_fall(best, em.SLACK[source.dtype.name])
         em.warn_of_steps(
@@ -248,12 +256,17 @@ class GMMMachine(Training):
         wanted = GMMStats.of(self._structure(n_features), self._shape_wanted()[0])
         if (stats.structure, stats.shape) != (wanted.structure, wanted.shape):
             raise ValueError(f"Got {stats!r}, but this machine takes {wanted!r}.")
-        m_step = self._m_step(n_features, self._given_prior(n_features))
+        prior = self._given_prior(n_features)
+        floor = self._floor_so_far(n_features, prior)
+        if floor is None:
+            floor = floor_of_statistics(checked_statistics(stats))[None]
+        m_step = replace(self._m_step(n_features, prior), variance_thresholds=floor)
         if hasattr(self, "means_"):
             current = self._parameters()
         else:
-            current = neutral_parameters(checked_statistics(stats))
+            current = neutral_parameters(checked_statistics(stats), floor)
         self._keep_parameters(m_step(checked_statistics(stats), current))
+        self._keep_floor(floor)
         self.n_features_in_ = n_features
         return self
 
@@ -263,8 +276,10 @@ class GMMMachine(Training):
         with transaction(self), progress.shown(self.verbose >= 2):
             source = self._open(X, sample_weight, reset=True)
             prior = self._fit_prior(X, sample_weight, source.n_features)
-            starts = self._starts(source, self._m_step(source.n_features, prior))
+            data = self._prepared(source, self._known_floor(source.n_features, prior))
+            starts = self._starts(data, self._m_step(source.n_features, prior))
             self._keep_parameters(starts[0].make(SILENT, 1))
+            self._keep_floor(data.known_floor)
         return self
 
     def split(self, n_gaussians: int) -> GMMMachine:
@@ -391,7 +406,7 @@ class GMMMachine(Training):
         *("acceleration", "random_state"),
         *("n_jobs", "verbose"),
     )
-    _learned = ("n_iter", "converged", "lower_bounds", "lower_bound")
+    _learned = ("n_iter", "converged", "lower_bounds", "lower_bound", "variance_floor")
 
     def _record(self) -> dict[str, Any]:
         check_is_fitted(self, "means_")

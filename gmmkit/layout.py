@@ -1,7 +1,8 @@
 """What the HDF5 files hold: plain records to groups, and back.
 
 Version 1.1 is a superset of bob.learn.em's 1.0, so that a reader of 1.0 reads a diagonal model or
-its statistics. Versions 1.0 and 1.1 are read, and the older files without a version.
+its statistics. Version 1.2 adds the floor of the variances. All of them are read, and the older
+files without a version. A file has the lowest of gmmkit's own versions that holds it.
 
 Records are dictionaries of Python values and float64 arrays. On writing, None and an absent key
 are the same. Reading version 1.1 gives every key of its record, with None for what is not in the
@@ -29,11 +30,11 @@ from gmmkit.records import (
     TOTALS,
     UNSET,
     UPDATES,
-    VERSION,
     WRITERS,
     Record,
     Rule,
     check_clusters,
+    check_floor,
     check_gmm,
     check_kmeans,
     check_mixture,
@@ -42,6 +43,7 @@ from gmmkit.records import (
     check_ubm,
     covariance_shape,
     kmeans_shapes,
+    lowest_version,
     minor_version,
     start_shapes,
     stats_shapes,
@@ -56,7 +58,7 @@ _OPTIONAL = ("convergence_threshold", "variance_thresholds")  # a reader of 1.0 
 # Mixtures.
 
 
-def write_gmm(group: Any, record: Mapping[str, Any], version: str = VERSION) -> None:
+def write_gmm(group: Any, record: Mapping[str, Any], version: str | None = None) -> None:
     """Write the record of a Gaussian mixture.
 
     The keys, with K components of D features; those in brackets may be None or absent:
@@ -71,7 +73,8 @@ def write_gmm(group: Any, record: Mapping[str, Any], version: str = VERSION) -> 
       [``random_state``]
       (written where it is an int), [``n_jobs``], [``verbose``];
     - [``weights_init``, ``means_init``, ``covariances_init``], [``feature_names``];
-    - what the fit left: [``n_iter``, ``converged``, ``lower_bounds``, ``lower_bound``];
+    - what the fit left: [``n_iter``, ``converged``, ``lower_bounds``, ``lower_bound``,
+      ``variance_floor`` (D,) or (K, D)];
     - [``ubm``], the prior's own record;
     - [``unset``]: those of ``n_gaussians``, ``covariance_type``, ``block_size``, ``ubm`` that the
       user left to be inferred, and ``ubm_`` if no fit has used the prior.
@@ -80,8 +83,9 @@ def write_gmm(group: Any, record: Mapping[str, Any], version: str = VERSION) -> 
     ----------
     group : h5py.Group
     record : mapping
-    version : {"1.1", "1.0"}
-        "1.0" writes what that version knows and nothing else.
+    version : {"1.2", "1.1", "1.0"}, optional
+        What that version knows is written, and nothing else. None means the lowest version of
+        gmmkit's own, 1.1 or 1.2, that holds the record.
 
     Examples
     --------
@@ -99,17 +103,18 @@ def write_gmm(group: Any, record: Mapping[str, Any], version: str = VERSION) -> 
     array([[1., 1.]])
     """
     check_gmm(record)
+    version = version or lowest_version(record)
     _put_header(group, "GMMMachine", version)
     put_scalar(group, "n_gaussians", record["n_gaussians"])
     _put_scalars(group, record, GMM_BOB)
     _put_modes(group, record)
     put_array(group, "weights", record["weights"])
     _put_gaussians(group, record)
-    if version == VERSION:
-        _put_more(group, record)
+    if version != "1.0":
+        _put_more(group, record, version)
 
 
-def _put_more(group: Any, record: Mapping[str, Any]) -> None:
+def _put_more(group: Any, record: Mapping[str, Any], version: str) -> None:
     """What version 1.0 does not know."""
     _put_scalars(group, record, {**STRUCTURE, **GMM})
     unset = [name for name in _OPTIONAL if record.get(name) is None]
@@ -121,7 +126,9 @@ def _put_more(group: Any, record: Mapping[str, Any]) -> None:
     if record.get("feature_names") is not None:
         put_strings(group, "feature_names", record["feature_names"])
     if record.get("ubm") is not None:
-        write_gmm(put_group(group, "ubm"), record["ubm"])
+        write_gmm(put_group(group, "ubm"), record["ubm"], version)
+    if version == "1.2" and record.get("variance_floor") is not None:
+        put_array(group, "variance_floor", record["variance_floor"])
 
 
 def read_gmm(reader: Reader) -> Record:
@@ -215,7 +222,7 @@ def _read_bob_gmm(reader: Reader, structure: Record) -> Record:
 
 
 def _read_own_gmm(reader: Reader) -> Record:
-    """A mixture of version 1.1."""
+    """A mixture of version 1.1 or 1.2."""
     record = _read_bob_gmm(reader, _scalars(reader, STRUCTURE))
     record.update(_scalars(reader, GMM))
     unset = reader.strings("unset", default=())
@@ -227,6 +234,9 @@ def _read_own_gmm(reader: Reader) -> Record:
     record.update({name: "auto" for name in UPDATES if name in automatic})
     record["lower_bounds"] = reader.array("lower_bounds", (None,), finite=False, default=None)
     record["feature_names"] = reader.strings("feature_names", record["n_features"], default=None)
+    shape = record["means"].shape
+    record["variance_floor"] = reader.array("variance_floor", shape[1:], shape, default=None)
+    check_floor(record, reader.refuse)
     start = reader.group("init") if reader.has("init") else None
     for name, shape in start_shapes(record).items():
         record[name] = start.array(name, shape, default=None) if start else None
@@ -267,7 +277,7 @@ def _put_starting_point(group: Any, record: Mapping[str, Any]) -> None:
 # Statistics.
 
 
-def write_stats(group: Any, record: Mapping[str, Any], version: str = VERSION) -> None:
+def write_stats(group: Any, record: Mapping[str, Any], version: str = "1.1") -> None:
     """Write the record of the sufficient statistics of a Gaussian mixture.
 
     The keys, with K components of D features; those in brackets may be None or absent:
@@ -299,9 +309,9 @@ def write_stats(group: Any, record: Mapping[str, Any], version: str = VERSION) -
     arrays = check_stats(record)
     _put_header(group, "GMMStats", version)
     sizes = ("n_gaussians", "n_features")
-    if version != VERSION:
+    if version == "1.0":
         arrays = arrays[:3]
-    for name in (*sizes, *STRUCTURE) if version == VERSION else sizes:
+    for name in (*sizes, *STRUCTURE) if version != "1.0" else sizes:
         put_scalar(group, name, record.get(name))
     t = float(record["t"])
     put_scalar(group, "T", int(t) if t.is_integer() and abs(t) < _EXACT else t)
@@ -332,7 +342,7 @@ def read_stats(reader: Reader) -> Record:
     >>> file.attrs["file_version"] = "2.0"
     >>> read(file, read_stats)
     Traceback (most recent call last):
-    gmmkit.reader.FileFormatError: ...: file_version: expected version 1.0 or 1.1, got 2.0
+    gmmkit.reader.FileFormatError: ...: file_version: expected version 1.0, 1.1 or 1.2, got 2.0
     """
     version = minor_version(reader, "GMMStats")
     legacy = version is None
@@ -389,7 +399,7 @@ def write_kmeans(group: Any, record: Mapping[str, Any]) -> None:
     array([[1., 2.]])
     """
     check_kmeans(record)
-    _put_header(group, "KMeansMachine", VERSION)
+    _put_header(group, "KMeansMachine", "1.1")
     for name in ("n_clusters", "n_features"):
         put_scalar(group, name, record[name])
     _put_scalars(group, record, KMEANS)
@@ -453,7 +463,7 @@ def _put_header(group: Any, name: str, version: str) -> None:
     """The attributes that say what a group holds."""
     group.attrs["file_version"] = version
     group.attrs["writer_class"] = WRITERS[name]
-    if version == VERSION:
+    if version != "1.0":
         group.attrs["format"] = f"gmmkit.{name}"
 
 

@@ -19,10 +19,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gmmkit.covariance import NOT_POSITIVE_DEFINITE, DegenerateError, Structure
 from gmmkit.parameters import Parameters
 from gmmkit.stats import GMMStats
-
-_RELATIVE_FLOOR = 1e-6  # of a feature's overall variance; the floor itself if there is none
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class MStep:
     update_variances: bool = True
     update_weights: bool = True
     min_count: float = np.finfo(float).eps  # components with fewer samples are left alone
-    variance_thresholds: np.ndarray | None = None  # (1 or K, D); None: relative to the data
+    variance_thresholds: np.ndarray | None = None  # the floor, (1 or K, D); None: there is none
     weight_floor: float = 0.0
     prior: Prior | None = None
 
@@ -107,13 +106,19 @@ class MStep:
     def _covariances(
         self, total: GMMStats, seen: np.ndarray, means: np.ndarray, kept: Parameters
     ) -> np.ndarray:
-        structure = total.structure
-        thresholds = self.variance_thresholds
-        if thresholds is None:
-            thresholds = relative_thresholds(total)
+        structure, thresholds = total.structure, self.thresholds(total.structure)
+        seen = structure.share(seen) > 0  # (C,)
         stack = covariances_about(total, means - total.origin if not self.update_means else None)
         stack = structure.floor(structure.constrain(stack), thresholds)
-        return np.where(structure.share(seen)[:, None, None, None], stack, kept.covariances)
+        if not structure.matching(thresholds, stack).all():
+            _refuse_collapse(total, stack, seen)
+        return np.where(seen[:, None, None, None], stack, kept.covariances)
+
+    def thresholds(self, structure: Structure) -> np.ndarray:
+        """The floor of the variances, (1 or K, D)."""
+        if self.variance_thresholds is None:
+            return np.zeros((1, structure.n_features))
+        return self.variance_thresholds
 
     def _weights(self, stats: GMMStats) -> np.ndarray:
         weights = stats.n / stats.n.sum() if self.prior is None else self.prior.weights(stats)
@@ -131,6 +136,15 @@ def _mean_offsets(stats: GMMStats) -> np.ndarray:
     return np.divide(stats.first, n, out=np.zeros(stats.shape), where=n > 0)
 
 
+def _refuse_collapse(stats: GMMStats, stack: np.ndarray, seen: np.ndarray) -> None:
+    """Raise DegenerateError where a covariance (C, M, G, G) is singular except for rounding."""
+    structure = stats.structure
+    count = structure.share(stats.n)[seen, None, None, None]
+    squares = structure.constrain(structure.unpack(stats.second)[seen] / count)
+    if structure.is_collapsed(stack[seen], structure.diagonal(squares)).any():
+        raise DegenerateError(NOT_POSITIVE_DEFINITE)
+
+
 def covariances_about(stats: GMMStats, offsets: np.ndarray | None = None) -> np.ndarray:
     """Covariances (C, M, G, G) of the components' samples, about their means or given offsets.
 
@@ -146,32 +160,31 @@ def covariances_about(stats: GMMStats, offsets: np.ndarray | None = None) -> np.
     return np.divide(scatter, count, out=np.zeros_like(scatter), where=count > 0)
 
 
-def neutral_parameters(stats: GMMStats, means: np.ndarray | None = None) -> Parameters:
+def neutral_parameters(
+    stats: GMMStats, thresholds: np.ndarray, means: np.ndarray | None = None
+) -> Parameters:
     """What components without samples get: equal weights, the overall mean and variances."""
     structure, n_gaussians = stats.structure, stats.n_gaussians
     if means is None:
         overall = (stats.first.sum(axis=0) + stats.n @ stats.origin) / stats.n.sum()
         means = np.tile(overall, (n_gaussians, 1))
-    variance = structure.split(np.maximum(stats.overall_variance(), relative_thresholds(stats)))
+    variance = structure.split(stats.overall_variance())
     stack = structure.constrain(structure.identity() * variance[..., None])
     covariances = np.repeat(stack, 1 if structure.shared else n_gaussians, axis=0)
+    covariances = structure.floor(covariances, thresholds)
     return Parameters(structure, np.full(n_gaussians, 1 / n_gaussians), means, covariances)
 
 
 def hard_start(stats: GMMStats, means: np.ndarray, m_step: MStep) -> Parameters:
     """Parameters to start from: those of samples assigned to the nearest of the means (K, D).
 
-    A mean that attracts no sample gets the weight of one, so that EM can still use it.
+    Variances and weights are the clusters', whether they are updated later or not. A mean that
+    attracts no sample gets the weight of one, so that EM can still use it.
     """
-    start = m_step(stats, neutral_parameters(stats, means))
+    m_step = replace(m_step, update_variances=True, update_weights=True)
+    start = m_step(stats, neutral_parameters(stats, m_step.thresholds(stats.structure), means))
     counts = np.where(stats.n > 0, stats.n, 1.0)
     return replace(start, weights=counts / counts.sum(), means=means)
-
-
-def relative_thresholds(stats: GMMStats) -> np.ndarray:
-    """The default variance floor, (1, D): 1e-6 of each feature's overall variance."""
-    variance = stats.overall_variance()
-    return _RELATIVE_FLOOR * np.where(variance > 0, variance, 1.0)[None]
 
 
 def floor_weights(weights: np.ndarray, floor: float) -> np.ndarray:

@@ -18,7 +18,8 @@ Record = dict[str, Any]
 Shape = tuple[int, ...]
 Refuse = Callable[[str, str, object], object]
 
-VERSION = "1.1"
+VERSIONS = ("1.2", "1.1", "1.0")
+_FROM_1_2 = ("variance_floor",)  # keys that older versions do not have
 WRITERS = {
     "GMMMachine": "<class 'gmmkit.gmm.GMMMachine'>",
     "GMMStats": "<class 'gmmkit.stats.GMMStats'>",
@@ -137,7 +138,7 @@ def minor_version(reader: Any, name: str) -> int | None:
     if match is None:
         reader.refuse("file_version", "a version such as 1.1", repr(version))
     elif version is not None and match[1] != "1":
-        reader.refuse("file_version", f"version 1.0 or {VERSION}", version)
+        reader.refuse("file_version", "version 1.0, 1.1 or 1.2", version)
     found = reader.attribute("format", str, default=None)
     if found is None:
         _refuse_other_class(reader, name)
@@ -156,6 +157,13 @@ def _refuse_other_class(reader: Any, name: str) -> None:
     if found and name not in found:
         owner, key = next(iter(found.items()))
         reader.refuse(key, f"a file of a {name}", f"one of a {owner}")
+
+
+def lowest_version(record: Mapping[str, Any]) -> str:
+    """The lowest version of gmmkit's own that holds a record."""
+    nested = record.get("ubm")
+    later = any(record.get(name) is not None for name in _FROM_1_2)
+    return "1.2" if later or (nested and lowest_version(nested) == "1.2") else "1.1"
 
 
 # Shapes, with K components or clusters of D features.
@@ -258,11 +266,15 @@ def check_gmm(record: Mapping[str, Any]) -> None:
     if record.get("variance_thresholds") is not None:
         shape = shapes["means"]
         _check_array("variance_thresholds", record["variance_thresholds"], (), shape[1:], shape)
+    if record.get("variance_floor") is not None:
+        shape = shapes["means"]
+        _check_array("variance_floor", record["variance_floor"], shape[1:], shape)
     if record.get("lower_bounds") is not None:
         bounds = record["lower_bounds"]
         _check_array("lower_bounds", bounds, (len(bounds),), finite=False)
     _check_names(record)
     check_mixture(record, _refuse_to_write, "weights", "covariances")
+    check_floor(record, _refuse_to_write)
     check_ubm(record, _refuse_to_write)
 
 
@@ -311,6 +323,13 @@ def _check_matrices(matrices: np.ndarray, refuse: Refuse, name: str) -> None:
         np.linalg.cholesky(matrices)
     except np.linalg.LinAlgError:
         refuse(name, "positive definite matrices", "one that is not")
+
+
+def check_floor(record: Mapping[str, Any], refuse: Refuse) -> None:
+    """The floor of the variances is not negative."""
+    floor = record.get("variance_floor")
+    if floor is not None and (np.asarray(floor) < 0).any():
+        refuse("variance_floor", "no negative number", np.min(floor))
 
 
 def check_ubm(record: Mapping[str, Any], refuse: Refuse) -> None:

@@ -10,7 +10,7 @@ blocks: the same seed draws the same rows however the data are cut.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.cluster import kmeans_plusplus
@@ -72,9 +72,9 @@ class Draw:
             squares = self.known[start : start + len(X)]
         elif self.densities is not None:
             squares = Rows(self.densities, NearestBlock.squares, (), np.dtype(float))(X)
-        uniform = _uniform(self.seed, start, len(X))
+        random = uniform(self.seed, start, len(X))
         with np.errstate(divide="ignore", invalid="ignore"):
-            keys = self.key(weight, squares, uniform)
+            keys = self.key(weight, squares, random)
         return Winners.of(self.count, keys, X)
 
 
@@ -105,50 +105,7 @@ def random_rows(source: Source, count: int, random_state: np.random.RandomState)
     return _repeated(rows, count)
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """A kernel, and what it makes: a share of the rows with a weight, in their order."""
-
-    share: float
-    seed: int
-    parts: tuple[tuple[np.ndarray, np.ndarray], ...] = ()  # rows (B', D) and weights (B',)
-
-    def __call__(
-        self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
-    ) -> _Sample:
-        weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, float)
-        drawn = (_uniform(self.seed, start, len(X)) < self.share) & (weight > 0)
-        return replace(self, parts=((np.asarray(X[drawn]), weight[drawn]),))
-
-    def __add__(self, other: _Sample) -> _Sample:
-        return replace(self, parts=self.parts + other.parts)
-
-
-def thinned(source: Source, count: int, seed: int, n_bytes: int) -> Source:
-    """About `count` of the source's rows, in memory; the source where it has no more.
-
-    They take about `n_bytes` at most. Each row is drawn or not by a random number of its own. A
-    pass over the data, and one to count them where their number is not known.
-    """
-    count = min(count, n_bytes // (source.n_features * source.dtype.itemsize))
-    n_samples = source.n_samples
-    if n_samples is None:
-        n_samples = source.map_sum(_length, "gmmkit-count")
-    if n_samples <= count:
-        return source
-    drawn = source.map_sum(_Sample(count / n_samples, seed), "gmmkit-sample")
-    rows, weights = (np.concatenate(parts) for parts in zip(*drawn.parts, strict=True))
-    if len(rows) == 0:  # so few have a weight
-        return source
-    return ArraySource(rows, None if source.sample_weight is None else weights)
-
-
-def _length(X: np.ndarray, sample_weight: np.ndarray | None, start: int) -> int:
-    """A kernel: the number of rows."""
-    return len(X)
-
-
-def _uniform(seed: int, start: int, count: int) -> np.ndarray:
+def uniform(seed: int, start: int, count: int) -> np.ndarray:
     """Random numbers of the rows from `start` on, (count,): a row's own, however data are cut."""
     return np.random.Generator(np.random.PCG64(seed).advance(start)).random(count)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
@@ -12,6 +13,7 @@ from sklearn.base import clone
 
 from gmmkit import em
 from gmmkit.counted import at_least
+from gmmkit.floor import FloorWarning, credit_of_floor, typical_variance
 from gmmkit.gmm import GMMMachine
 
 _CRITERIA = ("bic", "aic")
@@ -27,11 +29,14 @@ class Selection:
     ----------
     best : GMMMachine
         The fitted machine with the lowest criterion; of those that tie, the one with the fewest
-        parameters.
+        parameters. A component that has shrunk to the floor of the variances gets no credit for
+        being so narrow. It counts as if it were as wide as the median component of the smallest
+        candidate with such components.
     table : dict of str to ndarray of shape (n_candidates,)
         A row for each candidate: ``n_gaussians``, ``covariance_type``, ``bic``, ``aic``,
-        ``log_likelihood`` (mean per sample, in nats), ``n_parameters``, ``n_iter`` and
-        ``converged``. ``pandas.DataFrame(selection.table)`` is a data frame of it.
+        ``log_likelihood`` (mean per sample, in nats), ``n_parameters``, ``n_iter``, ``converged``
+        and ``n_at_floor``, the number of components that have shrunk to the floor of the variances.
+        ``pandas.DataFrame(selection.table)`` is a data frame of it.
     """
 
     best: GMMMachine
@@ -104,7 +109,7 @@ def select(
     chains = _chains(_checked_estimator(estimator), n_gaussians, covariance_type)
     _check_data(chains, X, sample_weight)
     fits = [fit for chain in chains for fit in _fits(chain, X, sample_weight, start, criterion)]
-    best = min(fits, key=lambda fit: (fit.row[criterion], fit.row["n_parameters"]))
+    best = min(fits, key=lambda fit: (fit.criterion(criterion), fit.row["n_parameters"]))
     table = {name: np.array([fit.row[name] for fit in fits]) for name in best.row}
     return Selection(best.machine, table)
 
@@ -115,16 +120,39 @@ class _Fit:
 
     machine: GMMMachine
     row: dict[str, Any]
+    n_samples: float
+    credit: float  # nats a sample that the floor of the variances has added to the likelihood
+    typical: np.ndarray  # variances (D,) of components that are not at the floor
+
+    @property
+    def log_likelihood(self) -> float:
+        """Mean log-likelihood per sample, without what the floor has added."""
+        return float(self.row["log_likelihood"]) - self.credit
+
+    def criterion(self, name: str) -> float:
+        """The criterion to choose by."""
+        return float(self.row[name]) + 2 * self.n_samples * self.credit
 
     @classmethod
-    def of(cls, machine: GMMMachine, X: Any, sample_weight: Any) -> _Fit:
-        """Fit a machine; its criteria take one further pass."""
+    def of(
+        cls, machine: GMMMachine, X: Any, sample_weight: Any, typical: np.ndarray | None
+    ) -> _Fit:
+        """Fit a machine; its criteria take one further pass.
+
+        Components at their floor count as if they had the `typical` variances (D,), which are
+        the machine's own where they are not known yet.
+        """
         try:
-            machine.fit(X, sample_weight=sample_weight)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FloorWarning)  # the table says it
+                machine.fit(X, sample_weight=sample_weight)
             stats = machine.e_step(X, sample_weight)
         except ValueError as error:
             raise ValueError(f"{_name(machine)} cannot be fitted: {error}") from error
         n_parameters = machine._n_parameters()
+        parameters, floor = machine._parameters(), np.atleast_2d(machine.variance_floor_)
+        typical = typical_variance(parameters) if typical is None else typical
+        n_at_floor, credit = credit_of_floor(parameters, floor, typical)
         row = {
             "n_gaussians": machine.n_gaussians,
             "covariance_type": machine.covariance_type,
@@ -134,22 +162,24 @@ class _Fit:
             "n_parameters": n_parameters,
             "n_iter": machine.n_iter_,
             "converged": machine.converged_,
+            "n_at_floor": n_at_floor,
         }
-        return cls(machine, row)
+        return cls(machine, row, stats.t, credit, typical)
 
 
 def _fits(
     chain: list[GMMMachine], X: Any, sample_weight: Any, start: str, criterion: str
 ) -> Iterator[_Fit]:
     """The candidates of a structure, ascending, each grown from the one before if wanted."""
-    smaller = None
+    smaller = typical = None
     for machine in chain:
         machines = [machine]
         if smaller is not None and start != "k-means":
             grown = smaller.split(machine.n_gaussians)
             machines = [grown] if start == "split" else [grown, machine]
-        fits = [_Fit.of(machine, X, sample_weight) for machine in machines]
-        best = fits[em.first_best([fit.row["log_likelihood"] for fit in fits])]
+        fits = [_Fit.of(machine, X, sample_weight, typical) for machine in machines]
+        best = fits[em.first_best([fit.log_likelihood for fit in fits])]
+        typical = best.typical if best.row["n_at_floor"] else typical
         smaller = best.machine.set_params(**dict.fromkeys(_START))  # settings as they were given
         em.tell(f"{_name(smaller)}: {criterion} {best.row[criterion]:.6f}", smaller.verbose >= 1)
         yield best

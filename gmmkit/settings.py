@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from gmmkit.covariance import COVARIANCE_TYPES, Structure, make_structure
+from gmmkit.floor import floor_of_parameters
 from gmmkit.mixture import Mixture
 from gmmkit.mstep import MStep, Prior
 
@@ -174,13 +175,31 @@ class Settings(Mixture):
             update_variances=variances,
             update_weights=weights,
             min_count=self.mean_var_update_threshold,
-            variance_thresholds=self._thresholds(n_gaussians, n_features),
             weight_floor=self.weight_floor,
             prior=prior,
         )
 
-    def _thresholds(self, n_gaussians: int, n_features: int) -> np.ndarray | None:
-        """The variance floors, (1 or K, D)."""
+    def _known_floor(self, n_features: int, prior: Prior | None) -> np.ndarray | None:
+        """The floor of the variances, (1 or K, D), where no data are needed to find it."""
+        thresholds = self._thresholds(n_features)
+        if thresholds is not None or prior is None:
+            return thresholds
+        ubm = self.ubm if self.ubm is not None else getattr(self, "ubm_", None)
+        floor = getattr(ubm, "variance_floor_", None)
+        return np.atleast_2d(floor_of_parameters(prior.parameters) if floor is None else floor)
+
+    def _floor_so_far(self, n_features: int, prior: Prior | None) -> np.ndarray | None:
+        """The floor of the current model, where there is one that goes on."""
+        known = self._known_floor(n_features, prior)
+        floor = getattr(self, "variance_floor_", None)
+        if known is not None or floor is None:
+            return known
+        fits = np.shape(floor) in [(n_features,), (self._shape_wanted()[0], n_features)]
+        return np.atleast_2d(floor) if fits else None
+
+    def _thresholds(self, n_features: int) -> np.ndarray | None:
+        """The floor that is given, (1 or K, D)."""
+        n_gaussians = self._shape_wanted()[0]
         if self.variance_thresholds is None:
             return None
         given = np.asarray(self.variance_thresholds, dtype=float)

@@ -10,6 +10,7 @@ from gmmkit.chunks import Source
 from gmmkit.covariance import DegenerateError, Structure, check_covariances
 from gmmkit.densities import centroid_distances
 from gmmkit.estep import EStep
+from gmmkit.floor import Prepared
 from gmmkit.mstep import MStep, hard_start
 from gmmkit.parameters import Parameters
 from gmmkit.seeding import count_distinct
@@ -48,16 +49,16 @@ def _check_weights(weights: np.ndarray) -> None:
         raise ValueError(f"weights_init must sum to 1, got a sum of {weights.sum():.6g}.")
 
 
-def assigned(
-    source: Source, structure: Structure, m_step: MStep, given: dict[str, np.ndarray]
-) -> Parameters:
+def assigned(data: Prepared, m_step: MStep, given: dict[str, np.ndarray]) -> Parameters:
     """Parameters with the given parts, the rest by assigning samples to the nearest mean."""
+    source, structure, means = data.source, data.structure, given["means"]
     if {"weights", "covariances"} <= given.keys():
         return Parameters(structure, **given)
-    densities = centroid_distances(given["means"], source.dtype, structure)
-    kernel = EStep(densities)
-    stats = source.map_sum(kernel, "gmmkit-assign", densities.block_length)
-    return hard_start(checked_statistics(stats), given["means"], m_step).having(**given)
+    densities = centroid_distances(means, source.dtype, structure)
+    stats = source.map_sum(EStep(densities), "gmmkit-assign", densities.block_length)
+    if "covariances" not in given:
+        m_step = data.floored(m_step, means)
+    return hard_start(checked_statistics(stats), means, m_step).having(**given)
 
 
 def k_means(source: Source, trainer: Any, n_gaussians: int, distinct: bool = False) -> np.ndarray:

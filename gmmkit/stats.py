@@ -214,16 +214,15 @@ class GMMStats:
         return self.structure.to_public(self.structure.unpack(second))
 
     def overall_variance(self) -> np.ndarray:
-        """Variance of each feature over all components, (D,), and 0 where that is rounding."""
-        total = self.n.sum()
-        mean = (self.first.sum(axis=0) + self.n @ self.origin) / total
+        """Variance of each feature over all components, (D,)."""
+        mean = (self.first.sum(axis=0) + self.n @ self.origin) / self.n.sum()
         about_mean = self.about(np.broadcast_to(mean, self.shape))
-        squares = self.structure.diagonal(self.structure.unpack(about_mean.second)).sum(axis=0)
-        variance = np.maximum(squares / total, 0.0)
-        eps = 8 * np.finfo(float).eps
-        # of the samples themselves, and of moving the sums here from their origins
-        rounding = (eps * mean) ** 2 + eps * (self.n @ (self.origin - mean) ** 2) / total
-        return np.where(variance <= rounding, 0.0, variance)
+        return np.maximum(about_mean.mean_square(), 0.0)
+
+    def mean_square(self) -> np.ndarray:
+        """Mean square of each feature about the origin, (D,)."""
+        squares = self.structure.diagonal(self.structure.unpack(self.second))  # (C, D)
+        return squares.sum(axis=0) / self.n.sum()
 
     # Arithmetic.
 

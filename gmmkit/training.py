@@ -20,17 +20,16 @@ from gmmkit.chunks import Source
 from gmmkit.counted import at_least
 from gmmkit.covariance import DegenerateError, Structure
 from gmmkit.densities import mixture_densities
+from gmmkit.floor import Prepared
 from gmmkit.kmeans import KMeansMachine
 from gmmkit.mixture import sweep
 from gmmkit.mstep import MStep, Prior
 from gmmkit.parameters import Parameters
-from gmmkit.seeding import thinned
 from gmmkit.settings import Settings
 from gmmkit.starts import assigned, checked_start, k_means
 from gmmkit.stats import GMMStats, checked_statistics
 
-_SAMPLES_PER_COMPONENT = 1000  # that the default k-means sees of larger data, within so many bytes
-_SAMPLE_BYTES = 1 << 27
+_SAMPLES_PER_COMPONENT = 1000  # that the floor and the default k-means see of larger data
 
 
 class Training(Settings):
@@ -54,26 +53,28 @@ class Training(Settings):
             self.ubm_ = self.ubm
         return self._given_prior(n_features)
 
-    def _runs(self, source: Source, m_step: MStep, task: Task) -> list[em.Run]:
+    def _runs(self, data: Prepared, m_step: MStep, task: Task) -> list[em.Run]:
         """A run from each start; those that a checkpoint holds are not made again."""
-        checkpoint = None
+        runs, checkpoint = [], None
         if self.checkpoint is not None:
-            checkpoint = Checkpoint(self.checkpoint, self._configuration(source))
-        runs = checkpoint.load(self._structure(source.n_features)) if checkpoint else []
-        for number, start in enumerate(self._starts(source, m_step)):
+            checkpoint = Checkpoint(self.checkpoint, self._configuration(data.source))
+            runs, data.known_floor = checkpoint.load(data.structure, data.known_floor)
+        for number, start in enumerate(self._starts(data, m_step)):
             part = task.part("start", start.attempts * (self.max_fitting_steps + 1))  # and k-means
             part.begin()
-            save = None if checkpoint is None else partial(checkpoint.save, runs)
+            save = None if checkpoint is None else partial(checkpoint.save, runs, data)
             for attempt in range(1, start.attempts + 1):
                 try:
                     if number == len(runs):
-                        runs.append(em.Run(start.make(part, attempt)))
-                    self._run(source, m_step, runs[number], save, part)
+                        before = self.lower_bound_ if start.goes_on else -np.inf
+                        parameters = data.raised(start.make(part, attempt), m_step)
+                        runs.append(em.Run(parameters, before=before))
+                    self._run(data, m_step, runs[number], save, part)
                     break
                 except DegenerateError as error:
                     del runs[number:]
                     _tell_of_failure(error, attempt, start.attempts)
-            if part.end(partial(self._attributes, runs[number])):
+            if part.end(partial(self._attributes, data, runs[number])):
                 break
         if checkpoint is not None:
             checkpoint.remove()
@@ -90,14 +91,15 @@ class Training(Settings):
 
     def _run(
         self,
-        source: Source,
+        data: Prepared,
         m_step: MStep,
         run: em.Run,
         save: Callable[[em.Run], None] | None,
         task: Task,
     ) -> em.Run:
-        watch = _Watch(self.verbose)
-        steps = Steps(task, self._attributes)
+        watch, source = _Watch(self.verbose), data.source
+        steps = Steps(task, partial(self._attributes, data))
+        m_step = data.floored(m_step, run.parameters.means)
 
         def after(run: em.Run) -> bool:
             if save is not None:
@@ -126,12 +128,19 @@ class Training(Settings):
             after_step=after,
         )
 
-    def _attributes(self, run: em.Run) -> dict[str, Any]:
+    def _attributes(self, data: Prepared, run: em.Run) -> dict[str, Any]:
         """What is learned if a fit ends with a run."""
         bare = type(self).__new__(type(self))
         bare._keep_parameters(run.parameters)
         bare._keep_record(run)
+        bare._keep_floor(data.known_floor)
         return dict(vars(bare))
+
+    def _keep_floor(self, floor: np.ndarray | None) -> None:
+        """Keep a floor (1 or K, D) as users see it, (D,) or (K, D)."""
+        self.__dict__.pop("variance_floor_", None)
+        if floor is not None:
+            self.variance_floor_ = floor[0].copy() if len(floor) == 1 else floor.copy()
 
     def _keep_record(self, run: em.Run) -> None:
         self.converged_ = run.converged
@@ -148,10 +157,13 @@ class Training(Settings):
     def _take_batch(self, source: Source, prior: Prior | None, kappa: float) -> None:
         """A step of stepwise EM; `_running` are statistics per sample, averaged over batches."""
         m_step = self._m_step(source.n_features, prior)
+        data = self._prepared(source, self._floor_so_far(source.n_features, prior))
         if not hasattr(self, "means_"):
-            source = at_least(source, self._fewest_samples(), "n_gaussians")
-            self._keep_parameters(self._starts(source, m_step)[0].make(SILENT, 1))
+            data.source = at_least(source, self._fewest_samples(), "n_gaussians")
+            self._keep_parameters(self._starts(data, m_step)[0].make(SILENT, 1))
         current = self._parameters()
+        m_step = data.floored(m_step, current.means)
+        self._keep_floor(data.known_floor)
         stats = checked_statistics(sweep(source, mixture_densities(current, source.dtype)))
         batches, seen = getattr(self, "n_batches_seen_", 0), getattr(self, "n_samples_seen_", 0.0)
         step = (batches + 2) ** -kappa if batches else 1.0
@@ -166,29 +178,38 @@ class Training(Settings):
 
     # Where to start.
 
-    def _starts(self, source: Source, m_step: MStep) -> list[_Start]:
+    def _prepared(self, source: Source, floor: np.ndarray | None) -> Prepared:
+        """The source, with a floor if one is known."""
+        count = _SAMPLES_PER_COMPONENT * self._shape_wanted()[0]
+        return Prepared(source, self._structure(source.n_features), count, floor)
+
+    def _starts(self, data: Prepared, m_step: MStep) -> list[_Start]:
         """The starts to try: one if nothing about it is random, else ``n_init``."""
         prior = m_step.prior
-        if self.warm_start and hasattr(self, "means_"):
-            return [_Start(lambda *_: self._parameters())]
+        if self._goes_on():
+            known = hasattr(self, "lower_bound_")
+            return [_Start(lambda *_: self._parameters(), goes_on=known)]
         if prior is not None and self.ubm is None:  # what is given went into the prior
             return [_Start(lambda *_: prior.parameters)]
-        structure = self._structure(source.n_features)
-        given = self._given(structure)
+        given = self._given(data.structure)
         if prior is not None:
             return [_Start(lambda *_: prior.parameters.having(**given))]
         if "means" in given:
-            return [_Start(lambda *_: assigned(source, structure, m_step, given))]
+            return [_Start(lambda *_: assigned(data, m_step, given))]
         random_state = check_random_state(self.random_state)
         seeds = [int(random_state.randint(2**31 - 1)) for _ in range(self.n_init)]
         return [
-            _Start(partial(self._clustered, source, m_step, given, seed), self.n_init)
+            _Start(partial(self._clustered, data, m_step, given, seed), self.n_init)
             for seed in seeds
         ]
 
+    def _goes_on(self) -> bool:
+        """Whether a fit starts from the current model."""
+        return self.warm_start and hasattr(self, "means_")
+
     def _clustered(
         self,
-        source: Source,
+        data: Prepared,
         m_step: MStep,
         given: dict[str, np.ndarray],
         seed: int,
@@ -199,14 +220,12 @@ class Training(Settings):
 
         A trainer of the user's sees all data, ours a sample: EM sees them all soon enough.
         """
-        n_gaussians, data = self._shape_wanted()[0], source
-        if self.k_means_trainer is None:
-            data = thinned(source, _SAMPLES_PER_COMPONENT * n_gaussians, seed, _SAMPLE_BYTES)
+        n_gaussians = self._shape_wanted()[0]
+        rows = data.source if self.k_means_trainer is not None else data.survey().sample
         trainer = self._k_means_trainer(seed, attempt)
         with task.fitting("k-means", trainer):
-            means = k_means(data, trainer, n_gaussians, attempt < self.n_init)
-        structure = self._structure(source.n_features)
-        return assigned(source, structure, m_step, {"means": means, **given})
+            means = k_means(rows, trainer, n_gaussians, attempt < self.n_init)
+        return assigned(data, m_step, {"means": means, **given})
 
     def _k_means_trainer(self, seed: int, attempt: int) -> Any:
         if attempt > 1:
@@ -235,6 +254,7 @@ class _Start:
 
     make: Callable[[Task, int], Parameters]
     attempts: int = 1
+    goes_on: bool = False  # with a run whose last criterion is known
 
 
 def _tell_of_failure(error: DegenerateError, attempt: int, attempts: int) -> None:

@@ -44,6 +44,7 @@ def test_the_same_likelihood_in_at_most_half_the_passes(n_gaussians, n_features,
     assert fast.n_iter_ <= plain.n_iter_ / 2
 
 
+@pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 @pytest.mark.parametrize("seed", range(5))
 @every_structure
 def test_the_likelihood_never_falls(structure, seed):
@@ -108,6 +109,7 @@ def test_units_do_not_matter(factor):
     assert_allclose(there.weights_, here.weights_, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 @pytest.mark.filterwarnings("ignore:The mean log-likelihood fell")  # as floors may have it
 def test_floors_hold_where_jumps_would_pass_them():
     X = overlapping()

