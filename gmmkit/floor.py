@@ -220,7 +220,7 @@ def variance_within(sample: ArraySource, means: np.ndarray, unit: np.ndarray) ->
     nearest = _nearest(ArraySource(X / unit), means / unit)  # (N,)
     order = np.argsort(nearest, kind="stable")
     X, weight, nearest = X[order], weight[order], nearest[order]
-    present, first, cluster = np.unique(nearest, return_index=True, return_inverse=True)
+    _, first, cluster = np.unique(nearest, return_index=True, return_inverse=True)
     count = np.add.reduceat(weight, first)[:, None]  # (K', 1)
     X = X - X[first][cluster]  # exactly zero where a feature is constant in a cluster
     mean = np.add.reduceat(weight[:, None] * X, first) / count

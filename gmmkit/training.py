@@ -55,7 +55,8 @@ class Training(Settings):
 
     def _runs(self, data: Prepared, m_step: MStep, task: Task) -> list[em.Run]:
         """A run from each start; those that a checkpoint holds are not made again."""
-        runs, checkpoint = [], None
+        runs: list[em.Run] = []
+        checkpoint = None
         if self.checkpoint is not None:
             checkpoint = Checkpoint(self.checkpoint, self._configuration(data.source))
             runs, data.known_floor = checkpoint.load(data.structure, data.known_floor)

@@ -137,7 +137,7 @@ def test_a_far_outlier_does_not_matter():
 
 
 def test_units_matter_and_nothing_else():
-    X = np.random.default_rng(4).normal(size=(200, 3)) + [0, 100, 0]
+    X = np.random.default_rng(4).normal([0, 100, 0], size=(200, 3))
     X[:, 2] = np.round(X[:, 2], 1)
     unit = 2.0 ** np.array([-12, 9, 5])
     start = X[:2]
