@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gmmkit.covariance import NOT_POSITIVE_DEFINITE, DegenerateError
 from gmmkit.parameters import Parameters
 
 _LOWEST = 1e-300  # weight whose logarithm stands for that of smaller ones
@@ -23,23 +24,36 @@ def squarem(
 ) -> tuple[Parameters, float]:
     """Parameters beyond three iterates of EM, and the length a of the jump, 1 to `longest`.
 
-    Parameters that overflow are not taken: the length is 1 then.
+    Parameters that overflow are not taken: the length is 1 then. Raises DegenerateError where a
+    covariance of the three is singular.
     """
     unit = _deviations(path[0])
-    first, second, third = (_vector(parameters, unit) for parameters in path)
+    try:
+        first, second, third = (_vector(parameters, unit) for parameters in path)
+    except np.linalg.LinAlgError:
+        raise DegenerateError(NOT_POSITIVE_DEFINITE) from None
     r = second - first
     v = third - second - r
     length = min(float(np.linalg.norm(r) / (np.linalg.norm(v) + _LOWEST)), longest)
     if length <= 1 or not np.isfinite(length):
         return path[2], 1.0
     jumped = _parameters(first + 2 * length * r + length**2 * v, path[2], unit)
-    if not all(np.isfinite(array).all() for array in jumped.arrays()):
+    if not _is_mixture(jumped):
         return path[2], 1.0
     parts = {  # what did not move stays bit by bit
         name: getattr(path[2] if _stayed(name, path) else jumped, name)
         for name in ("weights", "means", "covariances")
     }
     return jumped.having(**parts), length
+
+
+def _is_mixture(parameters: Parameters) -> bool:
+    """Whether neither overflow nor underflow has spoilt the parameters."""
+    try:
+        parameters.structure.whitening(parameters.covariances)
+    except DegenerateError:
+        return False
+    return all(np.isfinite(array).all() for array in parameters.arrays())
 
 
 def _stayed(name: str, path: tuple[Parameters, ...]) -> bool:

@@ -109,7 +109,8 @@ def run(
             result.rejected += 1
         else:
             with one_blas_thread:  # the small products of an update gain nothing from more
-                result.parameters = update(statistics, start)
+                # what has no samples stays as the last update left it, not as a jump made it
+                result.parameters = update(statistics, result.parameters)
             result.trail += [start] if accelerate is not None else []
             result.lower_bounds.append(bound)
             limit = None if jumped or threshold is None else threshold

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -170,7 +171,18 @@ class GMMMachine(Training):
         -----
         ConvergenceWarning
             If ``max_fitting_steps`` were not enough.
+        FloorWarning
+            If the floor of the variances has set some of them.
+        UserWarning
+            If a model that was loaded, converted or made by `m_step` is dropped.
+
+        Notes
+        -----
+        Training starts anew, unless ``warm_start`` is set or a start is given. A model that is set
+        by hand, by assigning ``means``, ``variances`` and ``weights``, is such a start. One from a
+        file, from `m_step` or from `from_sklearn` is not: set ``warm_start=True`` to go on from it.
         """
+        dropped = self._dropped_model()
         n_tasks = self.n_init + int(self.trainer == "map" and self.ubm is None)
         task = Task.of_fit(self, n_tasks, X, y, sample_weight)
         with transaction(self), progress.shown(self.verbose >= 2):
@@ -187,7 +199,14 @@ class GMMMachine(Training):
             self._keep_record(best)
             self._keep_floor(data.known_floor)
             self._forget_stream()
+            self.__dict__.pop("_model_from", None)
             task.end(dict)
+        if dropped is not None:
+            warnings.warn(
+                f"This fit has dropped the model that was {dropped}. Set warm_start=True to start "
+                "from such a model.",
+                stacklevel=em.CALLER - 1,
+            )
         if m_step.update_variances:
             low.warn(em.CALLER)
         if prior is None:
@@ -196,6 +215,11 @@ class GMMMachine(Training):
             best, self.convergence_threshold, self.max_fitting_steps, type(self).__name__
         )
         return self
+
+    def _dropped_model(self) -> str | None:
+        """Where the model came from that a fit will not start from, if the user gave one."""
+        anew = self.trainer == "ml" and not self.warm_start and self.means_init is None
+        return getattr(self, "_model_from", None) if anew else None
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Train on X and return the most likely component of each sample, (N,)."""
@@ -267,6 +291,7 @@ class GMMMachine(Training):
             current = neutral_parameters(checked_statistics(stats), floor)
         self._keep_parameters(m_step(checked_statistics(stats), current))
         self._keep_floor(floor)
+        self._model_from = "made by m_step"
         self.n_features_in_ = n_features
         return self
 
@@ -391,6 +416,7 @@ class GMMMachine(Training):
         machine.lower_bounds_ = np.array(getattr(gm, "lower_bounds_", []), dtype=float)
         machine.lower_bound_ = gm.lower_bound_
         machine.n_features_in_ = machine.means_.shape[1]
+        machine._model_from = "converted from scikit-learn's class"
         if hasattr(gm, "feature_names_in_"):
             machine.feature_names_in_ = gm.feature_names_in_
         return machine
@@ -437,6 +463,7 @@ class GMMMachine(Training):
             self.variance_thresholds = float(self.variance_thresholds)
         self._load_prior(record, ubm if self.trainer == "map" else None)
         self._keep_parameters(self._checked_parameters(record))
+        self._model_from = "read from a file"
         for name in self._learned:
             if record.get(name) is not None:
                 setattr(self, f"{name}_", record[name])
