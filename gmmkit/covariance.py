@@ -12,10 +12,11 @@ in this module; the E-step and the M-step see stacks only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
+
+from gmmkit.cached import cached_property
 
 _TINY_THRESHOLD = 1e-200  # stands in for a threshold of zero, which could not be divided by
 _AT_FLOOR = 1e-6  # eigenvalues so little above a floor are at it

@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from gmmkit import dask_compute
+from gmmkit.cached import cached_property
 from gmmkit.chunks import Kernel, RowKernel, has_note, note, noting, working_dtype
 from gmmkit.dask_graph import Blocks, Sum
 from gmmkit.threads import one_blas_thread

@@ -18,10 +18,10 @@ by component. The choice looks at the parameters alone, so that it cannot depend
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
+from gmmkit.cached import cached_property
 from gmmkit.covariance import NoProducts, Structure
 from gmmkit.parameters import Parameters
 

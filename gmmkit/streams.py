@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import count
 from typing import Any
 
 import numpy as np
 
 from gmmkit import progress
+from gmmkit.cached import cached_property
 from gmmkit.chunks import ArraySource, Kernel, RowKernel, noting, working_dtype
 from gmmkit.progress import Advance
 from gmmkit.threads import count_threads, map_ordered

@@ -6,17 +6,18 @@ each of them would only make them wait for one another.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import joblib
 from joblib.parallel import get_active_backend
-from threadpoolctl import OpenBLASController, ThreadpoolController
+from threadpoolctl import LibController, OpenBLASController, ThreadpoolController
 
 _AHEAD = 4  # items a thread that wait to be computed
 
@@ -25,8 +26,9 @@ Result = TypeVar("Result")
 
 
 @cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()  # finding the loaded BLAS libraries takes milliseconds: once
+def _blas_libraries() -> list[LibController]:
+    """The loaded ones; finding them takes milliseconds, so that is done once."""
+    return ThreadpoolController().select(user_api="blas").lib_controllers
 
 
 class _OneBlasThread:
@@ -35,27 +37,57 @@ class _OneBlasThread:
     The limit belongs to the process: the first thread to enter sets it and the last one to leave
     restores it. With plain `threadpool_limits`, a thread that enters second would remember the
     first one's limit as the state to restore.
+
+    A forked child has none of its parent's threads but the one that forked. So a fork waits until
+    no other thread is setting limits, and in the child nobody is inside.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # the garbage collector may end a generator that is inside while this thread has the lock
+        self._lock = threading.RLock()
         self._inside = 0
-        self._limit: Any = None
+        self._limited: list[tuple[LibController, int]] = []  # with their own numbers of threads
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=self._lock.acquire,
+                after_in_parent=self._lock.release,
+                after_in_child=self._begin_in_child,
+            )
 
     def __enter__(self) -> None:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
-                _let_this_thread_set_limits()
-                self._limit = _controller().limit(limits=1, user_api="blas")
+                self._limit()
 
     def __exit__(self, *exception: object) -> None:
         with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                _let_this_thread_set_limits()
-                self._limit.restore_original_limits()
-                _let_this_thread_set_limits()  # and leave no owner behind
+            if self._inside == 1:
+                self._restore()
+            self._inside = max(0, self._inside - 1)  # a child may leave what its parent entered
+
+    def _begin_in_child(self) -> None:
+        try:
+            self._inside = 0
+            self._restore()
+        finally:
+            self._lock.release()
+
+    def _limit(self) -> None:
+        numbers = [(library, library.num_threads) for library in _blas_libraries()]
+        self._limited = [(library, number) for library, number in numbers if number != 1]
+        if self._limited:
+            _let_this_thread_set_limits()
+            for library, _ in self._limited:
+                library.set_num_threads(1)
+
+    def _restore(self) -> None:
+        if self._limited:
+            _let_this_thread_set_limits()
+            for library, number in self._limited:
+                library.set_num_threads(number)
+            _let_this_thread_set_limits()  # and leave no owner behind
+            self._limited = []
 
 
 def _let_this_thread_set_limits() -> None:

@@ -54,6 +54,7 @@ FLOORS = {
     "progress": 0,
     "records": 0,
     "threads": 0,
+    "cached": -1,
 }
 ONLY_ON_USE = {"dask", "distributed", "matplotlib", "pandas", "polars", "torch", "cupy"}
 MODULES = {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.py"))}
