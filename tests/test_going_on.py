@@ -89,10 +89,10 @@ def test_steps_one_by_one_converge_where_they_do_in_one_fit():
     steps = GMMMachine(2, convergence_threshold=1e-7, max_fitting_steps=1, warm_start=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for number in range(1, whole.n_iter_ + 2):
+        for n_fits in range(1, whole.n_iter_ + 2):
             if steps.fit(X).converged_:
                 break
-    assert number == whole.n_iter_
+    assert n_fits == whole.n_iter_
     assert_array_equal(steps.means_, whole.means_)
 
 
