@@ -51,6 +51,7 @@ def assert_same_fit(machine, expected):
         assert_array_equal(getattr(machine, name), getattr(expected, name), err_msg=name)
 
 
+@pytest.mark.row(42)
 @pytest.mark.parametrize("steps", [1, 2, 7, 20])
 @pytest.mark.parametrize("acceleration", [None, "squarem"])
 @pytest.mark.parametrize("kind", ["diag", "full", "tied", "spherical"])
@@ -151,6 +152,7 @@ def assert_kills_change_nothing(folder, n_steps, steps, **environment):
     assert GMMMachine.from_hdf5(model) == GMMMachine.from_hdf5(folder / "expected.h5")
 
 
+@pytest.mark.row(42)
 @pytest.mark.slow
 def test_fits_killed_at_random_moments_end_with_the_same_model(tmp_path):
     rng = np.random.default_rng(3)

@@ -106,6 +106,7 @@ def test_fit_is_that_in_memory(machine, weighted, client):
     assert not tasks_left(client)
 
 
+@pytest.mark.row(2)
 def test_bad_value_is_refused(client):
     X = data()
     machine = from_centres().fit(X)
@@ -279,6 +280,7 @@ def fit_dask_array_by_worker_client(X):
         return fit_dask_array(X)
 
 
+@pytest.mark.row(41)
 def test_fits_inside_tasks(client):
     # more of them than workers, of a thread each: all would wait for ever if one held its thread
     X = data()
@@ -300,6 +302,7 @@ SEARCHES = {
 }
 
 
+@pytest.mark.row(41)
 @pytest.mark.parametrize("machine, grid", SEARCHES.values(), ids=SEARCHES)
 def test_search_is_that_of_one_process(machine, grid, client):
     search = GridSearchCV(machine, grid, cv=3, error_score="raise")
@@ -351,6 +354,7 @@ def assert_same_bits(machine, expected):
         assert_array_equal(getattr(machine, name), getattr(expected, name))
 
 
+@pytest.mark.row(37, 38)
 @pytest.mark.slow
 @pytest.mark.parametrize("all_of_them", [False, True], ids=["a worker", "all workers"])
 def test_workers_killed_in_the_middle_of_a_step_change_nothing(
@@ -378,6 +382,7 @@ class AfterStep(logging.Handler):
             self.done += 1
 
 
+@pytest.mark.row(37)
 @pytest.mark.slow
 def test_worker_killed_between_steps_changes_nothing(mortal_client, caplog):
     pid = next(iter(mortal_client.run(os.getpid).values()))
@@ -418,6 +423,7 @@ def disk_on_fire():
     raise OSError(5, "disk on fire")
 
 
+@pytest.mark.row(39)
 def test_block_that_cannot_be_loaded_is_named_and_the_model_kept(client):
     def load(block, block_id=None):
         if block_id[0] == BLOCK:
@@ -434,6 +440,7 @@ def test_block_that_cannot_be_loaded_is_named_and_the_model_kept(client):
         assert not tasks_left(client)
 
 
+@pytest.mark.row(39)
 def test_block_that_cannot_be_loaded_later_on_keeps_the_model(client, tmp_path):
     # in the third pass, and not when it is loaded anew: nobody can tell which it was
     machine = with_earlier_model(from_centres(steps=6))
@@ -470,6 +477,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.row(40)
 @pytest.mark.slow
 def test_ctrl_c_ends_the_work_and_keeps_the_model(client, tmp_path):
     passes = tmp_path / "passes"
@@ -484,6 +492,7 @@ def test_ctrl_c_ends_the_work_and_keeps_the_model(client, tmp_path):
     assert not tasks_left(client)
 
 
+@pytest.mark.row(42)
 @pytest.mark.slow
 def test_killed_clients_fit_goes_on_from_its_checkpoint(client, tmp_path):
     assert_kills_change_nothing(tmp_path, 12, iter([3, 4, 99]), **connected(client))

@@ -153,6 +153,7 @@ WEIGHT_SOURCES = {
 }
 
 
+@pytest.mark.row(36)
 @steps_may_run_out
 @pytest.mark.parametrize("source", WEIGHT_SOURCES)
 def test_sample_weights_from_anywhere(source):
@@ -176,6 +177,7 @@ def test_dask_weights_of_an_array_in_memory():
     assert_same_model(lazy, from_centres().fit(X, sample_weight=w))
 
 
+@pytest.mark.row(36)
 def test_weights_of_unknown_rows_must_be_cut_like_the_rows():
     X, w = data(), weights()
     x = unknown_lengths(X)
@@ -438,6 +440,7 @@ def fails_at(number):
     return load
 
 
+@pytest.mark.row(39)
 @pytest.mark.parametrize("number", [0, 7, 16])
 @every_machine
 def test_error_of_loading_a_block_tells_its_number(Machine, number):
@@ -494,6 +497,7 @@ def test_error_of_the_scheduler_is_no_block_s():
     assert not notes(error)
 
 
+@pytest.mark.row(40)
 def test_ctrl_c_ends_a_fit_and_keeps_the_model(request):
     # as Python does it: the main thread gets a KeyboardInterrupt while dask's threads are at work
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
@@ -517,6 +521,7 @@ def test_ctrl_c_ends_a_fit_and_keeps_the_model(request):
     assert len(computed) <= 18  # no other pass, not even to find out
 
 
+@pytest.mark.row(2)
 @pytest.mark.parametrize("bad, said", [(np.nan, "X contains NaN"), (np.inf, "X contains infinity")])
 @pytest.mark.parametrize("rows", [0, N - 1])
 @every_machine

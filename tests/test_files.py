@@ -415,6 +415,7 @@ print(json.dumps(sweep(kind, pathlib.Path(folder), int(count), int(seed))))
 """
 
 
+@pytest.mark.row(46)
 @pytest.mark.parametrize(
     "count", [pytest.param(200, id="few"), pytest.param(2000, marks=pytest.mark.slow, id="many")]
 )
@@ -441,6 +442,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.row(48)
 @on_linux
 @pytest.mark.parametrize("key", ["gaussians/means", "lower_bounds"])
 def test_a_file_that_declares_gigabytes_takes_no_memory(key, tmp_path):
@@ -467,6 +469,7 @@ for k in range(int(count)):
 """
 
 
+@pytest.mark.row(45)
 def test_readers_meet_whole_models_while_two_processes_write(eruptions, tmp_path):
     machines = [GMMMachine(k, max_fitting_steps=200).fit(eruptions) for k in (1, 2)]
     sources = [tmp_path / f"source{k}.h5" for k in (1, 2)]

@@ -227,6 +227,7 @@ def run(code, *arguments):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.row(43)
 @pytest.mark.parametrize("moment", ["write", "fsync", "replace"])
 def test_a_kill_leaves_the_old_file(path, moment):
     before = path.read_bytes()
@@ -263,6 +264,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.row(44)
 def test_a_full_disk_is_an_error_and_no_crash(path):
     before = path.read_bytes()
     done = run(_FULL_DISK, path)
@@ -272,6 +274,7 @@ def test_a_full_disk_is_an_error_and_no_crash(path):
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.row(44)
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes where it likes")
 def test_a_folder_or_file_that_is_read_only_is_refused(path):
     path.chmod(0o444)
@@ -302,6 +305,7 @@ def test_folders_and_devices_are_not_replaced(tmp_path):
         write(tmp_path / "pipe", fill)
 
 
+@pytest.mark.row(45)
 def test_a_symbolic_link_stays_one(tmp_path):
     (tmp_path / "folder").mkdir()
     target, link = tmp_path / "folder" / "real", tmp_path / "link"
@@ -329,6 +333,7 @@ def test_a_new_file_follows_the_umask(tmp_path):
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
+@pytest.mark.row(45)
 def test_a_reader_keeps_the_file_that_it_opened(path):
     with h5py.File(path, "r") as file:
         write(path, lambda group: fill(group, 2.0))
@@ -456,6 +461,7 @@ def test_arrays_of_anything_but_finite_numbers_are_refused(tmp_path, value):
     refused(path, lambda reader: reader.array("x", (2,)), str(path), ": x: expected")
 
 
+@pytest.mark.row(47)
 @pytest.mark.parametrize("data", [b"", b"\x89HDF\r\n\x1a\n", b"PK\3\4" + bytes(3000), bytes(9)])
 def test_what_is_no_hdf5_file_is_refused_by_name(tmp_path, data):
     (tmp_path / "file").write_bytes(data)
@@ -515,6 +521,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.row(48)
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("place", ["file", "group"])
 def test_hostile_content_is_refused_by_key(tmp_path, name, place):
@@ -542,6 +549,7 @@ def test_hostile_content_is_refused_by_the_digest_too(tmp_path, name):
     refused(tmp_path / "file", lambda reader: None, name)
 
 
+@pytest.mark.row(48)
 def test_external_files_are_not_opened(tmp_path):
     os.mkfifo(tmp_path / "trap")  # opening it would wait for ever
 
@@ -554,6 +562,7 @@ def test_external_files_are_not_opened(tmp_path):
     refused(tmp_path / "file", lambda reader: None, "an external link")
 
 
+@pytest.mark.row(48)
 def test_cycles_of_hard_links_are_refused(tmp_path):
     def build(file):
         file["a/b/c"] = 1

@@ -268,6 +268,7 @@ def test_dask_statistics_equal_those_in_memory(structure, chunks, dtype, rtol):
         assert_same_stats(weighted, gmm.e_step(X, sample_weight=w), rtol)
 
 
+@pytest.mark.row(35)
 @every_chunking
 @every_structure
 def test_dask_fit_equals_the_fit_in_memory(structure, chunks):

@@ -367,6 +367,7 @@ def refused(path, kind, *words, verify=True):
         assert word in str(caught.value)
 
 
+@pytest.mark.row(47)
 @pytest.mark.parametrize("wanted", KINDS)
 @pytest.mark.parametrize("found", KINDS)
 def test_a_file_of_another_class_is_refused(tmp_path, wanted, found):
@@ -383,6 +384,7 @@ def test_bobs_machines_and_statistics_are_told_apart():
     refused(DATA / "faithful.hdf5", "gmm", "m_n_gaussians", "got nothing")
 
 
+@pytest.mark.row(47)
 @pytest.mark.parametrize("version", ["2.0", "10.3", "0.9", "1", "one", "1.1.1", "9" * 5000 + ".0"])
 def test_other_versions_are_refused_by_number(tmp_path, version):
     path = save(tmp_path / "file", "gmm", gmm())
@@ -423,6 +425,7 @@ REQUIRED = {
 }
 
 
+@pytest.mark.row(47)
 @pytest.mark.parametrize("kind, key", [(kind, key) for kind in KINDS for key in REQUIRED[kind]])
 def test_missing_keys_are_refused_by_name(tmp_path, kind, key):
     refused(edit(tmp_path / "file", kind, key, None), kind, f": {key}: expected", "got nothing")
@@ -463,6 +466,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.row(47)
 @pytest.mark.parametrize("kind, key, value, message", WRONG)
 def test_wrong_values_are_refused_by_name(tmp_path, kind, key, value, message):
     refused(edit(tmp_path / "file", kind, key, value), kind, message)
@@ -632,6 +636,7 @@ def flips(count, seed):
     return [(generator.randrange(2**31), generator.randrange(1, 256)) for _ in range(count)]
 
 
+@pytest.mark.row(46)
 @pytest.mark.parametrize("source", SOURCES)
 def test_cut_files_are_refused(tmp_path, source):
     length = damaged(source, tmp_path)[0].stat().st_size
@@ -654,6 +659,7 @@ def test_flipped_bytes_are_refused_or_harmless(tmp_path):
     check_flips("gmm", tmp_path, 300, seed=1)
 
 
+@pytest.mark.row(46)
 @pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 def test_many_flipped_bytes_are_refused_or_harmless(tmp_path, source):

@@ -168,6 +168,7 @@ def test_error_of_reading_tells_where(Machine, make, origin, X, monkeypatch):
     assert all(vars(machine)[name] is value for name, value in before.items())
 
 
+@pytest.mark.row(1)
 def test_error_about_values_tells_where(X, tmp_path, monkeypatch):
     monkeypatch.setattr("gmmkit.streams._READ_BYTES", 50 * 4 * 8)
     machine = GMMMachine(K).fit(X)
