@@ -5,6 +5,9 @@
     S = R @ T(X)'         (K, F)   sufficient statistics
 
 Everything is components-major, (K, B), so that reductions over components run along rows.
+
+No responsibility is subnormal: below the least normal number Intel's processors take over a hundred
+cycles for each, in the exponential and in every product with it. Such responsibilities are zero.
 """
 
 from __future__ import annotations
@@ -16,6 +19,10 @@ import numpy as np
 
 from gmmkit.densities import Densities, smallest_total
 from gmmkit.stats import GMMStats
+
+_STRIDE = 61  # of the samples, between those that are looked at to learn what a block's scores are
+_FEW_LOW = 1e-3  # of the scores: where fewer would be subnormal, another pass costs more than they
+_MANY_FAR = 0.25  # of the samples: where more lie far out, all of them take their maxima
 
 
 class Block:
@@ -52,6 +59,7 @@ class ScoredBlock(Block):
         self._ones = np.ones(densities.shape[0], densities.dtype)  # sums by a product: faster
         self.smallest_total = smallest_total(densities.dtype)
         self._scores = np.empty((densities.shape[0], length), densities.dtype)
+        self._kept = np.empty(self._scores.shape, bool)
         self.n_rows = 0
 
     def load(self, x: np.ndarray) -> None:
@@ -81,24 +89,42 @@ class ScoredBlock(Block):
         return peak
 
     def assign(self) -> np.ndarray:
-        """Turn scores into responsibilities but for `scale`; returns their logsumexp (B,).
+        """Turn scores into responsibilities except for `scale`; returns their logsumexp (B,).
 
-        Scores that are bounded need no maximum to be exponentiated safely, unless a sample lies
-        so far out that its sum underflows: from that block on, their maxima are taken.
+        Scores that are bounded need no maximum to be exponentiated safely, except for those of
+        samples so far out that their sum comes close to underflow.
         """
+        if not self.bounded or self._many_are_far():
+            return self._assign_by_maxima()
+        total = self._ones @ exponentials(self.scores, self._kept[:, : self.n_rows])  # (B,)
+        self.scale = scale = 1 / total
+        log_total = np.log(total, dtype=float)
+        if not self.smallest_total < total.min() <= total.max() < np.inf:  # false for NaN, too
+            far = np.flatnonzero(~((total > self.smallest_total) & (total < np.inf)))
+            log_total[far], scale[far] = self._assign_apart(far)
+        return log_total
+
+    def _many_are_far(self) -> bool:
+        far = self.scores[:, ::_STRIDE].max(axis=0) < math.log(self.smallest_total)
+        return np.count_nonzero(far) > _MANY_FAR * far.size
+
+    def _assign_by_maxima(self) -> np.ndarray:
         scores = self.scores  # (K, B)
-        if self.bounded:
-            total = self._ones @ np.exp(scores, out=scores)  # (B,)
-            if total.min() > self.smallest_total:
-                self.scale = 1 / total
-                return np.log(total, dtype=float)
-            self.bounded = False
-            self.score()
         peak = self.peak()
         np.subtract(scores, peak, out=scores)
-        total = self._ones @ np.exp(scores, out=scores)
+        total = self._ones @ exponentials(scores, self._kept[:, : self.n_rows])
         self.scale = 1 / total
         return np.log(total, dtype=float) + peak
+
+    def _assign_apart(self, far: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Assign some samples (B',) in a block of their own; returns their logsumexp and scale."""
+        apart = type(self)(self.densities, len(far))
+        apart.load(self.samples[far])
+        log_total = apart._assign_by_maxima()
+        self.scores[:, far] = apart.scores
+        if apart._far is not None:
+            self._far, self._far_terms = far[apart._far], apart._far_terms
+        return log_total, apart.scale
 
     def labels(self) -> np.ndarray:
         """The most likely component, (B,); the first of equals. Scores are spent then."""
@@ -260,6 +286,23 @@ class CentredBlock(ScoredBlock):
             stats.second[k % len(stats.second)] += stats.structure.weighted_products(
                 centred, weighted
             )
+
+
+def exponentials(scores: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """exp of scores (K, B), in place; zero where it would be subnormal once divided by their sum.
+
+    That sum is at most K. Everything else is what it would be anyway, bit by bit. Where next to
+    none of the scores that are looked at are so low, none is replaced. Overwrites `kept` (K, B).
+    """
+    tiny = float(np.finfo(scores.dtype).smallest_normal)
+    lowest = scores.dtype.type(math.log(len(scores) * tiny))
+    low = scores[:, ::_STRIDE] < lowest
+    if np.count_nonzero(low) <= _FEW_LOW * low.size:
+        return np.exp(scores, out=scores)
+    np.maximum(scores, lowest, out=scores)
+    np.exp(scores, out=scores)
+    np.greater(scores, np.exp(lowest), out=kept)
+    return np.multiply(scores, kept, out=scores)
 
 
 def unit_weights(weight: np.ndarray | None, dtype: np.dtype) -> tuple[np.ndarray | None, float]:
