@@ -16,7 +16,9 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
+from scipy.linalg.lapack import dtrtri
 
+_LARGE = 16  # features in a group from which on matrices are inverted one by one
 _TINY_THRESHOLD = 1e-200  # stands in for a threshold of zero, which could not be divided by
 
 
@@ -43,8 +45,8 @@ class Structure:
     def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Indices (group, i, j <= G) of the P modelled pairs, in the order of `products`."""
         n_groups, size = self.groups.shape
-        index = [(m, i, j) for i in range(size) for m in range(n_groups) for j in range(i, size)]
-        group, i, j = np.array(index).T
+        upper = np.triu(np.ones((size, size), dtype=bool))[:, None]
+        i, group, j = np.nonzero(np.broadcast_to(upper, (size, n_groups, size)))
         return group, i, j
 
     @property
@@ -159,7 +161,7 @@ class Structure:
             factors = np.linalg.cholesky(stack)
         except np.linalg.LinAlgError:
             raise DegenerateError(_NOT_POSITIVE_DEFINITE) from None
-        return np.tril(np.linalg.inv(factors))
+        return _inverses(factors)
 
     # What users see: the shapes of scikit-learn.
 
@@ -195,6 +197,16 @@ _NOT_POSITIVE_DEFINITE = (
     "component with few samples. Remedies: raise variance_thresholds, use fewer components or a "
     "simpler covariance_type."
 )
+
+
+def _inverses(factors: np.ndarray) -> np.ndarray:
+    """Inverses of lower triangular matrices (C, M, G, G)."""
+    if factors.shape[-1] < _LARGE:
+        return np.tril(np.linalg.inv(factors))
+    inverses = np.empty_like(factors)
+    for index in np.ndindex(factors.shape[:2]):
+        inverses[index] = dtrtri(factors[index].T)[0].T  # upper ones, as LAPACK stores them
+    return inverses
 
 
 def _exceed_identity(stack: np.ndarray) -> np.ndarray:
