@@ -12,8 +12,8 @@ in this module; the E-step and the M-step see stacks only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.linalg.lapack import dtrtri
@@ -41,13 +41,10 @@ class Structure:
         """The features of each group, (M, G)."""
         return self.split_rows(np.arange(self.n_features)[:, None])[..., 0]
 
-    @cached_property
+    @property
     def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Indices (group, i, j <= G) of the P modelled pairs, in the order of `products`."""
-        n_groups, size = self.groups.shape
-        upper = np.triu(np.ones((size, size), dtype=bool))[:, None]
-        i, group, j = np.nonzero(np.broadcast_to(upper, (size, n_groups, size)))
-        return group, i, j
+        return _pairs(*self.groups.shape)[0]
 
     @property
     def elementwise(self) -> bool:
@@ -83,17 +80,13 @@ class Structure:
 
     def pack(self, stack: np.ndarray) -> np.ndarray:
         """Symmetric matrices (..., M, G, G) as their modelled pairs (..., P)."""
-        group, i, j = self.pairs
-        return stack[..., group, i, j]
+        _, entries, _ = _pairs(*self.groups.shape)
+        return stack.reshape(*stack.shape[:-3], -1).take(entries, axis=-1)
 
     def unpack(self, packed: np.ndarray) -> np.ndarray:
         """Modelled pairs (..., P) as symmetric matrices (..., M, G, G)."""
-        group, i, j = self.pairs
-        n_groups, size = self.groups.shape
-        stack = np.empty((*packed.shape[:-1], n_groups, size, size), packed.dtype)
-        stack[..., group, i, j] = packed
-        stack[..., group, j, i] = packed
-        return stack
+        _, _, positions = _pairs(*self.groups.shape)
+        return packed.take(positions, axis=-1)
 
     def split(self, vectors: np.ndarray) -> np.ndarray:
         """Vectors (..., D) as (..., M, G)."""
@@ -190,6 +183,17 @@ class Structure:
     def n_parameters(self, n_components: int) -> int:
         """Number of free parameters of the covariances."""
         return n_components * self.n_pairs
+
+
+@lru_cache(maxsize=8)
+def _pairs(n_groups: int, size: int) -> tuple[Any, np.ndarray, np.ndarray]:
+    """The modelled pairs (group, i, j), their entries in a stack (P,), entries' pairs (M, G, G)."""
+    upper = np.triu(np.ones((size, size), dtype=bool))[:, None]
+    i, group, j = np.nonzero(np.broadcast_to(upper, (size, n_groups, size)))
+    positions = np.empty((n_groups, size, size), dtype=np.intp)
+    positions[group, i, j] = positions[group, j, i] = np.arange(len(group))
+    entries = np.ravel_multi_index((group, i, j), positions.shape)
+    return (group, i, j), entries, positions
 
 
 _NOT_POSITIVE_DEFINITE = (
