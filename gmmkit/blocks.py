@@ -5,6 +5,9 @@
     S = R @ T(X)'         (K, F)   sufficient statistics
 
 Everything is components-major, (K, B), so that reductions over components run along rows.
+
+No responsibility is subnormal: below the least normal number Intel's processors take over a hundred
+cycles for each, in the exponential and in every product with it. Such responsibilities are zero.
 """
 
 from __future__ import annotations
@@ -16,6 +19,12 @@ import numpy as np
 
 from gmmkit.densities import Densities, smallest_total
 from gmmkit.stats import GMMStats
+
+_STRIDE = 61  # of the samples, between those that are looked at to learn what a block's scores are
+_FEW_LOW = 1e-3  # of the scores: where fewer would be subnormal, another pass costs more than they
+_STEP = 64  # rows of a triangular matrix that are multiplied at once
+_FEW_ROWS = 4  # samples up to which calls take longer than products do
+_MANY_FAR = 0.25  # of the samples: where more lie far out, all of them take their maxima
 
 
 class Block:
@@ -52,6 +61,7 @@ class ScoredBlock(Block):
         self._ones = np.ones(densities.shape[0], densities.dtype)  # sums by a product: faster
         self.smallest_total = smallest_total(densities.dtype)
         self._scores = np.empty((densities.shape[0], length), densities.dtype)
+        self._kept = np.empty(self._scores.shape, bool)
         self.n_rows = 0
 
     def load(self, x: np.ndarray) -> None:
@@ -81,24 +91,46 @@ class ScoredBlock(Block):
         return peak
 
     def assign(self) -> np.ndarray:
-        """Turn scores into responsibilities but for `scale`; returns their logsumexp (B,).
+        """Turn scores into responsibilities except for `scale`; returns their logsumexp (B,).
 
-        Scores that are bounded need no maximum to be exponentiated safely, unless a sample lies
-        so far out that its sum underflows: from that block on, their maxima are taken.
+        Scores that are bounded need no maximum to be exponentiated safely, except for those of
+        samples so far out that their sum comes close to underflow.
         """
-        scores = self.scores  # (K, B)
-        if self.bounded:
-            total = self._ones @ np.exp(scores, out=scores)  # (B,)
-            if total.min() > self.smallest_total:
-                self.scale = 1 / total
-                return np.log(total, dtype=float)
-            self.bounded = False
-            self.score()
+        if not self.bounded or self._many_are_far():
+            return self._assign_by_maxima()
+        total = self._exponentiate()
+        self.scale = scale = 1 / total
+        log_total = np.log(total, dtype=float)
+        if not self.smallest_total < total.min() <= total.max() < np.inf:  # false for NaN, too
+            far = np.flatnonzero(~((total > self.smallest_total) & (total < np.inf)))
+            log_total[far], scale[far] = self._assign_apart(far)
+        return log_total
+
+    def _exponentiate(self) -> np.ndarray:
+        """Take the exponentials of the scores; returns their sums, (B,)."""
+        kept = self._kept[:, : self.n_rows]
+        return self._ones @ exponentials(self.scores, self.densities.lowest, kept)
+
+    def _many_are_far(self) -> bool:
+        far = self.scores[:, ::_STRIDE].max(axis=0) < math.log(self.smallest_total)
+        return np.count_nonzero(far) > _MANY_FAR * far.size
+
+    def _assign_by_maxima(self) -> np.ndarray:
         peak = self.peak()
-        np.subtract(scores, peak, out=scores)
-        total = self._ones @ np.exp(scores, out=scores)
+        np.subtract(self.scores, peak, out=self.scores)
+        total = self._exponentiate()
         self.scale = 1 / total
         return np.log(total, dtype=float) + peak
+
+    def _assign_apart(self, far: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Assign some samples (B',) in a block of their own; returns their logsumexp and scale."""
+        apart = type(self)(self.densities, len(far))
+        apart.load(self.samples[far])
+        log_total = apart._assign_by_maxima()
+        self.scores[:, far] = apart.scores
+        if apart._far is not None:
+            self._far, self._far_terms = far[apart._far], apart._far_terms
+        return log_total, apart.scale
 
     def labels(self) -> np.ndarray:
         """The most likely component, (B,); the first of equals. Scores are spent then."""
@@ -212,7 +244,9 @@ class TiedBlock(LinearBlock):
 
     def _shared_terms(self) -> np.ndarray | float:
         whitening = self.densities.whitening[0].astype(self.scores.dtype)  # (M, G, G)
-        whitened = whitening @ self.densities.structure.split_rows(self.centred)
+        split = self.densities.structure.split_rows(self.centred)  # (M, G, B)
+        whitened = np.empty(split.shape, split.dtype)
+        multiply_triangular(whitening, split, whitened)
         return -0.5 * np.square(whitened, out=whitened).sum(axis=(0, 1), dtype=float)
 
     def _add_shared(self, stats: GMMStats, weight: np.ndarray | None, largest: float) -> None:
@@ -225,28 +259,40 @@ class CentredBlock(ScoredBlock):
 
     def __init__(self, densities: Densities, length: int) -> None:
         super().__init__(densities, length)
-        dtype, split = densities.dtype, densities.structure.split
-        self._whitening = densities.whitening.astype(dtype)  # (C, M, G, G)
-        rest = split(densities.means - densities.origins)[..., None]  # what rounding left
-        self._shift = (densities.whitening @ rest).astype(dtype)  # (K, M, G, 1)
-        self._centred = np.empty((densities.shape[1], length), dtype)
+        dtype, structure = densities.dtype, densities.structure
+        self._whitening, self._shift = densities.whitening_and_shift
+        self._origins = densities.origins.astype(dtype)[..., None]  # (K, D, 1)
+        self._samples, self._centred = np.empty((2, densities.shape[1], length), dtype)
+        self._whitened = np.empty((*structure.groups.shape, length), dtype)  # (M, G, B)
+
+    def _load_terms(self) -> None:
+        self._columns = self._samples[:, : self.n_rows]  # (D, B)
+        self._columns[:] = self.samples.T
 
     def _about(self, k: int) -> np.ndarray:
         """The samples about the k-th mean, (D, B)."""
-        centred = self._centred[:, : self.n_rows]
-        origin = self.densities.origins[k][:, None].astype(centred.dtype)
-        samples = self.samples.T
-        return np.subtract(samples, origin, out=centred, dtype=centred.dtype, casting="unsafe")
+        return np.subtract(self._columns, self._origins[k], out=self._centred[:, : self.n_rows])
 
     def score(self) -> None:
         """Compute ``c_k - |W_k (x - mu_k)|^2 / 2``."""
-        densities = self.densities
-        for k in range(len(densities.means)):
+        if self.n_rows <= _FEW_ROWS:
+            self._score_few()
+            return
+        densities, whitened = self.densities, self._whitened[..., : self.n_rows]
+        for k, constant in enumerate(densities.constants):
             split = densities.structure.split_rows(self._about(k))  # (M, G, B)
-            whitened = self._whitening[k % len(self._whitening)] @ split
+            multiply_triangular(self._whitening[k % len(self._whitening)], split, whitened)
             whitened -= self._shift[k]
-            squares = np.square(whitened, out=whitened).sum(axis=(0, 1))
-            self.scores[k] = densities.constants[k] - 0.5 * squares
+            squares = np.einsum("mgb,mgb->b", whitened, whitened)
+            self.scores[k] = constant - 0.5 * squares
+
+    def _score_few(self) -> None:
+        """The same for few samples, of all components at once."""
+        split = (self._columns - self._origins)[:, self.densities.structure.groups]  # (K, M, G, B)
+        whitened = self._whitening @ split
+        whitened -= self._shift
+        squares = np.einsum("kmgb,kmgb->kb", whitened, whitened)
+        self.scores[:] = self.densities.constants[:, None] - 0.5 * squares
 
     def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
         """Add the sums of each component's samples."""
@@ -257,9 +303,30 @@ class CentredBlock(ScoredBlock):
             centred = self._about(k)
             stats.moments[k, 0] += weighted.sum(dtype=float)
             stats.moments[k, 1 : 1 + n_features] += centred @ weighted
-            stats.second[k % len(stats.second)] += stats.structure.weighted_products(
-                centred, weighted
-            )
+            centred *= np.sqrt(weighted)  # so that sums of products are a symmetric product
+            stats.second[k % len(stats.second)] += stats.structure.weighted_products(centred, None)
+
+
+def multiply_triangular(matrix: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
+    """Write the product of lower triangular matrices (M, G, G) and y (M, G, B) into out."""
+    for start in range(0, matrix.shape[-1], _STEP):
+        rows, columns = slice(start, start + _STEP), slice(start + _STEP)
+        np.matmul(matrix[:, rows, columns], y[:, columns], out=out[:, rows])
+
+
+def exponentials(scores: np.ndarray, lowest: np.floating, kept: np.ndarray) -> np.ndarray:
+    """exp of scores (K, B), in place, with zeros below the lowest score.
+
+    Everything else is what it would be anyway, bit by bit. Where next to none of the scores that
+    are looked at are so low, none is replaced. Overwrites `kept` (K, B).
+    """
+    low = scores[:, ::_STRIDE] < lowest
+    if np.count_nonzero(low) <= _FEW_LOW * low.size:
+        return np.exp(scores, out=scores)
+    np.maximum(scores, lowest, out=scores)
+    np.exp(scores, out=scores)
+    np.greater(scores, np.exp(lowest), out=kept)
+    return np.multiply(scores, kept, out=scores)
 
 
 def unit_weights(weight: np.ndarray | None, dtype: np.dtype) -> tuple[np.ndarray | None, float]:

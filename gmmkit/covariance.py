@@ -12,12 +12,15 @@ in this module; the E-step and the M-step see stacks only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import lru_cache
+from typing import Any, ClassVar
 
 import numpy as np
+from scipy.linalg.lapack import dtrtri
 
 from gmmkit.cached import cached_property
 
+_LARGE = 16  # features in a group from which on matrices are inverted one by one
 _TINY_THRESHOLD = 1e-200  # stands in for a threshold of zero, which could not be divided by
 _AT_FLOOR = 1e-6  # eigenvalues so little above a floor are at it
 _ROUNDED_TERMS = 16  # units of rounding that sums of squares may be off, besides one a feature
@@ -42,13 +45,10 @@ class Structure:
         """The features of each group, (M, G)."""
         return self.split_rows(np.arange(self.n_features)[:, None])[..., 0]
 
-    @cached_property
+    @property
     def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Indices (group, i, j <= G) of the P modelled pairs, in the order of `products`."""
-        n_groups, size = self.groups.shape
-        index = [(m, i, j) for i in range(size) for m in range(n_groups) for j in range(i, size)]
-        group, i, j = np.array(index).T
-        return group, i, j
+        return _pairs(*self.groups.shape)[0]
 
     @property
     def elementwise(self) -> bool:
@@ -84,17 +84,13 @@ class Structure:
 
     def pack(self, stack: np.ndarray) -> np.ndarray:
         """Symmetric matrices (..., M, G, G) as their modelled pairs (..., P)."""
-        group, i, j = self.pairs
-        return stack[..., group, i, j]
+        _, entries, _ = _pairs(*self.groups.shape)
+        return stack.reshape(*stack.shape[:-3], -1).take(entries, axis=-1)
 
     def unpack(self, packed: np.ndarray) -> np.ndarray:
         """Modelled pairs (..., P) as symmetric matrices (..., M, G, G)."""
-        group, i, j = self.pairs
-        n_groups, size = self.groups.shape
-        stack = np.empty((*packed.shape[:-1], n_groups, size, size), packed.dtype)
-        stack[..., group, i, j] = packed
-        stack[..., group, j, i] = packed
-        return stack
+        _, _, positions = _pairs(*self.groups.shape)
+        return packed.take(positions, axis=-1)
 
     def split(self, vectors: np.ndarray) -> np.ndarray:
         """Vectors (..., D) as (..., M, G)."""
@@ -195,7 +191,7 @@ class Structure:
             factors = np.linalg.cholesky(stack)
         except np.linalg.LinAlgError:
             raise DegenerateError(NOT_POSITIVE_DEFINITE) from None
-        return np.tril(np.linalg.inv(factors))
+        return _inverses(factors)
 
     # What users see: the shapes of scikit-learn.
 
@@ -226,11 +222,32 @@ class Structure:
         return n_components * self.n_pairs
 
 
+@lru_cache(maxsize=8)
+def _pairs(n_groups: int, size: int) -> tuple[Any, np.ndarray, np.ndarray]:
+    """The modelled pairs (group, i, j), their entries in a stack (P,), entries' pairs (M, G, G)."""
+    upper = np.triu(np.ones((size, size), dtype=bool))[:, None]
+    i, group, j = np.nonzero(np.broadcast_to(upper, (size, n_groups, size)))
+    positions = np.empty((n_groups, size, size), dtype=np.intp)
+    positions[group, i, j] = positions[group, j, i] = np.arange(len(group))
+    entries = np.ravel_multi_index((group, i, j), positions.shape)
+    return (group, i, j), entries, positions
+
+
 NOT_POSITIVE_DEFINITE = (
     "A covariance matrix is not positive definite. Causes: collinear or constant features, or a "
     "component with few samples. Remedies: raise variance_thresholds, use fewer components or a "
     "simpler covariance_type."
 )
+
+
+def _inverses(factors: np.ndarray) -> np.ndarray:
+    """Inverses of lower triangular matrices (C, M, G, G)."""
+    if factors.shape[-1] < _LARGE:
+        return np.tril(np.linalg.inv(factors))
+    inverses = np.empty_like(factors)
+    for index in np.ndindex(factors.shape[:2]):
+        inverses[index] = dtrtri(factors[index].T)[0].T  # upper ones, as LAPACK stores them
+    return inverses
 
 
 def _exceed_identity(stack: np.ndarray) -> np.ndarray:

@@ -17,7 +17,11 @@ by component. The choice looks at the parameters alone, so that it cannot depend
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +35,7 @@ _PRODUCT_BYTES = 1 << 24  # of T (F, B) with products
 _SAMPLE_BYTES = 1 << 21  # of a block (D, B) without, which stays in the cache
 _MIN_ROWS, _MAX_ROWS = 1024, 32768
 _NEAREST_ELEMENTS, _NEAREST_ROWS = 1_100_000, 10_000  # where only the largest counts, measured
-_WIDE = 700  # products per component from which on the centred form is the faster one, measured
+_WIDE, _WIDE_SHARE = 24, 4  # features in a group, and for each component, to be wide, measured
 _ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
 
@@ -44,11 +48,16 @@ class Densities:
     constants: np.ndarray  # (K,): c_k, at most 0
     means: np.ndarray  # (K, D)
     whitening: np.ndarray  # (C, M, G, G): W_k; C = 1 if all components share it
+    variances: np.ndarray  # (C, D): of the same components
     origin: np.ndarray  # (D,): representable in dtype, so that subtracting it is exact
     dtype: np.dtype
     linear: bool = True
     common: float = 0.0  # what all of them have besides
     nearest: bool = False  # whether only the largest counts
+
+    def __getstate__(self) -> dict[str, Any]:
+        # what follows from the fields is found anew where it is needed: tasks stay small
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -71,8 +80,9 @@ class Densities:
 
     @property
     def wide(self) -> bool:
-        """Whether there are too many products of features to form them for so few components."""
-        return not self.structure.shared and self.structure.n_pairs > _WIDE * self.shape[0]
+        """Whether a group has too many features to form their products for so few components."""
+        size = self.structure.groups.shape[1]
+        return not self.structure.shared and size >= max(_WIDE, _WIDE_SHARE * self.shape[0])
 
     @property
     def n_terms(self) -> int:
@@ -84,10 +94,17 @@ class Densities:
         """Whether a block forms the products of features: not where they are all shared."""
         return self.linear and not (self.structure.shared or self.nearest)
 
-    @property
+    @cached_property
     def origins(self) -> np.ndarray:
         """What statistics are kept about: the origin or, centred, the means, (D,) or (K, D)."""
         return self.origin if self.linear else _representable(self.means, self.dtype)
+
+    @cached_property
+    def whitening_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
+        """W_k (C, M, G, G), and W_k times what rounding left of the means, (K, M, G, 1)."""
+        rest = self.structure.split(self.means - self.origins)[..., None]
+        whitening = self.whitening.astype(self.dtype, copy=False)
+        return whitening, (self.whitening @ rest).astype(self.dtype)
 
     @cached_property
     def _precisions(self) -> np.ndarray:
@@ -122,7 +139,7 @@ class Densities:
         """The quadratic term that all components share, packed (P,)."""
         return self._quadratic[0].astype(self.dtype)
 
-    @property
+    @cached_property
     def bounded(self) -> bool:
         """Whether scores are at most 0 and can be exponentiated as they are, mostly.
 
@@ -136,10 +153,15 @@ class Densities:
         )
 
     @cached_property
+    def lowest(self) -> np.floating:
+        """The score below which a responsibility would be subnormal: their sum is at most K."""
+        tiny = float(np.finfo(self.dtype).smallest_normal)
+        return self.dtype.type(np.log(self.shape[0] * tiny))
+
+    @cached_property
     def _reach(self) -> np.ndarray:
         """|mu_k - origin| + s_k, with s the deviations, (K, M, G)."""
-        variances = (np.linalg.inv(self.whitening) ** 2).sum(axis=-1)  # (C, M, G)
-        return np.abs(self.structure.split(self.means - self.origin)) + np.sqrt(variances)
+        return self.structure.split(np.abs(self.means - self.origin) + np.sqrt(self.variances))
 
     def rounding(self, dtype: np.dtype) -> float:
         """Estimated error of the linear form, in nats a sample, from the parameters alone.
@@ -169,6 +191,7 @@ def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
         constants - common,
         parameters.means,
         whitening,
+        structure.diagonal(parameters.covariances),
         parameters.overall_mean,
         dtype,
         common=common,
@@ -176,6 +199,57 @@ def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
     return _choose_form(densities)
 
 
+@dataclass(frozen=True)
+class _Last:
+    """An owner's last densities, and what they were made of."""
+
+    owner: weakref.ref[Any]
+    key: tuple[Any, ...]
+    arrays: list[np.ndarray]
+    densities: Densities
+
+    def are(self, owner: Any, key: tuple[Any, ...], arrays: list[Any]) -> bool:
+        """Whether they would be made of the same again."""
+        same = self.owner() is owner and self.key == key
+        return same and all(map(np.array_equal, self.arrays, arrays))
+
+
+class LastDensities:
+    """The densities of the last few models that were scored, for those that score row by row.
+
+    An owner's are found again as long as its arrays hold the same numbers: they are compared by
+    value, as users may write into them. They are no part of their owner, and go when it goes.
+    """
+
+    _MOST_OWNERS, _MOST_BYTES = 8, 1 << 23  # of an owner's arrays
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Last] = {}
+
+    def find(
+        self, owner: Any, key: tuple[Any, ...], arrays: list[Any], make: Callable[[], Densities]
+    ) -> Densities:
+        """The owner's densities, made where its last ones are of another key or other arrays."""
+        known = self._known.get(id(owner))
+        if known is not None and known.are(owner, key, arrays):
+            return known.densities
+        densities = make()
+        if sum(array.nbytes for array in arrays) <= self._MOST_BYTES:
+            self._keep(owner, key, arrays, densities)
+        return densities
+
+    def _keep(
+        self, owner: Any, key: tuple[Any, ...], arrays: list[Any], densities: Densities
+    ) -> None:
+        number = id(owner)
+        self._known.pop(number, None)
+        for oldest in list(self._known)[: 1 - self._MOST_OWNERS]:
+            self._known.pop(oldest, None)
+        gone = weakref.ref(owner, lambda _: self._known.pop(number, None))
+        self._known[number] = _Last(gone, key, [np.array(array) for array in arrays], densities)
+
+
+@cache
 def smallest_total(dtype: np.dtype) -> float:
     """The least sum of exponentiated scores to divide by: half the range is left for products."""
     return float(np.finfo(dtype).max) ** -0.5
@@ -198,6 +272,7 @@ def centroid_distances(
         np.zeros(len(centroids)),
         centroids,
         structure.identity(),
+        np.ones((1, centroids.shape[1])),
         _representable(centroids.mean(axis=0), dtype),
         dtype,
         nearest=nearest,
@@ -205,17 +280,19 @@ def centroid_distances(
 
 
 def _choose_form(densities: Densities) -> Densities:
-    wanted = densities.dtype
+    centred = densities.wide
     with np.errstate(over="ignore", invalid="ignore"):
         for name in ("float32", "float64"):
-            if np.dtype(name).itemsize < wanted.itemsize:
-                continue
             dtype = np.dtype(name)
+            if dtype.itemsize < densities.dtype.itemsize:
+                continue
             origin = _representable(densities.origin, dtype)
-            candidate = replace(densities, dtype=dtype, origin=origin)
+            candidate = replace(densities, dtype=dtype, origin=origin, linear=not centred)
+            if centred and dtype == np.float64:  # as accurate as can be
+                return candidate
             if candidate.rounding(dtype) < _TOLERANCE[name]:
-                return replace(candidate, linear=not candidate.wide)
-    return replace(densities, dtype=np.dtype(float), linear=False)
+                return candidate
+    return replace(candidate, linear=False)
 
 
 def _representable(origin: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -14,10 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 from gmmkit import conditional, estep, progress
 from gmmkit.chunks import Source
 from gmmkit.covariance import Structure
-from gmmkit.densities import Densities, mixture_densities
+from gmmkit.densities import Densities, LastDensities, mixture_densities
 from gmmkit.machine import Machine
 from gmmkit.parameters import Parameters
 from gmmkit.stats import GMMStats
+
+_last_densities = LastDensities()
 
 
 class Mixture(DensityMixin, Machine):
@@ -36,6 +38,15 @@ class Mixture(DensityMixin, Machine):
         structure = self._structure(self.means_.shape[1])
         stack = structure.from_public(np.asarray(self.covariances_, dtype=float))
         return Parameters(structure, self.weights_, self.means_, stack)
+
+    def _densities(self, dtype: np.dtype) -> Densities:
+        """The weighted log densities of the components, as they were found last if they can be."""
+        check_is_fitted(self, "means_")
+        arrays = [self.weights_, self.means_, self.covariances_]
+        key = self._structure(self.means_.shape[1]), dtype
+        return _last_densities.find(
+            self, key, arrays, lambda: mixture_densities(self._parameters(), dtype)
+        )
 
     def _keep_parameters(self, parameters: Parameters) -> None:
         self.weights_ = parameters.weights
@@ -59,10 +70,10 @@ class Mixture(DensityMixin, Machine):
         -------
         GMMStats
         """
-        parameters = self._parameters()
+        check_is_fitted(self, "means_")
         source = self._open(X, sample_weight)
         with progress.shown(self.verbose >= 2):
-            return sweep(source, mixture_densities(parameters, source.dtype))
+            return sweep(source, self._densities(source.dtype))
 
     def acc_stats(self, X: Any, sample_weight: Any = None) -> GMMStats:
         """The same as `e_step`, under bob.learn.em's name."""
@@ -125,9 +136,9 @@ class Mixture(DensityMixin, Machine):
     def _rows(
         self, X: Any, output: estep.Output, tail: tuple[int, ...], dtype: np.dtype | None = None
     ) -> Any:
-        parameters = self._parameters()
+        check_is_fitted(self, "means_")
         source = self._open(X)
-        densities = mixture_densities(parameters, source.dtype)
+        densities = self._densities(source.dtype)
         kernel = estep.Rows(densities, output, tail, dtype or source.dtype)
         with progress.shown(self.verbose >= 2):
             return source.map_rows(kernel, f"gmmkit-{output.__name__}", densities.block_length)

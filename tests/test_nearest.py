@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from gmmkit.blocks import first_true, not_one_true
+from gmmkit.covariance import make_structure
 from gmmkit.densities import centroid_distances
 from gmmkit.estep import EStep, Rows, labels
 from gmmkit.nearest import NearestBlock
@@ -139,3 +140,25 @@ def test_first_true_and_not_one_true(n_rows):
 
 def test_257_candidates_are_not_one():
     assert not_one_true(np.ones((257, 3), bool)).all()
+
+
+@every_dtype
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("block_size", [None, 6, 2])
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_products_are_those_of_each_label_s_samples(covariance_type, block_size, weighted, dtype):
+    X, centroids = clusters(5, n_features=12)
+    centroids[3] = 1e3  # to which no sample is near
+    X = X.astype(dtype)
+    structure = make_structure(covariance_type, 12, block_size)
+    weight = np.random.default_rng(1).uniform(0, 3, len(X)) if weighted else None
+    stats = EStep(centroid_distances(centroids, X.dtype, structure))(X, weight)
+    expected = np.zeros((5, 12, 12))
+    for k in range(5):
+        chosen = cdist(X, centroids).argmin(axis=1) == k
+        rows = X[chosen].astype(float) - stats.origin[k]
+        expected[k] = (rows.T if weight is None else rows.T * weight[chosen]) @ rows
+    got = structure.unpack(stats.second)
+    wanted = structure.from_dense(expected)
+    rtol = {"float32": 1e-5, "float64": 1e-12}[dtype]
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=rtol * np.abs(expected).max())
