@@ -38,7 +38,7 @@ def sweep(
     densities = centroid_distances(centroids, dtype, structure)
     statistics = source.map_sum(EStep(densities), "gmmkit-k-means", densities.block_length)
     statistics = checked_statistics(statistics)
-    if not sum_of_squares(statistics, centroids) <= np.finfo(source.dtype).max:
+    if not sum_of_squares(statistics, centroids) <= float(np.finfo(source.dtype).max):
         raise ValueError("Input X contains values too large: sums of their squares overflow.")
     return statistics
 

@@ -22,9 +22,10 @@ from gmmkit.densities import Densities
 from gmmkit.stats import GMMStats
 
 _FEW = 300  # centroids up to which comparing whole rows is faster than argmax, measured
-_STRIP = 1 << 19  # numbers of a strip's scores or samples, which stay in the cache, measured
+_STRIP = 1 << 20  # numbers of a strip's scores or samples, which stay in the cache, measured
 _SHORTEST = 256  # rows of a strip at least
 _NARROW = 32  # features below which adding up rows one by one is slow, measured
+_JOINED = 100  # above it, twice the centroids less the features, the first form of T(x) is faster
 _RUN = 256  # numbers that are added up in their own type, the sums of them in float64
 _MANY = 0.05  # of a strip's samples: so many in doubt are looked at one by one in float32 first
 _CANCELLED = {"float32": 1e-2, "float64": 1e-6}  # of |x|^2, below which differences are summed
@@ -40,14 +41,19 @@ class NearestBlock(Block):
     def __init__(self, densities: Densities, length: int) -> None:
         self._centroids, self._origin = densities.means, densities.origin
         self._dtype = densities.dtype
+        self._cancelled = _CANCELLED[self._dtype.name]
         self._means = means = densities.means - densities.origin  # (K, D)
         self._constants = -0.5 * (means**2).sum(axis=1)  # (K,)
         self._scale = _power_of_two(np.abs(means).max())  # that of scores: as large as x is
         unit = means / self._scale
         self._lengths = np.sqrt((unit**2).sum(axis=1))  # |c| (K,), scaled
         self._longest = float(self._lengths.max())
-        self._theta = unit.astype(np.float32)
-        self._offsets = (-0.5 * self._scale * self._lengths**2).astype(np.float32)
+        constants = -0.5 * self._lengths**2  # times the scale
+        # many of them come cheaper as a product with a column of T(x), which has to be copied then
+        self._joined = int(2 * len(means) > _JOINED + means.shape[1])
+        columns = [constants[:, None]] * self._joined + [unit]
+        self._theta = np.concatenate(columns, axis=1).astype(np.float32)
+        self._offsets = (self._scale * constants).astype(np.float32)
         self._by_sample = len(means) > _FEW
         n_strips = -(-length // max(_SHORTEST, _STRIP // max(means.shape))) or 1
         self._length = -(-length // n_strips)
@@ -64,10 +70,11 @@ class NearestBlock(Block):
             (scores, np.float32),
             ((0, 0) if self._by_sample else scores, bool),
             (rows, self._dtype),
-            (rows, np.float32),
+            ((self._length, self._joined + n_features), np.float32),
             (rows if tiled else (1, n_features), self._dtype),
         )
         self._shift[:] = self._origin
+        self._terms[:, : self._joined] = self._scale
 
     def load(self, x: np.ndarray) -> None:
         """Take the samples x (B, D)."""
@@ -92,11 +99,10 @@ class NearestBlock(Block):
             self.centred = x
         else:
             np.copyto(self.centred, x, casting="unsafe")
-        if self._dtype == np.float32:
-            self._float32 = self.centred
-        else:
+        self._float32 = self.centred  # [scale, x] or x
+        if self._joined or self._dtype != np.float32:
             self._float32 = self._terms[: self.n_rows]
-            np.copyto(self._float32, self.centred, casting="same_kind")
+            np.copyto(self._float32[:, self._joined :], self.centred, casting="same_kind")
 
     def labels(self) -> np.ndarray:
         """The nearest centroid, (B,); ties go to the first."""
@@ -127,7 +133,8 @@ class NearestBlock(Block):
         if n_features < _NARROW:
             self._squares: np.ndarray | None = None
             self._size = _sum_of_squares(centred.ravel())
-            self._reach = max(float(centred.max()), -float(centred.min())) * n_features**0.5
+            terms = self._float32
+            self._reach = max(float(terms.max()), -float(terms.min())) * n_features**0.5
         else:
             squares = self._all_squares(fresh=True)
             self._size = float(squares.sum(dtype=float))
@@ -148,7 +155,8 @@ class NearestBlock(Block):
     def _largest_of_columns(self) -> tuple[np.ndarray, np.ndarray]:
         """Labels (B,), and whether other centroids are as near except for rounding."""
         scores = np.matmul(self._theta, self._float32.T, out=self._scores[:, : self.n_rows])
-        scores += self._offsets[:, None]
+        if not self._joined:
+            scores += self._offsets[:, None]
         candidates = self._candidates[:, : self.n_rows]
         np.greater_equal(scores, scores.max(axis=0) - self._margin(), out=candidates)
         in_doubt = not_one_true(candidates)
@@ -157,7 +165,8 @@ class NearestBlock(Block):
     def _largest_of_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """The same for many centroids, where finding the largest sample by sample is faster."""
         scores = np.matmul(self._float32, self._theta.T, out=self._scores[: self.n_rows])
-        scores += self._offsets
+        if not self._joined:
+            scores += self._offsets
         labels = scores.argmax(axis=1)
         at = labels + np.arange(0, scores.size, scores.shape[1])
         peak = scores.ravel().take(at)  # unlike indexing, this lets other threads run
@@ -197,13 +206,17 @@ class NearestBlock(Block):
         """The nearest centroids of some samples, from scores and differences in float64."""
         samples = self._strip[rows].astype(float)
         centred = samples - self._origin
-        scores = (centred @ self._means.T + self._constants) / self._scale
+        scores = centred @ self._means.T + self._constants
+        scores /= self._scale
+        labels = scores.argmax(axis=1)
         norms = np.sqrt((centred**2).sum(axis=1) + _DOUBLE.tiny)
-        possible = _possible(scores, self._rounding(self._sizes(norms), _DOUBLE))
-        labels = possible.argmax(axis=1)
-        rest = np.flatnonzero(possible.sum(axis=1) != 1)
-        if rest.size:
-            labels[rest] = _nearest_of(samples[rest], self._centroids, possible[rest])
+        size = (norms + 0.5 * self._scale * self._longest) * self._longest
+        lowest = scores.max(axis=1) - 2 * self._rounding(size, _DOUBLE)
+        rest = np.flatnonzero((scores < lowest[:, None]).sum(axis=1) != scores.shape[1] - 1)
+        if rest.size:  # where that leaves a doubt, by each centroid's own rounding
+            rounding = self._rounding(self._sizes(norms[rest]), _DOUBLE)
+            possible = _possible(scores[rest], rounding)
+            labels[rest] = _nearest_of(samples[rest], self._centroids, possible)
         return labels
 
     def squares(self) -> np.ndarray:
@@ -288,7 +301,7 @@ class NearestBlock(Block):
         if weight is not None:
             size = float(self._all_squares().astype(float) @ weight)
         inertia = size - 2 * float(self._constants @ n + np.vdot(self._means, first))
-        if inertia > _CANCELLED[self._dtype.name] * size:  # not where it is no number
+        if inertia > self._cancelled * size:  # not where it is no number
             return inertia
         squares = _squares_about(self._strip, self._centroids, labels)
         if weight is not None:

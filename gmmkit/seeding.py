@@ -23,6 +23,7 @@ from gmmkit.stats import checked_statistics
 
 _SAMPLE_PER_CLUSTER = 300  # rows drawn per cluster where k-means++ cannot see all data at once
 _TIED = 1e-9  # squared distances that differ by this share are equal except for rounding
+_SMALL = 1e-9  # numbers whose squares are far from the smallest that float32 has
 Key = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -197,9 +198,7 @@ def k_means_plus_plus(
         X, weight = np.asarray(source.X, dtype=source.dtype), source.sample_weight
     else:
         X, weight = random_rows(source, _SAMPLE_PER_CLUSTER * count, random_state), None
-    if X.size and np.abs(X).max() > np.sqrt(np.finfo(X.dtype).max / X.size):
-        raise ValueError("Input X contains values too large: sums of their squares overflow.")
-    return kmeans_plusplus(X, count, sample_weight=weight, random_state=random_state)[0]
+    return _picked(X, count, weight, random_state)
 
 
 def k_means_parallel(
@@ -226,7 +225,23 @@ def k_means_parallel(
     size = max(count, len(candidates.rows))
     weight = _repeated(candidates.attracted(), size)
     rows = _repeated(candidates.rows, size)
-    return kmeans_plusplus(rows, count, sample_weight=weight, random_state=random_state)[0]
+    return _picked(rows, count, weight, random_state)
+
+
+def _picked(
+    X: np.ndarray, count: int, weight: np.ndarray | None, random_state: np.random.RandomState
+) -> np.ndarray:
+    """Rows picked by k-means++, (count, D), in units in which squares neither over- nor underflow.
+
+    The units are powers of two, so that nothing is rounded.
+    """
+    size = float(np.abs(X).max(initial=0.0))
+    unit = X.dtype.type(1.0)
+    if size > 0 and not _SMALL < size < 1 / _SMALL:
+        unit = np.ldexp(unit, np.frexp(size)[1] - 1)
+    scaled = X if unit == 1 else X / unit
+    picked = kmeans_plusplus(scaled, count, sample_weight=weight, random_state=random_state)[0]
+    return picked * unit
 
 
 class _Candidates:
