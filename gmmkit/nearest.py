@@ -235,6 +235,8 @@ class NearestBlock(Block):
 
     def _strip_distances(self) -> np.ndarray:
         size = (self.centred**2).sum(axis=1)[:, None] - 2 * self._constants  # |x|^2 + |c|^2
+        if not np.isfinite(size).all():  # or only too large to be squared
+            refuse_non_finite(self._strip)
         squares = size - 2 * (self.centred @ self._means.T)
         cancelled = ~((squares > _CANCELLED["float64"] * size) & (size < np.inf))
         distances = np.sqrt(np.maximum(squares, 0.0))
