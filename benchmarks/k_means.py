@@ -1,8 +1,9 @@
 """One step of Lloyd's, and whole fits: gmmkit against scikit-learn and dask-ml.
 
-    python benchmarks/k_means.py [lloyd | dask | fit ...]
+    python benchmarks/k_means.py [lloyd | shapes | dask | fit ...]
 
 lloyd   a step of k-means from given centroids, against scikit-learn's KMeans ("lloyd")
+shapes  the same on wide and on short data, in CPU time of one thread each
 dask    the same on a dask array in memory, against dask-ml's KMeans (pip install dask-ml)
 fit     the whole of GMMMachine(64).fit(X) against GaussianMixture(64, "diag").fit(X), with the
         same tolerance
@@ -14,6 +15,7 @@ A step is the difference between runs of six steps and of one.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from em_iteration import CASES, make_data
 ROUNDS = 3
 STEPS = (1, 6)
 LLOYD = {f"{dtype} K = {K}": (dtype, K) for dtype in ("float32", "float64") for K in (64, 256)}
+SHAPES = [(6000, 768, 20), (10_000, 200, 10), (500, 2000, 10), (100_000, 4, 10)]  # N, D, K
 Fit = Callable[[int], float]
 
 
@@ -63,6 +66,31 @@ def dask_ml(X: Any, centroids: np.ndarray) -> Fit:
         return float(estimator.fit(X).inertia_)
 
     return fit
+
+
+def shapes() -> None:
+    """A line a shape and type: milliseconds of a step, both rivals in turn in this process."""
+    rng = np.random.default_rng(0)
+    for n, d, k in SHAPES:
+        for dtype in ("float32", "float64"):
+            X = rng.normal(size=(k, d))[rng.integers(0, k, n)] + 2 * rng.normal(size=(n, d))
+            fits = [make(X.astype(dtype), X[:k].astype(dtype)) for make in (ours, scikit_learn)]
+            rounds = [[_step_time(fit) for fit in fits] for _ in range(7)]
+            mine, theirs = np.median(rounds, axis=0) * 1e3
+            line = (
+                f"{n} x {d}, K = {k}, {dtype}: gmmkit {mine:.2f} ms, scikit-learn {theirs:.2f} ms"
+            )
+            print(f"{line}, gmmkit's time by theirs {mine / theirs:.2f}", flush=True)
+
+
+def _step_time(fit: Fit) -> float:
+    """CPU seconds of a step; three steps are made, so that neither rival has converged by then."""
+    seconds = []
+    for steps in (1, 4):
+        began = time.process_time()
+        fit(steps)
+        seconds.append(time.process_time() - began)
+    return (seconds[1] - seconds[0]) / 3
 
 
 RIVALS = {"gmmkit": ours, "scikit-learn": scikit_learn, "dask-ml": dask_ml}
@@ -128,7 +156,13 @@ def main() -> None:
         if sys.argv[1:2] == [f"--{task.__name__}"]:
             print(json.dumps(task(*sys.argv[2:])))
             return
-    wanted = sys.argv[1:] or ["lloyd", "dask", "fit"]
+    if sys.argv[1:] == ["--shapes"]:
+        shapes()
+        return
+    wanted = sys.argv[1:] or ["lloyd", "shapes", "dask", "fit"]
+    if "shapes" in wanted:
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        subprocess.run([sys.executable, __file__, "--shapes"], check=True, env=os.environ | threads)
     for name, (dtype, n_clusters) in LLOYD.items():
         if "lloyd" in wanted:
             compare(name, "step", ["gmmkit", "scikit-learn"], dtype, str(n_clusters), "0")

@@ -34,7 +34,7 @@ _BLOCK_ELEMENTS = 1 << 19  # of L (K, B): long rows, and a few MiB a thread
 _PRODUCT_BYTES = 1 << 24  # of T (F, B) with products
 _SAMPLE_BYTES = 1 << 21  # of a block (D, B) without, which stays in the cache
 _MIN_ROWS, _MAX_ROWS = 1024, 32768
-_NEAREST_ELEMENTS, _NEAREST_ROWS = 1_100_000, 10_000  # where only the largest counts, measured
+_NEAREST_ELEMENTS, _NEAREST_ROWS = 1 << 20, 1 << 16  # where only the largest counts, measured
 _WIDE, _WIDE_SHARE = 24, 4  # features in a group, and for each component, to be wide, measured
 _ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
@@ -273,10 +273,22 @@ def centroid_distances(
         centroids,
         structure.identity(),
         np.ones((1, centroids.shape[1])),
-        _representable(centroids.mean(axis=0), dtype),
+        _representable(_middle(centroids), dtype),
         dtype,
         nearest=nearest,
     )
+
+
+def _middle(centroids: np.ndarray) -> np.ndarray:
+    """The median (D,), which a few far centroids do not move, or zero, which costs nothing.
+
+    Zero serves where it is near: within four times half the range of each feature's middle half.
+    """
+    ordered = np.sort(np.ascontiguousarray(centroids.T), axis=1)  # short rows: faster
+    count = ordered.shape[1]
+    middle = (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
+    half_range = (ordered[:, 3 * count // 4] - ordered[:, count // 4]) / 2
+    return np.zeros_like(middle) if (np.abs(middle) <= 4 * half_range).all() else middle
 
 
 def _choose_form(densities: Densities) -> Densities:

@@ -22,6 +22,7 @@ from gmmkit.covariance import Structure, make_structure
 from gmmkit.densities import centroid_distances
 from gmmkit.machine import Machine, transaction
 from gmmkit.mstep import covariances_about
+from gmmkit.nearest import NearestBlock
 from gmmkit.stats import GMMStats
 
 
@@ -61,7 +62,7 @@ class KMeansMachine(ClusterMixin, Machine):
     Attributes
     ----------
     centroids_ : ndarray of shape (K, D)
-        Also ``cluster_centers_`` and ``means``.
+        Also ``cluster_centers_`` and ``means``. Each may be set: that makes a machine by hand.
     labels_ : ndarray of shape (N,)
         The cluster of each sample; for data in memory only.
     inertia_ : float
@@ -87,6 +88,7 @@ class KMeansMachine(ClusterMixin, Machine):
     """
 
     labels_: np.ndarray
+    _centroids: np.ndarray
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
@@ -228,7 +230,7 @@ class KMeansMachine(ClusterMixin, Machine):
     def _attributes(self, run: em.Run) -> dict[str, Any]:
         """What is learned if a fit ends with a run, but for what one more pass adds."""
         return {
-            "centroids_": run.parameters,
+            "_centroids": run.parameters,
             "n_iter_": run.n_steps,
             "converged_": run.converged,
         }
@@ -240,11 +242,11 @@ class KMeansMachine(ClusterMixin, Machine):
             return lloyd.sweep(source, centroids, structure)
 
     def _keep(self, source: Source, run: em.Run, statistics: GMMStats) -> None:
-        self.centroids_ = run.parameters
+        self._centroids = run.parameters
         self.n_iter_ = run.n_steps
         self.converged_ = run.converged
         self.counts_ = statistics.n.copy()
-        self.inertia_ = -2 * statistics.log_likelihood
+        self.inertia_ = _inertia(statistics)
         if isinstance(source, ArraySource):
             self.labels_ = self._rows(source, estep.labels, (), np.dtype(np.int32))
         elif hasattr(self, "labels_"):
@@ -259,22 +261,22 @@ class KMeansMachine(ClusterMixin, Machine):
             )
 
     def _rows(self, source: Source, output: Any, tail: tuple[int, ...], dtype: np.dtype) -> Any:
-        nearest = output is estep.labels
-        densities = centroid_distances(self.centroids_, source.dtype, nearest=nearest)
+        wanted = source.dtype if output is estep.labels else np.dtype(float)
+        densities = centroid_distances(self.centroids_, wanted)
         kernel = estep.Rows(densities, output, tail, dtype)
         with progress.shown(self.verbose >= 2):
             return source.map_rows(kernel, f"gmmkit-{output.__name__}", densities.block_length)
 
     def predict(self, X: Any) -> Any:
         """The nearest cluster of each sample, (N,): lazy where X is."""
-        check_is_fitted(self)
+        check_is_fitted(self, "centroids_")
         return self._rows(self._open(X), estep.labels, (), np.dtype(np.int32))
 
     def transform(self, X: Any) -> Any:
         """Euclidean distances to the centroids, (N, K): lazy where X is."""
-        check_is_fitted(self)
+        check_is_fitted(self, "centroids_")
         source = self._open(X)
-        return self._rows(source, estep.distances, (len(self.centroids_),), source.dtype)
+        return self._rows(source, NearestBlock.distances, (len(self.centroids_),), source.dtype)
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Fit to X and return its labels, (N,)."""
@@ -283,9 +285,9 @@ class KMeansMachine(ClusterMixin, Machine):
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Minus the sum of squared distances to the nearest centroids, by weight."""
-        check_is_fitted(self)
+        check_is_fitted(self, "centroids_")
         statistics = self._sweep(self._open(X, sample_weight), self.centroids_)
-        return 2 * statistics.log_likelihood
+        return 0.0 - _inertia(statistics)
 
     def get_variances_and_weights_for_each_cluster(
         self, X: Any, sample_weight: Any = None
@@ -294,21 +296,51 @@ class KMeansMachine(ClusterMixin, Machine):
 
         An empty cluster has variance and weight zero.
         """
-        check_is_fitted(self)
-        structure = make_structure("diag", self.n_features_in_)
-        statistics = self._sweep(self._open(X, sample_weight), self.centroids_, structure)
+        check_is_fitted(self, "centroids_")
+        source = self._open(X, sample_weight)
+        structure = make_structure("diag", source.n_features)
+        statistics = self._sweep(source, self.centroids_, structure)
         variances = statistics.structure.to_public(covariances_about(statistics))
         return np.maximum(variances, 0.0), statistics.n / statistics.t
 
     @property
+    def centroids_(self) -> np.ndarray:
+        """The centroids, (K, D). Setting them sets the model and the start of the next fit."""
+        if "_centroids" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'centroids_'")
+        return self._centroids
+
+    @centroids_.setter
+    def centroids_(self, value: Any) -> None:
+        centroids = np.array(value, dtype=float)
+        if centroids.ndim != 2 or 0 in centroids.shape:
+            raise ValueError(f"centroids_ has shape {centroids.shape}, expected (K, D).")
+        if not np.isfinite(centroids).all():
+            raise ValueError("centroids_ contains NaN or infinity.")
+        for name in ("counts_", "inertia_", "labels_", "n_iter_", "converged_"):
+            self.__dict__.pop(name, None)  # those of other centroids
+        if getattr(self, "n_features_in_", None) != centroids.shape[1]:
+            self.__dict__.pop("feature_names_in_", None)
+        self._centroids, self.init_method = centroids, centroids.copy()
+        self.n_clusters, self.n_features_in_ = centroids.shape
+
+    @property
     def cluster_centers_(self) -> np.ndarray:
-        """The centroids, (K, D)."""
+        """The centroids, (K, D); setting them sets ``centroids_``."""
         return self.centroids_
+
+    @cluster_centers_.setter
+    def cluster_centers_(self, value: Any) -> None:
+        self.centroids_ = value
 
     @property
     def means(self) -> np.ndarray:
-        """The centroids, (K, D)."""
+        """The centroids, (K, D); setting them sets ``centroids_``."""
         return self.centroids_
+
+    @means.setter
+    def means(self, value: Any) -> None:
+        self.centroids_ = value
 
     @property
     def average_min_distance(self) -> float:
@@ -327,7 +359,7 @@ class KMeansMachine(ClusterMixin, Machine):
     _learned = ("centroids", "counts", "inertia", "n_iter", "converged", "labels")
 
     def _record(self) -> dict[str, Any]:
-        check_is_fitted(self)
+        check_is_fitted(self, "centroids_")
         learned = {name: getattr(self, f"{name}_", None) for name in self._learned}
         return {**learned, **self._common_record()}
 
@@ -335,4 +367,14 @@ class KMeansMachine(ClusterMixin, Machine):
         self._load_common(record)
         for name in self._learned:
             if record[name] is not None:
-                setattr(self, f"{name}_", record[name])
+                setattr(self, "_centroids" if name == "centroids" else f"{name}_", record[name])
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "centroids_" in self.__dict__:  # pickled when it was an attribute like others
+            self._centroids = self.__dict__.pop("centroids_")
+
+
+def _inertia(statistics: GMMStats) -> float:
+    """The sum of squared distances by weight: 0.0 where it is zero, not -0.0."""
+    return abs(2 * statistics.log_likelihood)

@@ -18,26 +18,54 @@ from gmmkit.estep import EStep
 from gmmkit.mstep import component_means, covariances_about
 from gmmkit.stats import GMMStats, checked_statistics
 
+_EXACT = np.dtype(float)  # to sum in
+_OVERLAPPING = 0.1  # of the squares about the origin: the least inertia of clusters that overlap
 _SPLIT = 0.01  # deviations between a centroid that is split and its halves
 _REFINED = 1e-3  # relative change of the inertia at which centroids may be split again
 
 
-def sweep(source: Source, centroids: np.ndarray, structure: Structure | None = None) -> GMMStats:
+def sweep(
+    source: Source,
+    centroids: np.ndarray,
+    structure: Structure | None = None,
+    dtype: np.dtype = _EXACT,
+) -> GMMStats:
     """Statistics of samples assigned to the nearest of the centroids (K, D).
 
     Second moments are those of the structure, none unless it is given. The log-likelihood is
-    minus half the inertia.
+    minus half the inertia. Blocks are summed in the type; labels do not depend on it.
     """
-    densities = centroid_distances(centroids, source.dtype, structure)
+    densities = centroid_distances(centroids, dtype, structure)
     statistics = source.map_sum(EStep(densities), "gmmkit-k-means", densities.block_length)
-    return checked_statistics(statistics)
+    statistics = checked_statistics(statistics)
+    if not sum_of_squares(statistics, centroids) <= float(np.finfo(source.dtype).max):
+        raise ValueError("Input X contains values too large: sums of their squares overflow.")
+    return statistics
+
+
+def sum_of_squares(statistics: GMMStats, centroids: np.ndarray) -> float:
+    """``sum |x - o|^2 = sum |x - c|^2 + sum_k (2 c_k' s_k - n_k |c_k|^2)``, c and s about o."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        offsets = centroids - statistics.origin
+        between = 2 * np.vdot(offsets, statistics.first) - statistics.n @ (offsets**2).sum(axis=1)
+    return float(between - 2 * statistics.log_likelihood)
 
 
 def lloyd(source: Source, centroids: np.ndarray, **options: Any) -> em.Run:
     """Move the centroids (K, D) until the inertia stays; the options are those of `em.run`.
 
-    A centroid without samples moves to the sample that is farthest from its own.
+    A centroid without samples moves to the sample that is farthest from its own. Sums of float32
+    samples are made in float32 from the second step on, unless the clusters lie so far apart that
+    its rounding would show.
     """
+    dtype = _EXACT
+
+    def step(current: np.ndarray) -> GMMStats:
+        nonlocal dtype
+        statistics = sweep(source, current, dtype=dtype)
+        share = -2 * statistics.log_likelihood / (sum_of_squares(statistics, current) or 1.0)
+        dtype = source.dtype if share > _OVERLAPPING else _EXACT
+        return statistics
 
     def update(statistics: GMMStats, current: np.ndarray) -> np.ndarray:
         means, empty = component_means(statistics)
@@ -48,7 +76,7 @@ def lloyd(source: Source, centroids: np.ndarray, **options: Any) -> em.Run:
 
     return em.run(
         em.Run(centroids),
-        lambda current: sweep(source, current),
+        step,
         update,
         relative=True,
         name="k-means",

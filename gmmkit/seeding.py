@@ -22,30 +22,56 @@ from gmmkit.nearest import NearestBlock
 from gmmkit.stats import checked_statistics
 
 _SAMPLE_PER_CLUSTER = 300  # rows drawn per cluster where k-means++ cannot see all data at once
+_TIED = 1e-9  # squared distances that differ by this share are equal except for rounding
+_SMALL = 1e-9  # numbers whose squares are far from the smallest that float32 has
 Key = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Winners:
-    """The rows with the smallest keys, at most `count` of them, in the order of their keys."""
+    """The rows with the smallest keys, at most `count` of them, in the order of their keys.
+
+    Of keys that differ by less than the share `tied` of the smallest of them the first rows win:
+    rounding, which depends on how the data are cut, cannot choose among them.
+    """
 
     count: int
     keys: np.ndarray  # (<= count,)
     rows: np.ndarray  # (<= count, D)
+    numbers: np.ndarray  # (<= count,), those of the rows
+    tied: float = 0.0
 
     @classmethod
-    def of(cls, count: int, keys: np.ndarray, rows: np.ndarray) -> Winners:
-        """The winners among rows with finite keys."""
+    def of(
+        cls,
+        count: int,
+        keys: np.ndarray,
+        rows: np.ndarray,
+        numbers: np.ndarray,
+        tied: float = 0.0,
+    ) -> Winners:
+        """The winners among rows with finite keys, `numbers` rising or merged from such."""
         finite = np.flatnonzero(np.isfinite(keys))
         if len(finite) > count:  # sort a few only
             last = np.partition(keys[finite], count - 1)[count - 1]
-            finite = finite[keys[finite] <= last]
-        order = finite[np.argsort(keys[finite], kind="stable")][:count]
-        return cls(count, keys[order], np.asarray(rows[order], dtype=float))
+            finite = finite[keys[finite] <= last + tied * abs(last)]
+        order = finite[np.lexsort((numbers[finite], _ranks(keys[finite], tied)))][:count]
+        return cls(count, keys[order], np.asarray(rows[order], float), numbers[order], tied)
 
     def __add__(self, other: Winners) -> Winners:
         keys, rows = np.append(self.keys, other.keys), np.concatenate([self.rows, other.rows])
-        return Winners.of(self.count, keys, rows)
+        numbers = np.append(self.numbers, other.numbers)
+        return Winners.of(self.count, keys, rows, numbers, self.tied)
+
+
+def _ranks(keys: np.ndarray, tied: float) -> np.ndarray:
+    """Ranks of keys (N,); those of a rank follow one another within the share `tied`."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    steps = np.diff(ordered, prepend=ordered[:1]) > tied * np.abs(ordered)
+    ranks = np.empty(len(keys), dtype=np.int64)
+    ranks[order] = np.cumsum(steps)
+    return ranks
 
 
 @dataclass(frozen=True)
@@ -61,6 +87,7 @@ class Draw:
     seed: int = 0
     densities: Densities | None = None
     known: np.ndarray | None = None
+    tied: float = 0.0
 
     def __call__(
         self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
@@ -75,7 +102,7 @@ class Draw:
         random = uniform(self.seed, start, len(X))
         with np.errstate(divide="ignore", invalid="ignore"):
             keys = self.key(weight, squares, random)
-        return Winners.of(self.count, keys, X)
+        return Winners.of(self.count, keys, X, start + np.arange(len(X)), self.tied)
 
 
 def _nearest_and_label(block: NearestBlock) -> np.ndarray:
@@ -111,9 +138,9 @@ def uniform(seed: int, start: int, count: int) -> np.ndarray:
 
 
 def farthest_rows(source: Source, centroids: np.ndarray, count: int) -> np.ndarray:
-    """The rows farthest from their nearest centroid, (count, D)."""
+    """The rows farthest from their nearest centroid, (count, D); ties go to the first rows."""
     densities = centroid_distances(centroids, source.dtype)
-    draw = Draw(count, farthest_first, densities=densities)
+    draw = Draw(count, farthest_first, densities=densities, tied=_TIED)
     return _repeated(source.map_sum(draw, "gmmkit-farthest", densities.block_length).rows, count)
 
 
@@ -128,9 +155,7 @@ def k_means_plus_plus(
         X, weight = np.asarray(source.X, dtype=source.dtype), source.sample_weight
     else:
         X, weight = random_rows(source, _SAMPLE_PER_CLUSTER * count, random_state), None
-    if X.size and np.abs(X).max() > np.sqrt(np.finfo(X.dtype).max / X.size):
-        raise ValueError("Input X contains values too large: sums of their squares overflow.")
-    return kmeans_plusplus(X, count, sample_weight=weight, random_state=random_state)[0]
+    return _picked(X, count, weight, random_state)
 
 
 def k_means_parallel(
@@ -157,7 +182,23 @@ def k_means_parallel(
     size = max(count, len(candidates.rows))
     weight = _repeated(candidates.attracted(), size)
     rows = _repeated(candidates.rows, size)
-    return kmeans_plusplus(rows, count, sample_weight=weight, random_state=random_state)[0]
+    return _picked(rows, count, weight, random_state)
+
+
+def _picked(
+    X: np.ndarray, count: int, weight: np.ndarray | None, random_state: np.random.RandomState
+) -> np.ndarray:
+    """Rows picked by k-means++, (count, D), in units in which squares neither over- nor underflow.
+
+    The units are powers of two, so that nothing is rounded.
+    """
+    size = float(np.abs(X).max(initial=0.0))
+    unit = X.dtype.type(1.0)
+    if size > 0 and not _SMALL < size < 1 / _SMALL:
+        unit = np.ldexp(unit, np.frexp(size)[1] - 1)
+    scaled = X if unit == 1 else X / unit
+    picked = kmeans_plusplus(scaled, count, sample_weight=weight, random_state=random_state)[0]
+    return picked * unit
 
 
 class _Candidates:

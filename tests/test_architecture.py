@@ -142,8 +142,8 @@ def code_lines(path):
     aside = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
     aside |= {tokenize.ENCODING, tokenize.ENDMARKER}
     with tokenize.open(path) as file:
-        tokens = [each for each in tokenize.generate_tokens(file.readline) if each.type not in aside]
-    lines = {line for each in tokens for line in range(each.start[0], each.end[0] + 1)}
+        tokens = [t for t in tokenize.generate_tokens(file.readline) if t.type not in aside]
+    lines = {line for t in tokens for line in range(t.start[0], t.end[0] + 1)}
     for node in ast.walk(MODULES[path.stem]):
         documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
         if documented and ast.get_docstring(node, clean=False) is not None:

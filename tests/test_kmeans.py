@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.distance import cdist
+from sklearn.base import clone
 from sklearn.cluster import KMeans, kmeans_plusplus
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from gmmkit import Blocks, GMMMachine, KMeansMachine
+from gmmkit.dask_source import DaskSource
+from gmmkit.seeding import farthest_rows
 
 every_source = pytest.mark.parametrize(
     "wrap", [np.asarray, lambda X: da.from_array(X, chunks=(17, -1))], ids=["numpy", "dask"]
@@ -78,7 +81,7 @@ def test_no_steps_leave_the_start():
 
 
 @every_source
-@pytest.mark.parametrize("dtype, atol", [(np.float64, 1e-10), (np.float32, 1e-2)])
+@pytest.mark.parametrize("dtype, atol", [(np.float64, 1e-10), (np.float32, 1e-5)])
 def test_labels_and_distances_are_brute_force(wrap, dtype, atol):
     X = clusters().astype(dtype)
     machine = KMeansMachine(20).fit(wrap(X))
@@ -170,6 +173,19 @@ def test_revival_does_not_depend_on_the_chunks():
         machine = from_start(start, 10).fit(da.from_array(X, chunks=chunks))
         assert_allclose(machine.centroids_, expected.centroids_, rtol=1e-10)
     assert expected.counts_.min() > 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_among_rows_equally_far_the_first_revive_clusters(count):
+    # the corners of a cube are equally far from its centre, except for rounding
+    corners = np.array(list(np.ndindex(2, 2, 2))) - 0.5
+    X = np.vstack([0.1 * corners, corners]) + 1 / 3
+    noise = np.random.default_rng(0)
+    for _ in range(5):
+        centre = 1 / 3 + 1e-15 * noise.normal(size=3)
+        for chunks in (3, 5, 16):
+            source = DaskSource.of(da.from_array(X, chunks=(chunks, -1)))
+            assert_array_equal(farthest_rows(source, centre[None], count), X[8 : 8 + count])
 
 
 @every_start
@@ -299,6 +315,136 @@ def test_restarts_keep_the_best():
     best = KMeansMachine(20, random_state=7, n_init=5, **options).fit(X)
     assert best.inertia_ == min(singles) < max(singles)
     assert best.inertia_ == pytest.approx(inertia(X, best.centroids_))
+
+
+# -------------------------------------------------------------------------------- machines by hand
+
+every_name = pytest.mark.parametrize("name", ["centroids_", "means", "cluster_centers_"])
+
+
+@every_name
+@every_source
+def test_a_machine_by_hand_does_all_that_a_fitted_one_does(name, wrap, tmp_path):
+    X, centroids = clusters(4), clusters(4, 1)
+    machine = KMeansMachine()
+    setattr(machine, name, centroids.tolist())
+    assert machine.n_features_in_ == 3
+    distances = cdist(X, centroids)
+    assert_array_equal(np.asarray(machine.predict(wrap(X))), distances.argmin(axis=1))
+    assert_allclose(np.asarray(machine.transform(wrap(X))), distances, rtol=1e-9)
+    assert machine.score(wrap(X)) == pytest.approx(-inertia(X, centroids))
+    variances, weights = machine.get_variances_and_weights_for_each_cluster(wrap(X))
+    labels = distances.argmin(axis=1)
+    assert_allclose(weights, np.bincount(labels, minlength=4) / len(X))
+    assert_allclose(variances[0], X[labels == 0].var(axis=0))
+    machine.save(tmp_path / "machine.h5")
+    loaded = KMeansMachine.from_hdf5(tmp_path / "machine.h5")
+    assert_array_equal(loaded.centroids_, centroids)
+    assert_array_equal(loaded.predict(X), labels)
+    one_step = from_start(centroids, 1).fit(X)
+    again = clone(machine).set_params(max_iter=1, convergence_threshold=None).fit(wrap(X))
+    assert_allclose(again.centroids_, one_step.centroids_, rtol=1e-12)
+
+
+@every_name
+def test_new_centroids_leave_nothing_of_a_fit(name, tmp_path):
+    machine = KMeansMachine(5).fit(clusters())
+    setattr(machine, name, np.zeros((2, 7)))
+    assert (machine.n_clusters, machine.n_features_in_) == (2, 7)
+    for gone in ("labels_", "counts_", "inertia_", "n_iter_", "converged_"):
+        assert not hasattr(machine, gone)
+    machine.save(tmp_path / "machine.h5")
+    with pytest.raises(ValueError, match="X has 3 features, but KMeansMachine is expecting 7"):
+        machine.predict(clusters())
+
+
+@pytest.mark.parametrize("bad", [[1.0, 2.0], [[np.nan]], [[np.inf, 1.0]], np.empty((0, 2))])
+def test_centroids_that_are_none_are_refused(bad):
+    with pytest.raises(ValueError, match="centroids_"):
+        KMeansMachine().centroids_ = bad
+
+
+def test_a_machine_without_centroids_is_not_fitted():
+    assert not hasattr(KMeansMachine(), "centroids_")
+    for method in (KMeansMachine().predict, KMeansMachine().transform, KMeansMachine().score):
+        with pytest.raises(NotFittedError):
+            method(clusters())
+
+
+def test_pickles_that_hold_centroids_as_an_attribute_are_read():
+    machine = KMeansMachine(4).fit(clusters())
+    state = machine.__getstate__()
+    state["centroids_"] = state.pop("_centroids")
+    other = KMeansMachine()
+    other.__setstate__(state)
+    assert_array_equal(other.centroids_, machine.centroids_)
+
+
+# ------------------------------------------------------------------------------ one rule for dtypes
+
+every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+@every_dtype
+@pytest.mark.parametrize("offset", [0, 1e3, 1e6])
+def test_distances_near_a_centroid_are_exact_differences(offset, dtype):
+    X = (clusters(3, spread=4.0) + offset).astype(dtype)
+    machine = KMeansMachine(3).fit(X)
+    for near in (0, 1e-6, 1e-3):
+        samples = (machine.centroids_ + near).astype(dtype)
+        expected = cdist(samples.astype(float), machine.centroids_)
+        rounded = 1e-6 if dtype == np.float32 else 1e-12
+        assert_allclose(machine.transform(samples), expected, rtol=rounded, atol=1e-14)
+
+
+@every_dtype
+@every_source
+def test_a_far_row_does_not_confuse_the_others(dtype, wrap):
+    X = np.append(np.repeat([0.0, 4.0, 8.0], 50), 1e6)[:, None].astype(dtype)
+    machine = from_start(np.array([[0.0], [4.0], [8.0], [1e6]]), 2).fit(wrap(X))
+    assert_array_equal(machine.counts_, [50, 50, 50, 1])
+    assert machine.inertia_ == 0
+    assert not np.signbit([machine.inertia_, machine.score(wrap(X))]).any()
+
+
+@every_dtype
+@pytest.mark.parametrize("separation", [1e2, 1e4])
+@pytest.mark.parametrize("method", ["k-means||", "random"])
+def test_the_same_seed_is_the_same_start_in_every_dtype(method, separation, dtype):
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        X = separation * rng.normal(size=(8, 3))[rng.integers(8, size=300)]
+        X = (X + rng.normal(size=X.shape)).astype(dtype)
+        options = {"init_method": method, "random_state": seed, "max_iter": 0}
+        start = KMeansMachine(8, **options).fit(X).centroids_
+        for other in (da.from_array(X, chunks=(37, -1)), Blocks([X[:100], X[100:]])):
+            assert_array_equal(KMeansMachine(8, **options).fit(other).centroids_, start)
+
+
+@every_dtype
+def test_the_inertia_is_as_exact_as_the_samples(dtype):
+    X = clusters(6, spread=1e4).astype(dtype)
+    machine = KMeansMachine(6).fit(X)
+    assert machine.inertia_ == pytest.approx(inertia(X.astype(float), machine.centroids_), rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-23, 1e-10, 1e10])
+def test_units_of_float32_change_no_label(scale):
+    X = np.round(clusters(), 1)
+    expected = from_start(X[::25], 5).fit(X.astype(np.float32).astype(float))
+    machine = from_start(scale * X[::25], 5).fit((scale * X).astype(np.float32))
+    assert_array_equal(machine.labels_, expected.labels_)
+    assert machine.inertia_ == pytest.approx(scale**2 * expected.inertia_, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype, size", [(np.float32, 1e18), (np.float64, 1e153)])
+@pytest.mark.parametrize("method", ["k-means||", "k-means++", "random", "lbg"])
+def test_squares_that_overflow_are_refused_in_one_sentence(method, dtype, size):
+    X = (size * np.random.default_rng(0).normal(size=(5000, 3))).astype(dtype)
+    sentence = "Input X contains values too large: sums of their squares overflow."
+    for machine in (GMMMachine(3), KMeansMachine(3, init_method=method)):
+        with pytest.raises(ValueError, match=sentence):
+            machine.fit(X)
 
 
 # ------------------------------------------------------------------------------- start of a mixture

@@ -1,9 +1,12 @@
 """The nearest centroid: float32 scores, labels as exact as the samples."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from gmmkit import nearest
 from gmmkit.blocks import first_true, not_one_true
 from gmmkit.covariance import make_structure
 from gmmkit.densities import centroid_distances
@@ -39,8 +42,8 @@ def test_labels_are_those_of_the_least_distance(n_clusters, dtype):
 @pytest.mark.parametrize("n_clusters", [40, 400])  # by rows and by columns
 def test_samples_that_float32_cannot_tell_apart_get_the_right_label(n_clusters):
     X, centroids = clusters(n_clusters, n_features=20)
-    nearest = np.argsort(cdist(X, centroids), axis=1)[:, :2]
-    first, second = centroids[nearest[:, 0]], centroids[nearest[:, 1]]
+    order = np.argsort(cdist(X, centroids), axis=1)
+    first, second = centroids[order[:, 0]], centroids[order[:, 1]]
     across = ((first + second) / 2 - X) * (first - second)
     X += (
         across.sum(axis=1, keepdims=True)
@@ -162,3 +165,98 @@ def test_products_are_those_of_each_label_s_samples(covariance_type, block_size,
     wanted = structure.from_dense(expected)
     rtol = {"float32": 1e-5, "float64": 1e-12}[dtype]
     np.testing.assert_allclose(got, wanted, rtol=0, atol=rtol * np.abs(expected).max())
+
+
+# ------------------------------------------------------------------------- as exact as the samples
+
+
+def exactly(X, centroids):
+    """The first of the nearest centroids, in rational numbers."""
+    rows = [[Fraction(float(value)) for value in row] for row in X]
+    means = [[Fraction(float(value)) for value in row] for row in centroids]
+    squares = [[sum((a - b) ** 2 for a, b in zip(x, c, strict=True)) for c in means] for x in rows]
+    return np.array([min(range(len(means)), key=row.__getitem__) for row in squares])
+
+
+def hard_problem(seed, dtype):
+    """Tight clusters far from zero, a far centroid, a far sample, and samples on the bisectors."""
+    rng = np.random.default_rng(seed)
+    n_clusters, n_features = rng.integers(2, 9), rng.choice([1, 3, 40])
+    offset = 10.0 ** rng.uniform(-3, 6) * rng.normal(size=n_features)
+    centroids = offset + 10.0 ** rng.uniform(-2, 2) * rng.normal(size=(n_clusters, n_features))
+    if seed % 2:
+        centroids[-1] = 10.0 ** rng.uniform(3, 9)
+    X = centroids[rng.integers(n_clusters, size=40)]
+    X += 10.0 ** rng.uniform(-3, 1) * rng.normal(size=X.shape)
+    X[10:20] = (centroids[0] + centroids[1]) / 2
+    X[3] = 1e7 if seed % 3 == 0 else X[3]
+    return X.astype(dtype), centroids
+
+
+@every_dtype
+@pytest.mark.parametrize("seed", range(12))
+def test_labels_are_those_of_rational_numbers(seed, dtype):
+    X, centroids = hard_problem(seed, dtype)
+    wanted = exactly(X, centroids)
+    got = found(X, centroids)
+    if dtype == "float32":
+        assert np.array_equal(got, wanted)
+    for row in np.flatnonzero(got != wanted):  # distances that tie except for rounding
+        ours, theirs = (((X[row] - centroids[k]) ** 2).sum() for k in (got[row], wanted[row]))
+        assert ours == pytest.approx(theirs, rel=1e-14)
+
+
+@pytest.mark.parametrize("scale", [1e-44, 1e-38, 1e-30, 1e-23, 1e15])
+def test_labels_of_float32_at_any_scale(scale):
+    integers = np.random.default_rng(0).integers(-50, 50, size=(60, 2))
+    X = (scale * integers).astype(np.float32)
+    assert np.array_equal(found(X, X[:5].astype(float)), exactly(X, X[:5]))
+
+
+@every_dtype
+@pytest.mark.parametrize("n_clusters", [5, 310])
+@pytest.mark.parametrize("n_features", [2, 40])
+def test_labels_do_not_hang_on_the_rounding_of_products(n_clusters, n_features, dtype, monkeypatch):
+    X, centroids = clusters(n_clusters, n_features=n_features)
+    X = X.astype(dtype)
+    wanted, product = found(X, centroids), np.matmul
+    rng = np.random.default_rng(1)
+
+    def perturbed(*arguments, **options):
+        result = product(*arguments, **options)
+        result *= 1 + rng.integers(-2, 3, result.shape) * np.finfo(result.dtype).eps
+        return result
+
+    monkeypatch.setattr(np, "matmul", perturbed)
+    assert np.array_equal(found(X, centroids), wanted)
+
+
+@every_dtype
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sums_and_inertia_are_those_of_the_loop(weighted, dtype):
+    X, centroids = clusters(6, n_features=3)
+    X = (1e3 * centroids[3] + X).astype(dtype)
+    centroids = 1e3 * centroids[3] + centroids
+    weight = np.random.default_rng(0).exponential(size=len(X)) if weighted else np.ones(len(X))
+    kernel = EStep(centroid_distances(centroids, np.dtype(float)))
+    statistics = kernel(X, weight if weighted else None)
+    labels, exact = cdist(X.astype(float), centroids).argmin(axis=1), X.astype(float)
+    for k in range(6):
+        own = labels == k
+        assert statistics.n[k] == pytest.approx(weight[own].sum(), rel=1e-12)
+        sums = statistics.first[k] + statistics.n[k] * statistics.origin[k]
+        assert sums == pytest.approx(weight[own] @ exact[own], rel=1e-12)
+    inertia = weight @ ((exact - centroids[labels]) ** 2).sum(axis=1)
+    assert -2 * statistics.log_likelihood == pytest.approx(inertia, rel=1e-9)
+
+
+@every_dtype
+def test_a_column_of_ones_changes_no_label(dtype, monkeypatch):
+    X, centroids = clusters(60)
+    X = X.astype(dtype)
+    labels = []
+    for joined in (-np.inf, np.inf):
+        monkeypatch.setattr(nearest, "_JOINED", joined)
+        labels.append(found(X, centroids))
+    assert np.array_equal(*labels)
+    assert np.array_equal(labels[0][:50], exactly(X[:50], centroids))
