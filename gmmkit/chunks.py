@@ -139,7 +139,7 @@ class ArraySource:
     def _each(self, apply: Callable[[slice], Any], block: int, advance: Advance) -> Iterator[Any]:
         """What `apply` makes of each slice, in their order."""
         slices = self.slices(block)
-        threads = min(count_threads(self.n_jobs), len(slices))
+        threads = count_threads(self.n_jobs, len(slices))
         for rows, result in zip(slices, map_ordered(apply, slices, threads), strict=True):
             advance(min(rows.stop, self.n_samples) - rows.start)
             yield result

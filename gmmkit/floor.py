@@ -217,7 +217,7 @@ def variance_within(sample: ArraySource, means: np.ndarray, unit: np.ndarray) ->
     """
     X = np.asarray(sample.X, dtype=float)
     weight = np.ones(len(X)) if sample.sample_weight is None else sample.sample_weight
-    nearest = _nearest(ArraySource(X / unit), means / unit)  # (N,)
+    nearest = _nearest(X / unit, means / unit)  # (N,)
     order = np.argsort(nearest, kind="stable")
     X, weight, nearest = X[order], weight[order], nearest[order]
     _, first, cluster = np.unique(nearest, return_index=True, return_inverse=True)
@@ -229,10 +229,10 @@ def variance_within(sample: ArraySource, means: np.ndarray, unit: np.ndarray) ->
     return weighted_median(variances, np.where(variances > 0, count, 0))
 
 
-def _nearest(sample: ArraySource, means: np.ndarray) -> np.ndarray:
-    densities = centroid_distances(means, sample.dtype)
-    kernel = Rows(densities, labels, (), np.dtype(np.int64))
-    return sample.map_rows(kernel, "gmmkit-nearest", densities.block_length)
+def _nearest(X: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """The number of the nearest of the means (K, D) for each row of X (N, D), (N,)."""
+    densities = centroid_distances(means, X.dtype)
+    return Rows(densities, labels, (), np.dtype(np.int64))(X)
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

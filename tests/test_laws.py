@@ -426,6 +426,7 @@ def test_several_ml_steps_are_the_textbook_s(structure):
     assert_same_mixture(learned(gmm, structure), mixture)
 
 
+@pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 @pytest.mark.parametrize("floor", [2.5, 4.0])
 @every_structure
 def test_variance_floor_is_the_textbook_s(structure, floor):
@@ -439,6 +440,7 @@ def test_variance_floor_is_the_textbook_s(structure, floor):
     assert_same_mixture(learned(gmm, structure), expected._replace(covariances=covariances))
 
 
+@pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 @pytest.mark.parametrize("shape", [(D,), (K, D)])
 def test_variance_floor_may_differ_by_feature_and_component(shape):
     X, start = problem(Structure("diag"))
