@@ -141,7 +141,8 @@ def floor_of_data(survey: Survey, means: np.ndarray, structure: Structure) -> np
     weight = np.ones(len(X)) if weight is None else weight[:: -(-len(weight) // _ROWS)]
     low, high = typical_range(X, weight)  # (D,)
     spread = _variance(np.clip(X, low, high), weight)
-    resolution = np.minimum(step(X, low, high, sample.dtype) ** 2 / 12, _MOST * spread)
+    q = step(X, low, high, sample.dtype)
+    resolution = np.minimum(q**2 / 12, _MOST * _variance(X, weight))
     scale = _first_positive(
         variance_within(sample, means, np.sqrt(_first_positive(spread, np.ones_like(spread)))),
         spread,
@@ -195,7 +196,8 @@ def step(X: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.dtype) -> n
         allowed = _OFF + (1 + steps) * noise / least
         off = np.abs(steps - np.rint(steps))
         fits = (steps > _LONGEST_GAP) | ((off <= allowed) & (allowed < 0.25))
-    return np.where(np.isfinite(least[:, 0]) & (fits | np.isinf(gaps)).all(axis=1), least[:, 0], 0)
+    found = np.isfinite(least[:, 0]) & (fits | np.isinf(gaps)).all(axis=1)
+    return np.where(found, least[:, 0], 0)
 
 
 def typical_range(X: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -67,8 +67,9 @@ class GMMMachine(Training):
     mean_var_update_threshold : float, default=eps of float64
         Components with fewer samples (sum of responsibilities) keep mean and covariance.
     variance_thresholds : float or array of shape (D,) or (K, D), optional
-        Floor of the variances; of the eigenvalues inside the groups of other structures. None is
-        1e-6 of each feature's overall variance.
+        Floor of the variances; of the eigenvalues inside the groups of other structures. None
+        finds it from the data, once a fit: the variance of the values' rounding or, if that is
+        larger, 1e-6 of the variance within a component at the start. None means the ubm's for MAP.
     weight_floor : float, default=0.0
         Floor of the weights, at most 1 / K.
     map_alpha : float in (0, 1], default=0.5
@@ -111,6 +112,8 @@ class GMMMachine(Training):
         steps of an accelerated run that were taken back.
     lower_bound_ : float
         The last of them.
+    variance_floor_ : ndarray of shape (D,) or (K, D)
+        The floor of the variances that the fit had.
     ubm_ : GMMMachine
         The prior of a MAP machine.
     n_batches_seen_, n_samples_seen_ : int, float
