@@ -81,8 +81,12 @@ def held_out(X: np.ndarray, extra: np.ndarray, K: int, kind: str, seed: int) -> 
     means = kmeans_plusplus(train / unit, K, random_state=seed)[0] * unit
     variance = 1e-6 * np.where(train.var(axis=0) > 0, train.var(axis=0), 1)
     options = {"covariance_type": kind, "means_init": means, "convergence_threshold": 1e-3}
-    machines = [GMMMachine(K, variance_thresholds=floor, **options) for floor in (None, variance, 0)]
-    theirs = GaussianMixture(K, covariance_type=kind, means_init=means, max_iter=200, random_state=0)
+    machines = [
+        GMMMachine(K, variance_thresholds=floor, **options) for floor in (None, variance, 0)
+    ]
+    theirs = GaussianMixture(
+        K, covariance_type=kind, means_init=means, max_iter=200, random_state=0
+    )
     scores = []
     for machine in [*machines, theirs]:
         try:
