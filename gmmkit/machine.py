@@ -33,9 +33,12 @@ class Machine(
     _stored_settings: ClassVar[tuple[str, ...]]  # parameters that files hold as they are
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """A machine, once the constructor is known to take the arguments; else it says which."""
+        """A machine, once the constructor is known to take the arguments that are there.
+
+        Those that it lacks are the constructor's matter: pickles make machines without any.
+        """
         try:
-            _signature(cls.__init__).bind(None, *args, **kwargs)
+            _signature(cls.__init__).bind_partial(None, *args, **kwargs)
         except TypeError as error:
             hints = [
                 f"{name} is called {cls._names_elsewhere[name]} here"
