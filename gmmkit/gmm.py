@@ -297,6 +297,8 @@ class GMMMachine(Training):
         ValueError
             If there would be fewer components, or the machine is one adapted by MAP, whose
             components are those of its prior.
+        TypeError
+            If ``n_gaussians`` is no whole number.
 
         References
         ----------

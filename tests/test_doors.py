@@ -253,7 +253,7 @@ def test_weights_far_away_are_those_of_the_widest_component():
 
 def test_component_of_weight_zero_does_not_count_however_near_it_is():
     machine = GMMMachine(2)
-    machine.means = [[1e9, 0.0], [0.0, 1.0]]
+    machine.means, machine.variances = [[1e9, 0.0], [0.0, 1.0]], [[4.0, 1.0], [1.0, 1.0]]
     machine.weights = [0.0, 1.0]
     for value in (1e9, 1e200):
         assert_array_equal(machine.condition([0], [value]).weights_, [0, 1])
