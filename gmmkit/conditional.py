@@ -35,22 +35,36 @@ def condition(parameters: Parameters, features: np.ndarray, values: np.ndarray) 
     known = dense[:, features[:, None], features]  # S_AA (C, A, A)
     mixed = dense[:, features[:, None], others]  # S_AB (C, A, B)
     gain = np.swapaxes(np.linalg.solve(known, mixed), -1, -2)  # S_BA S_AA^-1
-    offset = values - parameters.means[:, features]  # (K, A)
-    means = parameters.means[:, others] + (gain @ offset[..., None])[..., 0]
+    # in units of a power of two, which is exact, offsets are of the order of one: their squares
+    # do not overflow
+    largest = max(np.abs(values).max(), np.abs(parameters.means[:, features]).max())
+    size = 2.0 ** max(0, int(np.frexp(largest)[1]) - 1)
+    offset = values / size - parameters.means[:, features] / size  # (K, A)
+    shift = (gain @ offset[..., None])[..., 0]
+    with np.errstate(over="ignore"):
+        means = parameters.means[:, others] + shift * size
+    if not np.isfinite(means).all():
+        raise ValueError("values are too large: the means of the other features overflow.")
     return _mixture(
         parameters,
-        _posterior(parameters.weights, known, offset),
+        _posterior(parameters.weights, known, offset, size),
         means,
         dense[:, others[:, None], others] - gain @ mixed,
     )
 
 
-def _posterior(weights: np.ndarray, covariances: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Weights (K,) once samples lie `offset` (K, A) from the means; (C, A, A) covariances."""
+def _posterior(
+    weights: np.ndarray, covariances: np.ndarray, offset: np.ndarray, size: float
+) -> np.ndarray:
+    """Weights (K,) once samples lie `size` times `offset` (K, A) from the means.
+
+    The squared distances, by the covariances (C, A, A), count from the least of them.
+    """
     squares = (offset * np.linalg.solve(covariances, offset[..., None])[..., 0]).sum(axis=1)
+    squares = np.maximum(squares - squares[weights > 0].min(), 0.0)
     log_det = np.linalg.slogdet(covariances)[1]
-    with np.errstate(divide="ignore"):
-        log_densities = np.log(weights) - 0.5 * (log_det + squares)
+    with np.errstate(divide="ignore", over="ignore"):
+        log_densities = np.log(weights) - 0.5 * (log_det + size * (size * squares))
     return np.exp(log_densities - logsumexp(log_densities))
 
 

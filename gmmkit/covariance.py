@@ -415,7 +415,7 @@ def make_structure(
     array([[0, 2],
            [1, 3]])
     """
-    if covariance_type not in _STRUCTURES:
+    if not isinstance(covariance_type, str) or covariance_type not in _STRUCTURES:
         raise ValueError(
             f"covariance_type must be one of {COVARIANCE_TYPES}, got {covariance_type!r}."
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gmmkit import dask_compute
+from gmmkit import checks, dask_compute
 from gmmkit.cached import cached_property
 from gmmkit.chunks import Kernel, RowKernel, has_note, note, noting, working_dtype
 from gmmkit.dask_graph import Blocks, Sum
@@ -47,6 +47,7 @@ def frame_arrays(X: Any, sample_weight: Any) -> tuple[Any, Any]:
     dtype = working_dtype(np.result_type(*dtypes))
     if not is_dask_series(sample_weight):
         return X.astype(dtype).to_dask_array(), sample_weight
+    checks.check_lazy_weight(sample_weight)
     if X.npartitions != sample_weight.npartitions:
         raise ValueError(
             f"X has {X.npartitions} partitions, but sample_weight has {sample_weight.npartitions}."
@@ -217,9 +218,11 @@ class _BlockKernel:
 
     def __call__(self, X: np.ndarray, sample_weight: np.ndarray | None, number: int) -> Any:
         with noting(_block_name(number)), one_blas_thread:
+            X = checks.block_of_numbers(X, "X")
             if sample_weight is not None:
+                sample_weight = checks.weights_of_block(sample_weight)
                 _check_lengths(X, sample_weight)
-            return self.kernel(np.asarray(X), sample_weight, int(self.starts[number]))
+            return self.kernel(X, sample_weight, int(self.starts[number]))
 
 
 def _block_result(

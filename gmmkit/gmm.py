@@ -5,24 +5,23 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import replace
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.mixture import GaussianMixture
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import em, interchange, layout, progress
+from gmmkit import checks, em, interchange, layout, progress
 from gmmkit.callbacks import SILENT, Task
 from gmmkit.counted import at_least
 from gmmkit.covariance import check_covariances
 from gmmkit.floor import at_floor, floor_of_statistics
 from gmmkit.machine import transaction
 from gmmkit.mstep import neutral_parameters
-from gmmkit.parameters import Parameters, standard_parameters
+from gmmkit.parameters import Parameters
 from gmmkit.records import UNSET
+from gmmkit.settings import NO_UBM
 from gmmkit.stats import GMMStats, checked_statistics
 from gmmkit.training import Training
 
@@ -258,7 +257,7 @@ class GMMMachine(Training):
 
         P. Liang and D. Klein, Online EM for unsupervised models, NAACL, 2009.
         """
-        if not 0.5 < kappa <= 1:
+        if not 0.5 < checks.real_number(kappa, "kappa") <= 1:
             raise ValueError(f"kappa must be in (0.5, 1], got {kappa}.")
         with transaction(self), progress.shown(self.verbose >= 2):
             known = hasattr(self, "means_")
@@ -279,10 +278,13 @@ class GMMMachine(Training):
         self : GMMMachine
         """
         self._validate_params()
+        checks.instance(stats, GMMStats, "stats")
         n_features = getattr(self, "n_features_in_", stats.n_features)
         wanted = GMMStats.of(self._structure(n_features), self._shape_wanted()[0])
         if (stats.structure, stats.shape) != (wanted.structure, wanted.shape):
-            raise ValueError(f"Got {stats!r}, but this machine takes {wanted!r}.")
+            raise ValueError(f"stats are {stats!r}, but this machine takes {wanted!r}.")
+        if not stats.t > 0:
+            raise ValueError(f"stats must be of samples with a weight, got t={stats.t:g}.")
         prior = self._given_prior(n_features)
         floor = self._floor_so_far(n_features, prior)
         if floor is None:
@@ -298,9 +300,14 @@ class GMMMachine(Training):
         self.n_features_in_ = n_features
         return self
 
-    def initialize_gaussians(self, X: Any, sample_weight: Any = None) -> GMMMachine:
-        """Set the model to the start that `fit` would take on X."""
+    def initialize_gaussians(self, X: Any = None, sample_weight: Any = None) -> GMMMachine:
+        """Set the model to the start that `fit` would take on X.
+
+        A machine that adapts a ubm needs no X: it starts as the ubm.
+        """
         self._validate_params()
+        if X is None and self.trainer == "map" and self.ubm is not None and self._shape_wanted():
+            X = self.ubm.means_  # any: nobody looks at them
         with transaction(self), progress.shown(self.verbose >= 2):
             source = self._open(X, sample_weight, reset=True)
             prior = self._fit_prior(X, sample_weight, source.n_features)
@@ -333,6 +340,8 @@ class GMMMachine(Training):
         ValueError
             If there would be fewer components, or the machine is one adapted by MAP, whose
             components are those of its prior.
+        TypeError
+            If ``n_gaussians`` is no whole number.
 
         References
         ----------
@@ -354,40 +363,18 @@ class GMMMachine(Training):
                 'A machine with trainer="map" has the components of its prior: split the ubm, and '
                 "adapt that."
             )
-        if not isinstance(n_gaussians, Integral) or n_gaussians < parameters.n_gaussians:
-            raise ValueError(
-                f"n_gaussians must be a number of at least {parameters.n_gaussians}, as many as "
-                f"there are, got {n_gaussians!r}."
-            )
-        parameters, origins = parameters.split(
-            int(n_gaussians), check_random_state(self.random_state)
-        )
-        machine = clone(self).set_params(n_gaussians=int(n_gaussians))
+        n_gaussians = checks.whole_number(n_gaussians, "n_gaussians", parameters.n_gaussians)
+        parameters, origins = parameters.split(n_gaussians, checks.generator(self.random_state))
+        machine = clone(self).set_params(n_gaussians=n_gaussians)
         if np.ndim(self.variance_thresholds) == 2:  # a floor for each component
             machine.variance_thresholds = np.asarray(self.variance_thresholds)[origins]
         machine._keep_parameters(parameters)
         for name in ("weights", "means", "covariances"):
-            setattr(machine, f"{name}_init", getattr(machine, f"{name}_"))
+            setattr(machine, f"{name}_init", getattr(machine, f"{name}_").copy())
         machine.n_features_in_ = self.n_features_in_
         if hasattr(self, "feature_names_in_"):
             machine.feature_names_in_ = self.feature_names_in_
         return machine
-
-    def _assign(self, name: str, value: Any) -> None:
-        """Make a part the current model's and the next fit's start."""
-        setattr(self, f"{name}_init", np.array(value, dtype=float))
-        fitted = hasattr(self, "means_")
-        if not fitted and self.means_init is None:
-            return  # the number of features is still to come
-        means = self.means_init if self.means_init is not None else self.means_
-        structure = self._structure(np.shape(means)[-1])
-        given = self._given(structure)
-        if fitted and self.means_.shape == np.shape(means):
-            parameters = self._parameters().having(**{name: given[name]})
-        else:
-            parameters = standard_parameters(structure, len(means)).having(**given)
-        self._keep_parameters(parameters)
-        self.n_features_in_ = structure.n_features
 
     # scikit-learn's class.
 
@@ -409,8 +396,10 @@ class GMMMachine(Training):
     def from_sklearn(cls, gm: Any) -> GMMMachine:
         """The machine of a fitted `sklearn.mixture.GaussianMixture`."""
         if not isinstance(gm, GaussianMixture):
-            raise TypeError(f"Expected a GaussianMixture of scikit-learn, got {gm!r}.")
-        check_is_fitted(gm)
+            raise TypeError(
+                f"gm must be a GaussianMixture of scikit-learn, got {checks.shown(gm)}."
+            )
+        check_is_fitted(gm, msg="gm is not fitted: call gm.fit(X) first.")
         record = interchange.from_gaussian_mixture(gm)
         machine = cls(record["n_gaussians"], covariance_type=record["covariance_type"])
         for name in ("weights", "means", "covariances"):
@@ -518,6 +507,8 @@ class GMMMachine(Training):
         ValueError
             If the file is damaged or holds something else; it names the file and the key.
         """
+        if ubm is not None:
+            check_is_fitted(checks.instance(ubm, GMMMachine, "ubm"), "means_", msg=NO_UBM)
         return cls._read(source, verify, ubm)
 
     def __sklearn_clone__(self) -> GMMMachine:

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, TypeVar
 import h5py
 import numpy as np
 
+from gmmkit import checks
 from gmmkit.atomic import replace_file
 from gmmkit.heap import text_sizes
 from gmmkit.reader import HDF5_ERRORS, MISSING, FileFormatError, Reader, encode_name
@@ -80,7 +81,7 @@ def write(target: Any, fill: Callable[[Any], object]) -> None:
     if isinstance(target, h5py.Group):
         _install(_image(fill, "earliest"), target)
     else:
-        path = os.fspath(target)
+        path = os.fspath(checks.path(target, "target"))
         replace_file(path, _image(fill, _CHECKED_LAYOUT).getbuffer())
 
 
@@ -302,7 +303,7 @@ def _opened(source: Any) -> Iterator[tuple[Any, str, BinaryIO | None]]:
     if isinstance(source, h5py.Group):
         yield source, _file_name(source), None
         return
-    name = os.fsdecode(source)
+    name = os.fsdecode(checks.path(source, "source"))
     with open(source, "rb") as stream:  # by Python: its errors are plain, and HDF5 locks nothing
         try:
             text_sizes(stream)

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from gmmkit import em, estep, layout, lloyd, progress, seeding
 from gmmkit.callbacks import Steps, Task
+from gmmkit.checks import real_array
 from gmmkit.chunks import ArraySource, Source
 from gmmkit.counted import at_least
 from gmmkit.covariance import Structure, make_structure
@@ -23,7 +24,7 @@ from gmmkit.densities import centroid_distances
 from gmmkit.machine import Machine, transaction
 from gmmkit.mstep import covariances_about
 from gmmkit.nearest import NearestBlock
-from gmmkit.stats import GMMStats
+from gmmkit.stats import GMMStats, weighty_statistics
 
 
 class KMeansMachine(ClusterMixin, Machine):
@@ -90,6 +91,13 @@ class KMeansMachine(ClusterMixin, Machine):
     labels_: np.ndarray
     _centroids: np.ndarray
 
+    _names_elsewhere: ClassVar[dict[str, str]] = {
+        "n_components": "n_clusters",
+        "n_gaussians": "n_clusters",
+        "n_means": "n_clusters",
+        "init": "init_method",
+        "tol": "convergence_threshold",
+    }
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
         "init_method": [StrOptions({"k-means||", "k-means++", "random", "lbg"}), "array-like"],
@@ -207,12 +215,10 @@ class KMeansMachine(ClusterMixin, Machine):
         return seeding.k_means_parallel(source, count, random_state, *rounds)
 
     def _given_start(self, source: Source) -> np.ndarray:
-        centroids = np.array(self.init_method, dtype=float)
+        centroids = real_array(self.init_method, "init_method")
         expected = (self.n_clusters, source.n_features)
         if centroids.shape != expected:
             raise ValueError(f"init_method has shape {centroids.shape}, expected {expected}.")
-        if not np.isfinite(centroids).all():
-            raise ValueError("init_method contains NaN or infinity.")
         return centroids
 
     def _lloyd(self, source: Source, centroids: np.ndarray, task: Task) -> em.Run:
@@ -286,7 +292,8 @@ class KMeansMachine(ClusterMixin, Machine):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Minus the sum of squared distances to the nearest centroids, by weight."""
         check_is_fitted(self, "centroids_")
-        statistics = self._sweep(self._open(X, sample_weight), self.centroids_)
+        source = self._open(X, sample_weight)
+        statistics = weighty_statistics(self._sweep(source, self.centroids_))
         return 0.0 - _inertia(statistics)
 
     def get_variances_and_weights_for_each_cluster(
@@ -299,7 +306,7 @@ class KMeansMachine(ClusterMixin, Machine):
         check_is_fitted(self, "centroids_")
         source = self._open(X, sample_weight)
         structure = make_structure("diag", source.n_features)
-        statistics = self._sweep(source, self.centroids_, structure)
+        statistics = weighty_statistics(self._sweep(source, self.centroids_, structure))
         variances = statistics.structure.to_public(covariances_about(statistics))
         return np.maximum(variances, 0.0), statistics.n / statistics.t
 
@@ -312,11 +319,9 @@ class KMeansMachine(ClusterMixin, Machine):
 
     @centroids_.setter
     def centroids_(self, value: Any) -> None:
-        centroids = np.array(value, dtype=float)
+        centroids = real_array(value, "centroids_")
         if centroids.ndim != 2 or 0 in centroids.shape:
             raise ValueError(f"centroids_ has shape {centroids.shape}, expected (K, D).")
-        if not np.isfinite(centroids).all():
-            raise ValueError("centroids_ contains NaN or infinity.")
         for name in ("counts_", "inertia_", "labels_", "n_iter_", "converged_"):
             self.__dict__.pop(name, None)  # those of other centroids
         if getattr(self, "n_features_in_", None) != centroids.shape[1]:
@@ -327,6 +332,7 @@ class KMeansMachine(ClusterMixin, Machine):
     @property
     def cluster_centers_(self) -> np.ndarray:
         """The centroids, (K, D); setting them sets ``centroids_``."""
+        check_is_fitted(self, "centroids_")
         return self.centroids_
 
     @cluster_centers_.setter
@@ -336,6 +342,7 @@ class KMeansMachine(ClusterMixin, Machine):
     @property
     def means(self) -> np.ndarray:
         """The centroids, (K, D); setting them sets ``centroids_``."""
+        check_is_fitted(self, "centroids_")
         return self.centroids_
 
     @means.setter
@@ -345,6 +352,7 @@ class KMeansMachine(ClusterMixin, Machine):
     @property
     def average_min_distance(self) -> float:
         """Mean squared distance of the samples to their centroids."""
+        check_is_fitted(self)
         return self.inertia_ / self.counts_.sum()
 
     @property

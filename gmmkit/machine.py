@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import validate_data
 
+from gmmkit import checks
 from gmmkit.callbacks import CallbackSupportMixin
 from gmmkit.chunks import ArraySource, Source
 from gmmkit.dask_source import DaskSource, frame_arrays, is_dask, is_dask_frame, is_dask_series
@@ -25,8 +28,34 @@ class Machine(
 
     n_jobs: int | None
     verbose: int
+    _names_elsewhere: ClassVar[dict[str, str]] = {}  # other packages' parameters, and ours for them
     _layout: ClassVar[tuple[Any, Any]]  # how a record is written and read
     _stored_settings: ClassVar[tuple[str, ...]]  # parameters that files hold as they are
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """A machine, once the constructor is known to take the arguments that are there.
+
+        Those that it lacks are the constructor's matter: pickles make machines without any.
+        """
+        try:
+            _signature(cls.__init__).bind_partial(None, *args, **kwargs)
+        except TypeError as error:
+            hints = [
+                f"{name} is called {cls._names_elsewhere[name]} here"
+                for name in kwargs
+                if name in cls._names_elsewhere
+            ]
+            raise TypeError("; ".join([f"{cls.__name__}() {error}", *hints]) + ".") from None
+        return super().__new__(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Store; a setting (what is learned ends in _) that is NumPy's number as Python's.
+
+        NumPy's small integers overflow in all that is computed with them.
+        """
+        if isinstance(value, (np.integer, np.floating)) and not name.endswith("_"):
+            value = value.item()
+        super().__setattr__(name, value)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -38,31 +67,53 @@ class Machine(
 
         With `reset`, the number and names of X's features are remembered, else they must agree.
         """
+        who = type(self).__name__
+        checks.refuse_containers(X)
+        refuse_iterator(X, who)
         if is_dask_frame(X):
-            _check_columns(X, type(self).__name__)
+            checks.check_columns(X, who)
             # a row of pandas with X's columns, for their names
             validate_data(self, X.dtypes.to_frame().T, reset=reset, skip_check_array=True)
             X, sample_weight = frame_arrays(X, sample_weight)
         elif is_dask(X):
-            _check_array_like(X, type(self).__name__)
+            checks.check_table(X, who)
             validate_data(self, X, reset=reset, skip_check_array=True)
         if is_dask(X):
-            return DaskSource.of(X, _check_weight(sample_weight, X))
-        refuse_iterator(X, type(self).__name__)
+            return DaskSource.of(X, _checked_weight(sample_weight, X))
         if isinstance(X, Blocks):
             if sample_weight is not None:
-                raise ValueError("Blocks bring their weights along: yield (X, sample_weight).")
+                raise ValueError(
+                    "sample_weight is given, but Blocks bring their weights along: let them yield "
+                    "(X, sample_weight)."
+                )
             validate_data(self, X, reset=reset, skip_check_array=True)
             return StreamSource(X, None, X, self.n_jobs)
         if is_on_disk(X):
-            _check_array_like(X, type(self).__name__)
+            checks.check_table(X, who)
             validate_data(self, X, reset=reset, skip_check_array=True)
-            weight = _check_weight(sample_weight, X)
+            weight = _checked_weight(sample_weight, X)
             return StreamSource(X, weight, Rows(X, weight), self.n_jobs)
-        if np.ma.is_masked(X):
-            raise ValueError("X is a masked array with masked values: drop or fill them first.")
-        X = validate_data(self, X, reset=reset, dtype="numeric")
-        return ArraySource(X, _check_weight(sample_weight, X), self.n_jobs)
+        X = self._checked_in_memory(X, reset)
+        return ArraySource(X, _checked_weight(sample_weight, X), self.n_jobs)
+
+    def _checked_in_memory(self, X: Any, reset: bool) -> np.ndarray:
+        """X (N, D) as an array of numbers, by scikit-learn's rules."""
+        who = type(self).__name__
+        if isinstance(X, (list, tuple, np.ma.MaskedArray)):
+            X = checks.dense(X, "X")
+        if checks.is_array(X):
+            checks.check_table(X, who, in_memory=True)
+        try:
+            array = validate_data(self, X, reset=reset, dtype="numeric")
+        except (TypeError, ValueError) as error:
+            checks.blame_column(X, who)
+            if checks.is_array(X) and X.dtype.kind == "O" and " X" not in str(error):
+                raise type(error)(f"X is no table of numbers: {error}") from error
+            raise
+        if array.dtype.kind not in "fiub":
+            checks.blame_column(X, who)
+            checks.check_table(array, who)
+        return array
 
     # Pickles say which release made them, as those of scikit-learn do.
 
@@ -152,6 +203,11 @@ class Machine(
             self.feature_names_in_ = np.array(record["feature_names"], dtype=object)
 
 
+@cache
+def _signature(function: Any) -> inspect.Signature:
+    return inspect.signature(function)
+
+
 @contextmanager
 def transaction(estimator: BaseEstimator) -> Iterator[None]:
     """A fit that fails leaves the estimator as it was, its earlier model whole."""
@@ -164,61 +220,19 @@ def transaction(estimator: BaseEstimator) -> Iterator[None]:
         raise
 
 
-def _check_array_like(X: Any, who: str) -> None:
-    """What can be said of an array that is not in memory before it is read."""
-    kind = f"{type(X).__module__.partition('.')[0]} {type(X).__name__}"
-    if X.ndim != 2:
-        raise ValueError(
-            f"Expected a 2D array, got a {kind} with shape {X.shape}: "
-            f"{who} takes (n_samples, n_features)."
-        )
-    if X.dtype.kind not in "fiub":
-        raise ValueError(f"{who} takes real numbers, got a {kind} of dtype {X.dtype}.")
-    n_samples, n_features = X.shape
-    if np.isnan(n_features):
-        raise ValueError("X has an unknown number of features: call X.compute_chunk_sizes() first.")
-    for count, what in ((n_samples, "sample"), (n_features, "feature")):
-        if count == 0:
-            raise ValueError(
-                f"Found array with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is required."
-            )
-
-
-def _check_columns(X: Any, who: str) -> None:
-    """What can be said of a data frame before it is read."""
-    if len(X.columns) == 0:
-        raise ValueError("Found array with 0 feature(s) while a minimum of 1 is required.")
-    for name, dtype in X.dtypes.items():
-        if dtype.kind not in "fiub":
-            raise ValueError(
-                f"{who} takes real numbers, got a data frame whose column {name!r} is of dtype "
-                f"{dtype}."
-            )
-
-
-def _check_weight(sample_weight: Any, X: Any) -> Any:
+def _checked_weight(sample_weight: Any, X: Any) -> Any:
     """Weights as (N,), lazy as X; their values are checked block by block if they are lazy."""
     if sample_weight is None:
         return None
+    lazy = is_dask(sample_weight) or is_dask_series(sample_weight)
+    if lazy:
+        checks.check_lazy_weight(sample_weight)
+    if lazy and not is_dask(X):
+        sample_weight, lazy = sample_weight.compute(), False
     if is_dask_series(sample_weight):
         sample_weight = sample_weight.to_dask_array()
-    if not is_dask(sample_weight):
-        if np.isscalar(sample_weight):
-            if np.isnan(X.shape[0]):
-                raise ValueError(
-                    f"sample_weight is a number, {sample_weight!r}, but X has an unknown number of "
-                    "rows: leave it out, or call X.compute_chunk_sizes() first."
-                )
-            sample_weight = np.full(X.shape[0], sample_weight, dtype=float)
-        sample_weight = check_array(
-            sample_weight, ensure_2d=False, dtype=float, input_name="sample_weight"
-        )
-        if (sample_weight < 0).any():
-            raise ValueError("Negative values in data passed to `sample_weight`.")
-        if sample_weight.size and not sample_weight.any():
-            raise ValueError("Sample weights must not be all zero.")
-    elif not is_dask(X):
-        return _check_weight(sample_weight.compute(), X)
+    if not lazy:
+        sample_weight = checks.weights_in_memory(sample_weight, X.shape[0])
     if sample_weight.ndim != 1:
         raise ValueError(f"sample_weight must be 1D, got shape {sample_weight.shape}.")
     lengths = (X.shape[0], sample_weight.shape[0])

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.base import DensityMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import conditional, estep, progress
+from gmmkit import checks, conditional, estep, progress
 from gmmkit.chunks import Source
 from gmmkit.covariance import Structure
 from gmmkit.densities import Densities, LastDensities, mixture_densities
 from gmmkit.machine import Machine
 from gmmkit.parameters import Parameters
-from gmmkit.stats import GMMStats
+from gmmkit.stats import GMMStats, weighty_statistics
 
 _last_densities = LastDensities()
 
@@ -29,15 +28,28 @@ class Mixture(DensityMixin, Machine):
     means_: np.ndarray
     covariances_: np.ndarray
     random_state: Any
+    _draws: tuple[Any, np.random.RandomState]  # of `sample`: its seed, and the generator
 
     def _structure(self, n_features: int) -> Structure:
         raise NotImplementedError
 
     def _parameters(self) -> Parameters:
+        """The model: what stands in `weights_`, `means_` and `covariances_`, changed or not."""
         check_is_fitted(self, "means_")
-        structure = self._structure(self.means_.shape[1])
-        stack = structure.from_public(np.asarray(self.covariances_, dtype=float))
-        return Parameters(structure, self.weights_, self.means_, stack)
+        weights, means, covariances = (
+            np.asarray(part, dtype=float)
+            for part in (self.weights_, self.means_, self.covariances_)
+        )
+        if means.ndim != 2:
+            raise ValueError(f"means_ has shape {means.shape}, expected (K, D).")
+        structure = self._structure(means.shape[1])
+        for name, part, expected in (
+            ("weights_", weights, means.shape[:1]),
+            ("covariances_", covariances, structure.public_shape(len(means))),
+        ):
+            if part.shape != expected:
+                raise ValueError(f"{name} has shape {part.shape}, expected {expected}.")
+        return Parameters(structure, weights, means, structure.from_public(covariances))
 
     def _densities(self, dtype: np.dtype) -> Densities:
         """The weighted log densities of the components, as they were found last if they can be."""
@@ -49,8 +61,9 @@ class Mixture(DensityMixin, Machine):
         )
 
     def _keep_parameters(self, parameters: Parameters) -> None:
-        self.weights_ = parameters.weights
-        self.means_ = parameters.means
+        # copies: a user may change them in place, and they may be those of a prior
+        self.weights_ = parameters.weights.copy()
+        self.means_ = parameters.means.copy()
         self.covariances_ = parameters.structure.to_public(parameters.covariances)
 
     # Statistics and scores.
@@ -81,23 +94,25 @@ class Mixture(DensityMixin, Machine):
 
     def stats_per_sample(self, X: Iterable[Any]) -> list[GMMStats]:
         """Sufficient statistics of each of several 2-D arrays, as of utterances."""
+        check_is_fitted(self, "means_")
+        if not hasattr(X, "__iter__") or isinstance(X, (str, bytes)):
+            raise TypeError(f"X must be a list of 2-D arrays, got {checks.shown(X)}.")
         return [self.e_step(part) for part in X]
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean log-likelihood per sample, in nats."""
-        stats = self.e_step(X, sample_weight)
-        if stats.t == 0:
-            raise ValueError("There are no samples with a positive weight.")
+        stats = weighty_statistics(self.e_step(X, sample_weight))
         return stats.log_likelihood / stats.t
 
     def bic(self, X: Any) -> float:
         """Bayesian information criterion of the model on X (Schwarz, 1978): lower is better."""
-        stats = self.e_step(X)
+        stats = weighty_statistics(self.e_step(X))
         return -2 * stats.log_likelihood + self._n_parameters() * np.log(stats.t)
 
     def aic(self, X: Any) -> float:
         """Akaike's information criterion of the model on X (Akaike, 1974): lower is better."""
-        return -2 * self.e_step(X).log_likelihood + 2 * self._n_parameters()
+        stats = weighty_statistics(self.e_step(X))
+        return -2 * stats.log_likelihood + 2 * self._n_parameters()
 
     def _n_parameters(self) -> int:
         """Number of free parameters."""
@@ -143,26 +158,63 @@ class Mixture(DensityMixin, Machine):
         with progress.shown(self.verbose >= 2):
             return source.map_rows(kernel, f"gmmkit-{output.__name__}", densities.block_length)
 
-    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Draw from the mixture.
 
         Parameters
         ----------
         n_samples : int, default=1
+        random_state : int, RandomState or None, default=None
+            An int gives the same samples in each call. None gives new ones: they come from a
+            generator of the machine's own, which its ``random_state`` seeds at the first call.
+            `fit` seeds it anew; clones, copies and loaded machines seed one of their own;
+            marginals and conditionals share it.
 
         Returns
         -------
         X : ndarray of shape (n_samples, D)
         y : ndarray of shape (n_samples,)
             The component of each sample, ascending.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gmmkit import GMMMachine
+        >>> machine = GMMMachine(2).fit([[0.0], [1.0], [8.0], [9.0]])
+        >>> bool(np.all(machine.sample(3)[0] != machine.sample(3)[0]))
+        True
+        >>> same = machine.sample(3, random_state=1)[0] == machine.sample(3, random_state=1)[0]
+        >>> bool(np.all(same))
+        True
         """
         parameters = self._parameters()
-        if not isinstance(n_samples, Integral) or int(n_samples) < 1:
-            raise ValueError(
-                f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one "
-                "sample."
-            )
-        return parameters.sample(int(n_samples), check_random_state(self.random_state))
+        most = sys.maxsize // (8 * parameters.structure.n_features)  # what can be addressed
+        n_samples = checks.whole_number(n_samples, "n_samples", most=most)
+        draws = self._own_draws() if random_state is None else checks.generator(random_state)
+        return parameters.sample(n_samples, draws)
+
+    def _own_draws(self) -> np.random.RandomState:
+        """The generator of `sample`: seeded once, or ``random_state`` itself if it is one."""
+        seed = self.random_state
+        if not checks.is_whole(seed):
+            return checks.generator(seed)
+        known = self.__dict__.get("_draws")
+        if known is None or known[0] != seed:
+            self.__dict__.pop("_draws", None)
+            # one step, so that all threads get the same generator
+            known = self.__dict__.setdefault("_draws", (seed, checks.generator(seed)))
+        return known[1]
+
+    def _open(self, X: Any, sample_weight: Any = None, reset: bool = False) -> Source:
+        source = super()._open(X, sample_weight, reset)
+        if reset:
+            self.__dict__.pop("_draws", None)
+        return source
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_draws", None)  # a copy draws anew
+        return state
 
     # Other mixtures made of this one.
 
@@ -171,7 +223,7 @@ class Mixture(DensityMixin, Machine):
 
         Parameters
         ----------
-        features : sequence of int or str
+        features : int, str or sequence of these
             Their numbers, or their names if the machine was fitted to named features.
 
         Returns
@@ -188,9 +240,9 @@ class Mixture(DensityMixin, Machine):
 
         Parameters
         ----------
-        features : sequence of int or str
+        features : int, str or sequence of these
             The known features' numbers or names.
-        values : array-like of shape (len(features),)
+        values : float or array-like of shape (len(features),)
             Their values.
 
         Returns
@@ -200,30 +252,43 @@ class Mixture(DensityMixin, Machine):
             become "full".
         """
         known = self._feature_numbers(features)
-        values = np.asarray(values, dtype=float)
-        if values.shape != known.shape or not np.isfinite(values).all():
-            raise ValueError(f"values must be {len(known)} finite numbers, got {values!r}.")
+        values = checks.real_array(values, "values")
+        if values.shape != known.shape and not (values.ndim == 0 and len(known) == 1):
+            raise ValueError(
+                f"values must be {len(known)} finite numbers, as many as features, got an array of "
+                f"shape {values.shape}."
+            )
+        values = values.reshape(known.shape)
         n_features = self.shape[1]
         if len(known) == n_features:
-            raise ValueError(f"No feature is left: all {n_features} are known.")
+            raise ValueError(f"features are all {n_features} there are: no feature is left.")
         others = np.setdiff1d(np.arange(n_features), known)
         return self._like(conditional.condition(self._parameters(), known, values), others)
 
     def _feature_numbers(self, features: Any) -> np.ndarray:
         check_is_fitted(self, "means_")
         names = list(getattr(self, "feature_names_in_", []))
-        if np.ndim(features) != 1 or len(features) == 0:
-            raise ValueError(f"features must be a list of numbers or names, got {features!r}.")
+        if checks.is_whole(features) or isinstance(features, str):
+            features = [features]
+        try:
+            features = list(features)
+        except TypeError:
+            raise TypeError(
+                f"features must be a list of numbers or names, got {checks.shown(features)}."
+            ) from None
         numbers = []
         for feature in features:
             if isinstance(feature, str) and feature in names:
                 numbers.append(names.index(feature))
-            elif _is_number(feature) and 0 <= int(feature) < self.shape[1]:
+            elif checks.is_whole(feature) and 0 <= int(feature) < self.shape[1]:
                 numbers.append(int(feature))
             else:
-                raise ValueError(f"There is no feature {feature!r} among {names or self.shape[1]}.")
-        if len(set(numbers)) < len(numbers):
-            raise ValueError(f"features must be some, each once, got {list(features)!r}.")
+                raise ValueError(
+                    f"features must be among {names or self.shape[1]}: there is no feature "
+                    f"{checks.shown(feature)}."
+                )
+        if not numbers or len(set(numbers)) < len(numbers):
+            raise ValueError(f"features must be some, each once, got {checks.shown(features)}.")
         return np.array(numbers)
 
     def _like(self, parameters: Parameters, features: np.ndarray) -> Any:
@@ -232,6 +297,8 @@ class Mixture(DensityMixin, Machine):
         machine = type(self)(parameters.n_gaussians, covariance_type=structure.covariance_type)
         for name in ("random_state", "n_jobs", "verbose"):
             setattr(machine, name, getattr(self, name))
+        # one generator: each of the machines made of this one would draw the same noise else
+        machine._draws = self.random_state, self._own_draws()
         machine._keep_parameters(parameters)
         machine.n_features_in_ = structure.n_features
         if hasattr(self, "feature_names_in_"):
@@ -248,9 +315,9 @@ class Mixture(DensityMixin, Machine):
 
     @property
     def weights(self) -> np.ndarray:
-        """The weights, (K,). Setting them sets the model and the start of the next fit."""
+        """The weights, (K,), read-only. Setting them sets the model and the next fit's start."""
         check_is_fitted(self, "means_")
-        return self.weights_
+        return _read_only(self.weights_)
 
     @weights.setter
     def weights(self, value: Any) -> None:
@@ -258,9 +325,9 @@ class Mixture(DensityMixin, Machine):
 
     @property
     def means(self) -> np.ndarray:
-        """The means, (K, D). Setting them sets the model and the start of the next fit."""
+        """The means, (K, D), read-only. Setting them sets the model and the next fit's start."""
         check_is_fitted(self, "means_")
-        return self.means_
+        return _read_only(self.means_)
 
     @means.setter
     def means(self, value: Any) -> None:
@@ -268,13 +335,14 @@ class Mixture(DensityMixin, Machine):
 
     @property
     def variances(self) -> np.ndarray:
-        """The variances, (K, D). Setting them, as ``covariances_``, sets the model and next start.
+        """The variances, (K, D), read-only. Setting them sets the model and the next fit's start.
 
-        Of structures that correlate features these are the diagonals.
+        Of structures that correlate features these are the diagonals; what is set are
+        ``covariances_``, in their shape.
         """
         parameters = self._parameters()
         variances = parameters.structure.diagonal(parameters.covariances)
-        return np.broadcast_to(variances, self.shape).copy()
+        return _read_only(np.broadcast_to(variances, self.shape))
 
     @variances.setter
     def variances(self, value: Any) -> None:
@@ -302,7 +370,8 @@ class Mixture(DensityMixin, Machine):
 
     def is_similar_to(self, other: Mixture, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
         """Whether the other machine has these parameters within tolerances."""
-        mine, theirs = self._parameters(), other._parameters()
+        mine, theirs = self._parameters(), checks.instance(other, Mixture, "other")._parameters()
+        rtol, atol = checks.real_number(rtol, "rtol"), checks.real_number(atol, "atol")
         return mine.structure == theirs.structure and all(
             np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=rtol, atol=atol)
             for a, b in zip(mine.arrays(), theirs.arrays(), strict=True)
@@ -320,9 +389,11 @@ class Mixture(DensityMixin, Machine):
         return self.is_similar_to(other, rtol=0, atol=0)
 
 
-def _is_number(feature: Any) -> bool:
-    """Whether it counts features; True and False of a mask do not."""
-    return isinstance(feature, Integral) and not isinstance(feature, (bool, np.bool_))
+def _read_only(array: Any) -> np.ndarray:
+    """A view that cannot be written to."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def sweep(source: Source, densities: Densities) -> GMMStats:

@@ -112,7 +112,8 @@ def _nearest_and_label(block: NearestBlock) -> np.ndarray:
 
 def in_proportion(weight: np.ndarray, squares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Keys that draw rows in proportion to their weighted squared distance."""
-    return -np.log1p(-uniform) / (weight * squares)
+    with np.errstate(over="ignore"):  # where weights are tiny: as if they were zero
+        return -np.log1p(-uniform) / (weight * squares)
 
 
 def farthest_first(weight: np.ndarray, squares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
@@ -128,7 +129,7 @@ def random_rows(source: Source, count: int, random_state: np.random.RandomState)
     seed = int(random_state.randint(2**31))
     rows = source.map_sum(Draw(count, in_proportion, seed), "gmmkit-draw").rows
     if len(rows) == 0:
-        raise ValueError("Sample weights must not be all zero: no sample has a positive weight.")
+        raise ValueError("sample_weight is all zero, or too small: no weight is positive.")
     return _repeated(rows, count)
 
 

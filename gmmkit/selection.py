@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from gmmkit import em
+from gmmkit import checks, em
 from gmmkit.counted import at_least
 from gmmkit.floor import FloorWarning, credit_of_floor, typical_variance
 from gmmkit.gmm import GMMMachine
@@ -198,15 +198,14 @@ def _name(machine: GMMMachine) -> str:
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {choices}, got {value!r}.")
+        raise ValueError(f"{name} must be one of {choices}, got {checks.shown(value)}.")
 
 
 def _checked_estimator(estimator: Any) -> GMMMachine:
     """The machine that has the settings of all candidates."""
     if estimator is None:
         return GMMMachine()
-    if not isinstance(estimator, GMMMachine):
-        raise TypeError(f"estimator must be a GMMMachine, got {estimator!r}.")
+    checks.instance(estimator, GMMMachine, "estimator")
     if estimator.trainer != "ml":
         raise ValueError(
             f"estimator has trainer={estimator.trainer!r}: the criteria count parameters that the "
@@ -233,12 +232,15 @@ def _chains(estimator: GMMMachine, n_gaussians: Any, kinds: Any) -> list[list[GM
 
 def _listed(name: str, values: Any, kind: type) -> list[Any]:
     """One value or several of a kind."""
-    values = [values] if np.ndim(values) == 0 else list(values)
+    several = isinstance(values, Iterable) and not isinstance(values, (str, Mapping))
+    values = list(values) if several and getattr(values, "shape", None) != () else [values]
     if not values:
         raise ValueError(f"{name} is empty: there is nothing to try.")
     for value in values:
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{name} must hold values of type {kind.__name__}, got {value!r}.")
+        if not isinstance(value, kind) or isinstance(value, (bool, np.timedelta64)):
+            raise ValueError(
+                f"{name} must hold values of type {kind.__name__}, got {checks.shown(value)}."
+            )
     return values
 
 

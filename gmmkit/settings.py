@@ -10,15 +10,30 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
+from gmmkit import checks
 from gmmkit.covariance import COVARIANCE_TYPES, Structure, make_structure
 from gmmkit.floor import floor_of_parameters
 from gmmkit.mixture import Mixture
 from gmmkit.mstep import MStep, Prior
 
+NO_UBM = "ubm is not fitted: call ubm.fit(X) first, or load it from a file."
+
 
 class Settings(Mixture):
     """The constructor's parameters, stored as they come; `GMMMachine` documents them."""
 
+    _names_elsewhere: ClassVar[dict[str, str]] = {
+        "n_components": "n_gaussians",
+        "n_clusters": "n_gaussians",
+        "tol": "convergence_threshold",
+        "max_iter": "max_fitting_steps",
+        "reg_covar": "variance_thresholds, a floor and not a summand,",
+        "init_params": "k_means_trainer, a KMeansMachine with its init_method,",
+        "precisions_init": "covariances_init, their inverses,",
+        "weights": "weights_init",
+        "means": "means_init",
+        "variances": "covariances_init",
+    }
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_gaussians": [Interval(Integral, 1, None, closed="left"), None],
         "trainer": [StrOptions({"ml", "map"})],
@@ -120,9 +135,7 @@ class Settings(Mixture):
         if ubm is None:
             return self.n_gaussians or 1, self.covariance_type or "diag", self.block_size
         if not hasattr(ubm, "means_"):
-            raise NotFittedError(
-                "ubm is not fitted: call ubm.fit(X) first, or load it from a file."
-            )
+            raise NotFittedError(NO_UBM)
         _, covariance_type, block_size = ubm._shape_wanted()
         theirs: dict[str, Any] = {
             "n_gaussians": ubm.shape[0],
@@ -202,7 +215,7 @@ class Settings(Mixture):
         n_gaussians = self._shape_wanted()[0]
         if self.variance_thresholds is None:
             return None
-        given = np.asarray(self.variance_thresholds, dtype=float)
+        given = checks.real_array(self.variance_thresholds, "variance_thresholds", finite=False)
         if given.shape not in [(), (n_features,), (n_gaussians, n_features)]:
             raise ValueError(
                 f"variance_thresholds has shape {given.shape}, expected a number, "

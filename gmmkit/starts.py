@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gmmkit.checks import real_array
 from gmmkit.chunks import Source
 from gmmkit.covariance import DegenerateError, Structure, check_covariances
 from gmmkit.densities import centroid_distances
@@ -29,9 +30,7 @@ def checked_start(structure: Structure, n_gaussians: int, **given: Any) -> dict[
     for name, value in given.items():
         if value is None:
             continue
-        array = np.array(value, dtype=float)
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name}_init contains NaN or infinity.")
+        array = real_array(value, f"{name}_init")
         if name == "covariances":
             array = check_covariances(structure, array, n_gaussians, "covariances_init")
         elif array.shape != shapes[name]:

@@ -12,16 +12,19 @@ small where data lie far from zero; users see the sums about zero.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from gmmkit import layout
+from gmmkit import checks, layout
 from gmmkit.covariance import Structure, make_structure
 from gmmkit.hdf5 import read, write
 from gmmkit.pickles import pickled, unpickled
+
+_MOST_SUMS = sys.maxsize // 8  # that can be addressed
 
 
 class GMMStats:
@@ -79,13 +82,14 @@ class GMMStats:
         covariance_type: str = "diag",
         block_size: int | None = None,
     ) -> None:
-        self._allocate(n_gaussians, make_structure(covariance_type, n_features, block_size))
+        self._allocate(n_gaussians, _structure(n_features, covariance_type, block_size))
 
     @classmethod
     def of(
         cls, structure: Structure, n_gaussians: int, origin: np.ndarray | None = None
     ) -> GMMStats:
         """Empty statistics of a structure, kept about an origin (K, D)."""
+        checks.instance(structure, Structure, "structure")
         stats = cls.__new__(cls)
         stats._allocate(n_gaussians, structure, origin)
         return stats
@@ -93,13 +97,14 @@ class GMMStats:
     def _allocate(
         self, n_gaussians: int, structure: Structure, origin: np.ndarray | None = None
     ) -> None:
-        if n_gaussians < 1:
-            raise ValueError(f"n_gaussians must be at least 1, got {n_gaussians}.")
+        n_gaussians = checks.whole_number(n_gaussians, "n_gaussians")
         shape = (n_gaussians, structure.n_features)
-        self.structure = structure
-        self.n_gaussians = int(n_gaussians)
-        self.origin = np.zeros(shape) if origin is None else np.broadcast_to(origin, shape)
         columns = 1 + structure.n_features + (0 if structure.shared else structure.n_pairs)
+        if n_gaussians * columns > _MOST_SUMS:
+            raise ValueError(f"n_gaussians and n_features are too large: {shape}.")
+        self.structure = structure
+        self.n_gaussians = n_gaussians
+        self.origin = _origin(0.0 if origin is None else origin, shape)
         shared = structure.n_pairs if structure.shared else 0
         self._columns = columns
         self.buffer = np.zeros(n_gaussians * columns + shared + 2)
@@ -158,7 +163,7 @@ class GMMStats:
 
     @t.setter
     def t(self, value: float) -> None:
-        self.buffer[-2] = value
+        self.buffer[-2] = checks.real_number(value, "t")
 
     @property
     def log_likelihood(self) -> float:
@@ -167,7 +172,7 @@ class GMMStats:
 
     @log_likelihood.setter
     def log_likelihood(self, value: float) -> None:
-        self.buffer[-1] = value
+        self.buffer[-1] = checks.real_number(value, "log_likelihood", finite=False)
 
     @property
     def n(self) -> np.ndarray:
@@ -176,6 +181,7 @@ class GMMStats:
 
     @n.setter
     def n(self, value: Any) -> None:
+        value = checks.real_array(value, "n", (self.n_gaussians,))
         self._rebase(np.zeros(self.shape))
         self.n[:] = value
 
@@ -188,6 +194,7 @@ class GMMStats:
 
     @sum_px.setter
     def sum_px(self, value: Any) -> None:
+        value = checks.real_array(value, "sum_px", self.shape)
         self._rebase(np.zeros(self.shape))
         self.first[:] = value
 
@@ -200,9 +207,11 @@ class GMMStats:
 
     @sum_pxx.setter
     def sum_pxx(self, value: Any) -> None:
+        elementwise = self.structure.elementwise
+        shape = self.shape if elementwise else self.structure.public_shape(self.n_gaussians)
+        value = checks.real_array(value, "sum_pxx", shape)
         self._rebase(np.zeros(self.shape))
-        value = np.asarray(value, dtype=float)
-        if self.structure.elementwise:
+        if elementwise:
             self.second[:] = value
         else:
             self.second[:] = self.structure.pack(self.structure.from_public(value))
@@ -215,7 +224,10 @@ class GMMStats:
 
     def overall_variance(self) -> np.ndarray:
         """Variance of each feature over all components, (D,)."""
-        mean = (self.first.sum(axis=0) + self.n @ self.origin) / self.n.sum()
+        total = self.n.sum()
+        if total == 0:
+            raise ValueError("n is all zero: there are no samples that could vary.")
+        mean = (self.first.sum(axis=0) + self.n @ self.origin) / total
         about_mean = self.about(np.broadcast_to(mean, self.shape))
         return np.maximum(about_mean.mean_square(), 0.0)
 
@@ -240,7 +252,7 @@ class GMMStats:
     def about(self, origin: np.ndarray) -> GMMStats:
         """The same statistics kept about another origin (K, D)."""
         twin = self.copy()
-        twin._rebase(origin)
+        twin._rebase(_origin(origin, self.shape))
         return twin
 
     def _rebase(self, origin: np.ndarray) -> None:
@@ -303,6 +315,8 @@ class GMMStats:
 
     def is_similar_to(self, other: GMMStats, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
         """Whether the other statistics are these within tolerances (as in `numpy.allclose`)."""
+        checks.instance(other, GMMStats, "other")
+        rtol, atol = checks.real_number(rtol, "rtol"), checks.real_number(atol, "atol")
         return self._alike(other) and all(
             np.allclose(mine, theirs, rtol=rtol, atol=atol)
             for mine, theirs in zip(self._values(), other._values(), strict=True)
@@ -338,10 +352,8 @@ class GMMStats:
         self.origin = np.zeros(self.shape)
 
     def resize(self, n_gaussians: int, n_features: int) -> None:
-        """Change the shape; every sum becomes zero."""
-        self._allocate(
-            n_gaussians, make_structure(self.covariance_type, n_features, self.block_size)
-        )
+        """Change the shape; every sum, and the origin, becomes zero."""
+        self._allocate(n_gaussians, _structure(n_features, self.covariance_type, self.block_size))
 
     def __repr__(self) -> str:
         blocks = "" if self.block_size is None else f", block_size={self.block_size}"
@@ -428,13 +440,39 @@ class GMMStats:
         return stats
 
 
+def weighty_statistics(statistics: GMMStats) -> GMMStats:
+    """The statistics of a sweep, refused where there is no weight to divide by."""
+    if statistics.t == 0:
+        raise ValueError(
+            "There are no samples with a positive weight: X has no rows, or sample_weight is all "
+            "zero."
+        )
+    checks.check_sum_of_weights(statistics.t)
+    return statistics
+
+
 def checked_statistics(statistics: GMMStats) -> GMMStats:
     """The statistics of a sweep, refused where nothing can be estimated from them."""
-    if statistics.t == 0:
-        raise ValueError("There are no samples with a positive weight.")
-    if not np.isfinite(statistics.buffer).all():
+    if not np.isfinite(weighty_statistics(statistics).buffer).all():
         raise ValueError("Input X contains values too large: sums of their squares overflow.")
     return statistics
+
+
+def _structure(n_features: Any, covariance_type: Any, block_size: Any) -> Structure:
+    """The structure of a name, with sizes that are Python's own integers."""
+    n_features = checks.whole_number(n_features, "n_features")
+    if block_size is not None:
+        block_size = checks.whole_number(block_size, "block_size")
+    return make_structure(covariance_type, n_features, block_size)
+
+
+def _origin(origin: Any, shape: tuple[int, int]) -> np.ndarray:
+    """An origin (K, D), also as a number or (D,)."""
+    array = checks.real_array(origin, "origin", finite=False)  # an overflow is found later
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"origin has shape {array.shape}, expected {shape}.") from None
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gmmkit import progress
+from gmmkit import checks, progress
 from gmmkit.cached import cached_property
 from gmmkit.chunks import ArraySource, Kernel, RowKernel, noting, working_dtype
 from gmmkit.progress import Advance
@@ -52,6 +52,12 @@ class Blocks:
 
     def __init__(self, blocks: Iterable[Any]) -> None:
         refuse_iterator(blocks, "Blocks")
+        if isinstance(blocks, (str, bytes)) or not (
+            hasattr(blocks, "__iter__") or hasattr(blocks, "__getitem__")
+        ):
+            raise TypeError(
+                f"blocks must be a list of 2-D arrays, or yield some, got {checks.shown(blocks)}."
+            )
         self.blocks = blocks
 
     def __iter__(self) -> Iterator[Block]:
@@ -114,20 +120,29 @@ def refuse_iterator(X: Any, who: str) -> None:
 
 def _parts(item: Any, number: int) -> Block:
     """Samples and weights of a block as the user gives it, checked."""
-    if isinstance(item, (tuple, list)) and 1 <= len(item) <= 2 and np.ndim(item[0]) == 2:
-        X, weight = np.asarray(item[0]), (np.asarray(item[1]) if len(item) == 2 else None)
-    else:
-        X, weight = np.asarray(item), None
+    samples, weight = item, None
+    if isinstance(item, (tuple, list)) and 1 <= len(item) <= 2 and _is_table(item[0]):
+        samples, weight = item if len(item) == 2 else (item[0], None)
+    X = checks.dense(samples, f"Block {number} of X")
     if X.ndim != 2 or X.dtype.kind not in "fiub":
         raise ValueError(
-            f"Block {number} must hold real numbers (n_samples, n_features), got shape {X.shape} "
-            f"and dtype {X.dtype}."
+            f"Block {number} must hold real numbers (n_samples, n_features), got {checks.shown(X)}."
         )
-    if weight is not None and weight.shape != (len(X),):
+    if weight is None:
+        return X, None
+    weight = checks.weights_of_block(weight, f"sample_weight of block {number}")
+    if weight.shape != (len(X),):
         raise ValueError(
             f"Block {number} has {len(X)} samples, but weights of shape {weight.shape}."
         )
     return X, weight
+
+
+def _is_table(item: Any) -> bool:
+    try:
+        return np.ndim(item) == 2
+    except ValueError:  # of rows of unequal lengths
+        return False
 
 
 class Rows:
@@ -141,7 +156,7 @@ class Rows:
         for number in range(-(-len(self.array) // self._length)):
             rows = slice(number * self._length, (number + 1) * self._length)
             with noting(self._name(number)):
-                X = self.array[rows]
+                X = checks.block_of_numbers(self.array[rows], "X")
             yield X, None if self.sample_weight is None else self.sample_weight[rows]
 
     def _name(self, number: int) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from gmmkit import em
+from gmmkit import checks, em
 from gmmkit.acceleration import squarem
 from gmmkit.callbacks import SILENT, Steps, Task, without_callbacks
 from gmmkit.checkpoint import Checkpoint
@@ -22,9 +22,10 @@ from gmmkit.covariance import DegenerateError, Structure
 from gmmkit.densities import mixture_densities
 from gmmkit.floor import Prepared
 from gmmkit.kmeans import KMeansMachine
+from gmmkit.machine import transaction
 from gmmkit.mixture import sweep
 from gmmkit.mstep import MStep, Prior
-from gmmkit.parameters import Parameters
+from gmmkit.parameters import Parameters, standard_parameters
 from gmmkit.settings import Settings
 from gmmkit.starts import assigned, checked_start, k_means
 from gmmkit.stats import GMMStats, checked_statistics
@@ -247,6 +248,36 @@ class Training(Settings):
             means=self.means_init,
             covariances=self.covariances_init,
         )
+
+    def _assign(self, name: str, value: Any) -> None:
+        """Make a part the current model's and the next fit's start."""
+        self._validate_params()
+        init, said = f"{name}_init", "variances" if name == "covariances" else name
+        value = checks.real_array(value, said)
+        with transaction(self):
+            setattr(self, init, value)
+            try:
+                self._take_start(name)
+            except ValueError as error:  # in the words of the user, who did not set `init`
+                raise ValueError(str(error).replace(init, said)) from None
+
+    def _take_start(self, name: str) -> None:
+        """Make a part of the start, which was just given, the current model's."""
+        fitted = hasattr(self, "means_")
+        means = self.means_init if self.means_init is not None else getattr(self, "means_", None)
+        if means is None:  # the number of features is still to come
+            given = getattr(self, f"{name}_init")
+            structure = self._structure(given.shape[-1] if given.ndim > 1 else 1)
+            checked_start(structure, self._shape_wanted()[0], **{name: given})
+            return
+        structure = self._structure(np.shape(means)[-1] if np.ndim(means) == 2 else 1)
+        given = self._given(structure)
+        if fitted and self.means_.shape == np.shape(means):
+            parameters = self._parameters().having(**{name: given[name]})
+        else:
+            parameters = standard_parameters(structure, len(means)).having(**given)
+        self._keep_parameters(parameters)
+        self.n_features_in_ = structure.n_features
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ FLOORS = {
     "dask_graph": 0.03,
     "atomic": 0,
     "callbacks": 0,
+    "checks": 0,
     "covariance": 0,
     "heap": 0,
     "pickles": 0,

@@ -166,10 +166,16 @@ def test_floors_of_components_go_to_their_halves():
     assert np.all(grown.covariances_ >= grown.variance_thresholds)
 
 
-@pytest.mark.parametrize("n_gaussians", [K - 1, 0, -1, 2.5, "4", None])
-def test_fewer_components_are_refused(n_gaussians):
+@pytest.mark.parametrize(
+    "n_gaussians, error, said",
+    [
+        *((number, ValueError, f"at least {K}, got {number}") for number in (K - 1, 0, -1)),
+        *((value, TypeError, f"whole number, got {value!r}") for value in (2.5, "4", None)),
+    ],
+)
+def test_fewer_components_are_refused(n_gaussians, error, said):
     small = machine_at(random_mixture(K_STRUCTURE), K_STRUCTURE)
-    with pytest.raises(ValueError, match=f"at least {K}, .* got {n_gaussians!r}"):
+    with pytest.raises(error, match=said):
         small.split(n_gaussians)
 
 

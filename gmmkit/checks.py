@@ -1,0 +1,288 @@
+"""Checks: what users may give, and the words in which everything else is refused.
+
+The words are the same wherever the data are: in memory, on disk or in a dask array. Each message
+names the argument and says what it got, an array by its shape and dtype.
+"""
+
+from __future__ import annotations
+
+import os
+import reprlib
+import sys
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+_REAL = "fiub"  # the kinds of dtypes that hold real numbers
+_LEAST_SUM, _LARGEST_SUM = (
+    1e-200,
+    1e200,
+)  # of weights: products with them neither vanish nor overflow
+
+
+def shown(value: Any) -> str:
+    """A value in a message: an array by its shape and dtype, anything else in one short line."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        kind = f"{type(value).__module__.partition('.')[0]} {type(value).__name__}"
+        return f"a {kind} of shape {value.shape} and dtype {value.dtype}"
+    return reprlib.repr(value)
+
+
+# Single values.
+
+
+def whole_number(value: Any, name: str, least: int = 1, most: int = sys.maxsize) -> int:
+    """The value as an int: NumPy's own integers overflow."""
+    if not is_whole(value):
+        raise TypeError(f"{name} must be a whole number, got {shown(value)}.")
+    if not least <= int(value) <= most:
+        limits = f"of at least {least}" if int(value) < least else f"of at most {most}"
+        raise ValueError(f"{name} must be a whole number {limits}, got {value}.")
+    return int(value)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number; True, False and NumPy's durations are not."""
+    return isinstance(value, Integral) and not isinstance(value, (bool, np.bool_, np.timedelta64))
+
+
+def real_number(value: Any, name: str, finite: bool = True) -> float:
+    """The value as a float; infinity may be let through, NaN never is."""
+    number = real_array(value, name, (), finite=False)
+    if np.isnan(number) or (finite and np.isinf(number)):
+        raise ValueError(f"{name} must be a finite number, got {number}.")
+    return float(number)
+
+
+def instance(value: Any, kind: type, name: str) -> Any:
+    """The value, once it is known to be of a class."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {shown(value)}.")
+    return value
+
+
+def generator(random_state: Any) -> np.random.RandomState:
+    """The generator of a seed, or the one given."""
+    try:
+        return check_random_state(random_state)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"random_state must be None, an int or a RandomState: {error}") from None
+
+
+def path(value: Any, name: str) -> Any:
+    """The value, once it is known to be a path."""
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise TypeError(f"{name} must be a path, an h5py.File or Group, got {shown(value)}.")
+    return value
+
+
+# Arrays of numbers.
+
+
+def real_array(
+    value: Any, name: str, shape: tuple[int, ...] | None = None, finite: bool = True
+) -> np.ndarray:
+    """A new array of float64 with the values, of a shape if one is given."""
+    array = dense(value, name)
+    try:
+        if array.dtype.kind == "O" and not any(item is None for item in array.flat):
+            array = array.astype(float)
+    except (TypeError, ValueError):
+        pass  # no numbers
+    _refuse_dtype(array, name, value)
+    if shape is not None and array.shape != shape:
+        expected = f"{shape}" if shape else "a number"
+        raise ValueError(f"{name} has shape {array.shape}, expected {expected}.")
+    array = np.array(array, dtype=float)
+    if finite and not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, but contains NaN or infinity.")
+    return array
+
+
+def dense(value: Any, name: str) -> np.ndarray:
+    """The value as an array; what a mask hides, or a sparse matrix leaves out, is no number."""
+    if hasattr(value, "compute"):  # a dask array
+        value = value.compute()
+    if _is_sparse(value):
+        raise TypeError(_sparse(name, ".toarray()"))
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name} is a masked array with masked values: drop or fill them first.")
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is no array of numbers: {error}") from None
+
+
+def block_of_numbers(value: Any, name: str) -> np.ndarray:
+    """A block, as it was loaded, as an array of real numbers."""
+    array = dense(value, name)
+    _refuse_dtype(array, name)
+    return array
+
+
+def _refuse_dtype(array: Any, name: str, given: Any = None) -> None:
+    if getattr(array.dtype, "kind", "O") not in _REAL:
+        got = shown(array if array.shape else given)
+        raise ValueError(f"{name} must hold real numbers, got {got}.")
+
+
+def _is_sparse(value: Any) -> bool:
+    return hasattr(value, "toarray") or hasattr(value, "todense")
+
+
+def _sparse(name: str, remedy: str) -> str:
+    return (
+        f"Sparse data was passed for {name}, but dense data is required. Use '{remedy}' to convert "
+        "it to a dense array."
+    )
+
+
+# Samples, before they are read.
+
+
+def refuse_containers(X: Any) -> None:
+    """Refuse what holds arrays, as an open file does, and say how to get at them."""
+    if isinstance(X, Mapping) and not is_array(X):  # a sparse matrix may be a dict, too
+        names = reprlib.repr(list(X))
+        raise TypeError(
+            f"X is a {type(X).__name__} of {names}, not an array: give one of the arrays in it, as "
+            "X['name']."
+        )
+    if isinstance(X, (list, tuple)) and X and getattr(X[0], "ndim", 0) == 2:
+        raise ValueError(
+            f"X is a {type(X).__name__} of 2-D arrays: give Blocks(X), which takes them one after "
+            "the other, or one array."
+        )
+
+
+def is_array(X: Any) -> bool:
+    """Whether X says of itself what an array says."""
+    return all(hasattr(X, name) for name in ("ndim", "shape", "dtype"))
+
+
+def check_table(X: Any, who: str, in_memory: bool = False) -> None:
+    """Refuse an array (anything with shape and dtype) that is no table of numbers, unread.
+
+    Objects may be numbers, which only reading them would tell: they pass in memory.
+    """
+    if _is_sparse(X):
+        raise TypeError(_sparse("X", ".toarray()"))
+    if _is_sparse(getattr(X, "_meta", None)):
+        raise TypeError(_sparse("X", ".map_blocks(lambda block: block.toarray())"))
+    if X.ndim < 2:
+        got = "1D" if X.ndim else "scalar"
+        raise ValueError(
+            f"Expected 2D array, got {got} array instead: X is {shown(X)}. Reshape your data: "
+            "X.reshape(-1, 1) if it has a single feature, X.reshape(1, -1) if it is a single "
+            "sample."
+        )
+    if X.ndim > 2:
+        raise ValueError(
+            f"Found array with dim {X.ndim}, while dim <= 2 is required by {who}: X is {shown(X)}."
+        )
+    kind = getattr(X.dtype, "kind", "O")
+    if kind not in _REAL and not (in_memory and kind == "O"):
+        words = "Complex data not supported: " if kind == "c" else ""
+        raise ValueError(
+            f"{words}{who} takes real numbers, but X is {shown(X)}: convert it to a numeric dtype."
+        )
+    _check_size(X, who)
+
+
+def _check_size(X: Any, who: str) -> None:
+    n_samples, n_features = X.shape
+    if np.isnan(n_features):
+        raise ValueError("X has an unknown number of features: call X.compute_chunk_sizes() first.")
+    for count, what in ((n_samples, "sample"), (n_features, "feature")):
+        if count == 0:
+            raise ValueError(
+                f"Found array with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is required "
+                f"by {who}."
+            )
+
+
+def check_columns(X: Any, who: str) -> None:
+    """Refuse a lazy data frame, unread, whose columns are no numbers."""
+    if len(X.columns) == 0:
+        raise ValueError(
+            f"Found array with 0 feature(s) while a minimum of 1 is required by {who}."
+        )
+    for name, dtype in X.dtypes.items():
+        if dtype.kind not in _REAL:
+            _refuse_column(name, dtype, who)
+
+
+def blame_column(X: Any, who: str) -> None:
+    """Refuse a data frame in memory by its first column that holds no numbers, if there is one."""
+    for name in getattr(X, "columns", ()):
+        values = np.asarray(X[name])
+        try:
+            numbers = values.dtype.kind in _REAL + "O" and values.astype(float) is not None
+        except (TypeError, ValueError):
+            numbers = False
+        if not numbers:
+            _refuse_column(name, X[name].dtype, who)
+
+
+def _refuse_column(name: Any, dtype: Any, who: str) -> None:
+    raise ValueError(
+        f"{who} takes real numbers, but X is a data frame whose column {name!r} is of dtype "
+        f"{dtype}."
+    )
+
+
+# Weights of samples.
+
+
+def check_lazy_weight(sample_weight: Any) -> None:
+    """Refuse weights that are not in memory, unread, by their dtype."""
+    _refuse_dtype(sample_weight, "sample_weight")
+    if _is_sparse(getattr(sample_weight, "_meta", None)):
+        raise TypeError(_sparse("sample_weight", ".map_blocks(lambda block: block.toarray())"))
+
+
+def weights_in_memory(sample_weight: Any, n_samples: float) -> np.ndarray:
+    """Weights in memory, their values checked; one number stands for `n_samples` of it."""
+    weight = real_array(sample_weight, "sample_weight", finite=False)
+    if weight.ndim == 0:
+        if np.isnan(n_samples):
+            raise ValueError(
+                f"sample_weight is a number, {weight}, but X has an unknown number of rows: leave "
+                "it out, or call X.compute_chunk_sizes() first."
+            )
+        weight = np.full(int(n_samples), weight)
+    _refuse_values(weight)
+    with np.errstate(over="ignore"):
+        total = weight.sum()
+    if weight.size and total == 0:
+        raise ValueError("Sample weights must not be all zero: sample_weight has no positive one.")
+    if weight.size:
+        check_sum_of_weights(total)
+    return weight
+
+
+def weights_of_block(value: Any, name: str = "sample_weight") -> np.ndarray:
+    """Weights of a block, as they were loaded, as an array of floats that can be weights."""
+    weight = block_of_numbers(value, name)
+    _refuse_values(weight)
+    return weight.astype(float, copy=False)
+
+
+def _refuse_values(weight: np.ndarray) -> None:
+    for is_bad, what in ((np.isnan, "NaN"), (np.isinf, "infinity")):
+        if is_bad(weight).any():
+            raise ValueError(f"Input sample_weight contains {what}.")
+    if (weight < 0).any():
+        raise ValueError("Negative values in data passed to `sample_weight`.")
+
+
+def check_sum_of_weights(total: float) -> None:
+    """Refuse weights whose sum, a positive number, floating-point numbers cannot multiply with."""
+    if not _LEAST_SUM <= total <= _LARGEST_SUM:
+        raise ValueError(
+            f"sample_weight sums to {total:.3g}, but to be computed with, weights must sum to "
+            f"between {_LEAST_SUM:g} and {_LARGEST_SUM:g}: scale them."
+        )

@@ -1,0 +1,193 @@
+"""GMMStats as an accumulator: what its sums are about may differ, what they mean may not."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from reference import Structure, groups
+
+from gmmkit import GMMStats
+
+K, D = 2, 4
+PLAIN = [("diag", None), ("full", None), ("tied", None), ("spherical", None)]
+KINDS = [*PLAIN, ("full", 2), ("diag", 2)]
+every_kind = pytest.mark.parametrize("kind, block_size", KINDS)
+
+
+def samples(seed=0):
+    """Samples (N, D) in whole numbers and responsibilities (K, N) in quarters: sums are exact."""
+    rng = np.random.default_rng(seed)
+    R = rng.integers(0, 5, 20) / 4
+    return rng.integers(-9, 10, (20, D)).astype(float), np.array([R, 1 - R])
+
+
+def accumulated(kind, block_size, origin=None, seed=0):
+    """Statistics about an origin (K, D), filled by the definition."""
+    X, R = samples(seed)
+    full = GMMStats(K, D, kind, block_size)
+    origin = np.zeros((K, D)) if origin is None else np.array(origin, float)
+    stats = GMMStats.of(full.structure, K, origin)
+    about = X - origin[:, None]  # (K, N, D)
+    products = np.einsum("kn,kni,knj->kij", R, about, about)
+    stats.moments[:, 0] = R.sum(axis=1)
+    stats.first[:] = np.einsum("kn,kni->ki", R, about)
+    stack = products[:, full.structure.groups[:, :, None], full.structure.groups[:, None, :]]
+    stats.second[:] = full.structure.pack(full.structure.share(stack))
+    stats.t, stats.log_likelihood = 20, -50.0
+    return stats
+
+
+def about_zero(stats, seeds=(0,)):
+    """n, sum_px and sum_pxx, of all samples together, by the definition."""
+    parts = [samples(seed) for seed in seeds]
+    n = sum(R.sum(axis=1) for _, R in parts)
+    first = sum(R @ X for X, R in parts)
+    second = sum(np.einsum("kn,ni,nj->kij", R, X, X) for X, R in parts)
+    if stats.covariance_type == "tied":
+        second = second.sum(axis=0)
+    elif stats.sum_pxx.ndim == 2:
+        second = np.einsum("kii->ki", second)
+    else:
+        kind = Structure(stats.covariance_type, stats.block_size)
+        apart = np.ones((D, D), bool)
+        for group in groups(kind, D):
+            apart[np.ix_(group, group)] = False
+        second[:, apart] = 0.0
+    return n, first, second
+
+
+ORIGINS = [None, [[1, 2, 3, 4]] * 2, [[4, -5, 6, 1], [0, 8, -2, 3]]]
+every_origin = pytest.mark.parametrize("origin", ORIGINS, ids=["zero", "one", "each its own"])
+
+
+@every_kind
+@every_origin
+def test_what_users_see_is_about_zero(kind, block_size, origin):
+    stats = accumulated(kind, block_size, origin)
+    n, first, second = about_zero(stats)
+    assert_array_equal(stats.n, n)
+    assert_array_equal(stats.sum_px, first)
+    assert_array_equal(stats.sum_pxx, second)
+
+
+@every_kind
+@every_origin
+def test_adding_to_empty_statistics_takes_the_other_s_origin(kind, block_size, origin):
+    other = accumulated(kind, block_size, origin)
+    empty = GMMStats.of(other.structure, K, np.full((K, D), 7.0))
+    for total in (empty + other, other + empty, sum([empty, other])):
+        assert total == other
+    assert_array_equal((empty + other).origin, other.origin)
+    kept, empty_too = other.copy(), empty.copy()
+    empty += other
+    assert_array_equal(empty.origin, other.origin)
+    assert_array_equal(empty.buffer, other.buffer)
+    empty += other  # a buffer of its own
+    assert other == kept
+    assert empty == 2 * other
+    other += empty_too
+    assert other == kept
+    assert_array_equal(other.origin, kept.origin)
+
+
+@every_kind
+@every_origin
+def test_adding_about_another_origin_is_adding_samples(kind, block_size, origin):
+    one, other = accumulated(kind, block_size, ORIGINS[1]), accumulated(kind, block_size, origin, 1)
+    in_place = one.copy()
+    in_place += other
+    for total in (one + other, in_place):
+        n, first, second = about_zero(total, (0, 1))
+        assert_array_equal(total.origin, one.origin)
+        assert_array_equal(total.n, n)
+        assert_array_equal(total.sum_px, first)
+        assert_array_equal(total.sum_pxx, second)
+        assert (total.t, total.log_likelihood) == (40, -100)
+    assert total - other == one
+    assert (one + other) == (other + one)
+
+
+@every_kind
+@every_origin
+def test_equality_looks_through_origins(kind, block_size, origin):
+    one, other = accumulated(kind, block_size), accumulated(kind, block_size, origin)
+    assert one == other
+    assert other == one
+    assert other.is_similar_to(one, rtol=0, atol=0)
+    assert one.about(np.ones((K, D))) == other
+    for at in range(one.buffer.size):
+        changed = other.copy()
+        changed.buffer[at] += 0.25
+        assert changed != one
+        assert one != changed
+        assert not one.is_similar_to(changed, rtol=0, atol=1e-3)
+    assert one != accumulated(kind, block_size, origin, seed=1)
+
+
+def test_equality_is_of_statistics_of_one_shape_and_structure():
+    assert GMMStats(K, D) != GMMStats(K + 1, D)
+    assert GMMStats(K, D) != GMMStats(K, D + 1)
+    assert GMMStats(K, D) != GMMStats(K, D, "spherical")
+    assert GMMStats(K, D) != "statistics"
+    assert not GMMStats(K, D).is_similar_to(GMMStats(K, D, "full"))
+
+
+@every_kind
+@every_origin
+def test_reset_leaves_what_was_never_filled(kind, block_size, origin):
+    stats, fresh = accumulated(kind, block_size, origin), GMMStats(K, D, kind, block_size)
+    twin = stats.copy()
+    stats.reset()
+    assert stats == fresh
+    assert not stats.buffer.any()
+    assert_array_equal(stats.origin, np.zeros((K, D)))
+    stats.sum_px[:] = 1.0  # about zero now: a view
+    assert_array_equal(stats.first, np.ones((K, D)))
+    assert twin == accumulated(kind, block_size, origin)
+
+
+@every_kind
+@every_origin
+def test_resize_makes_empty_statistics_of_the_structure(kind, block_size, origin):
+    stats = accumulated(kind, block_size, origin)
+    stats.resize(5, 6)
+    assert stats == GMMStats(5, 6, kind, block_size)
+    assert repr(stats) == repr(GMMStats(5, 6, kind, block_size))
+    assert stats.shape == stats.sum_px.shape == stats.origin.shape == (5, 6)
+    assert not stats.buffer.any()
+    assert not stats.origin.any()
+    stats.resize(K, D)
+    stats += accumulated(kind, block_size, origin)
+    assert stats == accumulated(kind, block_size, origin)
+
+
+def test_resize_that_cannot_be_changes_nothing():
+    stats = accumulated("full", 2)
+    for shape in ((K, 5), (0, D), (K, 0)):
+        with pytest.raises(ValueError, match=r"block_size|n_gaussians|n_features"):
+            stats.resize(*shape)
+    assert stats == accumulated("full", 2)
+
+
+@every_kind
+@every_origin
+def test_what_is_set_is_about_zero(kind, block_size, origin):
+    stats, whole = accumulated(kind, block_size, origin, seed=1), accumulated(kind, block_size)
+    n, first, second = about_zero(stats)
+    stats.n, stats.sum_px, stats.sum_pxx = n, first, second
+    assert stats == whole
+    assert not stats.origin.any()
+    again = accumulated(kind, block_size, origin, seed=1)
+    again.init_fields(-50.0, 20, n, first, second)
+    assert again == whole
+    again.init_fields()
+    assert again == GMMStats(K, D, kind, block_size)
+
+
+def test_overall_variance_is_that_of_the_samples():
+    X, _ = samples()
+    for kind, block_size in KINDS:
+        for origin in ORIGINS:
+            stats = accumulated(kind, block_size, origin)
+            assert_allclose(stats.overall_variance(), X.var(axis=0), rtol=1e-12)
+    with pytest.raises(ValueError, match="n is all zero"):
+        GMMStats(K, D).overall_variance()
