@@ -50,7 +50,7 @@ class EStep:
         densities = self.densities
         stats = GMMStats.of(densities.structure, densities.shape[0], densities.origins)
         for rows, block in _blocks(densities, X):
-            weight = None if sample_weight is None else _checked_weights(sample_weight[rows])
+            weight = None if sample_weight is None else checked_weights(sample_weight[rows])
             block.add_to(stats, weight)
         return stats
 
@@ -111,7 +111,7 @@ def distances(block: ScoredBlock) -> np.ndarray:
     return np.sqrt(squared_distances(block))
 
 
-def _checked_weights(weight: np.ndarray) -> np.ndarray:
+def checked_weights(weight: np.ndarray) -> np.ndarray:
     if not np.isfinite(weight).all():
         raise ValueError("Input sample_weight contains NaN or infinity.")
     if (weight < 0).any():

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClusterMixin, _fit_context
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -314,7 +314,7 @@ class KMeansMachine(ClusterMixin, Machine):
     def centroids_(self) -> np.ndarray:
         """The centroids, (K, D). Setting them sets the model and the start of the next fit."""
         if "_centroids" not in self.__dict__:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'centroids_'")
+            raise NotFittedError(f"This {type(self).__name__} has no centroids_ yet: call fit.")
         return self._centroids
 
     @centroids_.setter

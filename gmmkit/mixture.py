@@ -54,6 +54,8 @@ class Mixture(DensityMixin, Machine):
     def _densities(self, dtype: np.dtype) -> Densities:
         """The weighted log densities of the components, as they were found last if they can be."""
         check_is_fitted(self, "means_")
+        if np.ndim(self.means_) != 2:
+            raise ValueError(f"means_ has shape {np.shape(self.means_)}, expected (K, D).")
         arrays = [self.weights_, self.means_, self.covariances_]
         key = self._structure(self.means_.shape[1]), dtype
         return _last_densities.find(

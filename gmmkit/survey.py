@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gmmkit.blocks import refuse_non_finite
 from gmmkit.chunks import ArraySource, Source
+from gmmkit.estep import checked_weights
 from gmmkit.seeding import uniform
 
 
@@ -44,13 +46,14 @@ class _Look:
         self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
     ) -> _Found:
         """What is found in X (B, D), whose first row has the number `start`."""
-        weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, float)
+        weight = np.ones(len(X)) if sample_weight is None else checked_weights(sample_weight)
         counts = weight > 0
         drawn = counts & (uniform(self.seed, start, len(X)) < self.share)
         rows = X if counts.all() else X[counts]
         lowest, highest = np.full((2, X.shape[1]), [[np.inf], [-np.inf]])
         if len(rows):
             lowest, highest = rows.min(axis=0).astype(float), rows.max(axis=0).astype(float)
+            refuse_non_finite(np.stack([lowest, highest]))
         part = (np.asarray(X[drawn]), weight[drawn])
         return _Found(len(rows), lowest, highest, (part,))
 
@@ -89,7 +92,7 @@ def survey(source: Source, count: int, n_bytes: int, seed: int = 0) -> Survey:
     if n_rows > max(count, 2 * found.n_rows):
         found = _look(source, count, found.n_rows, seed)
     if found.n_rows == 0:
-        raise ValueError("Sample weights must not be all zero: no sample has a positive weight.")
+        raise ValueError("sample_weight is all zero, or too small: no weight is positive.")
     rows, weights = (np.concatenate(parts) for parts in zip(*found.parts, strict=True))
     weight = None if (weights == 1).all() else weights
     return Survey(found.n_rows, found.lowest, found.highest, ArraySource(rows, weight))

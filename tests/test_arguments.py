@@ -22,7 +22,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture
 
 import gmmkit
-from gmmkit import Blocks, GMMMachine, GMMStats, KMeansMachine, Selection, select
+from gmmkit import Blocks, FloorWarning, GMMMachine, GMMStats, KMeansMachine, Selection, select
 from gmmkit.covariance import make_structure
 
 pytestmark = [
@@ -35,7 +35,7 @@ X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9
 LAZY_X = da.from_array(X, chunks=(15, D))
 CLASSES = [GMMMachine, KMeansMachine, GMMStats, Blocks]
 FUNCTIONS = [select]
-RECORDS = [Selection]  # made here only, of what was checked
+RECORDS = [FloorWarning, Selection]  # made here only, of what was checked
 
 # ------------------------------------------------------------------------------- wrong arguments
 
@@ -355,6 +355,10 @@ SETTERS = {
         "means": {**array((K, D), (K + 1, D)), "None": None, "number": 3},
         "variances": {**array((K, D), (K, D + 1)), "None": None, "negative": -np.ones((K, D))},
         "weights": {**array(K, K + 1), "None": None, "sum": [0.5, 0.6], "negative": [-0.5, 1.5]},
+    },
+    "KMeansMachine": {
+        name: {**array((D,), (K, 0)), "None": None, "number": 3}
+        for name in ("centroids_", "cluster_centers_", "means")
     },
     "GMMStats": {
         "t": real(np.inf),

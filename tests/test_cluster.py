@@ -205,6 +205,7 @@ def test_parameters_travel_once_a_step_and_statistics_come_back(client):
         weights_init=np.full(200, 1 / 200),
         means_init=means,
         covariances_init=np.ones_like(means),
+        variance_thresholds=1e-6,
         convergence_threshold=None,
         max_fitting_steps=n_steps,
     )

@@ -311,7 +311,7 @@ def test_two_machines_predictions_of_one_array_do_not_mix():
 def test_a_step_is_one_pass():
     x, computed = recorded(data(), (40, 3))
     from_centres(steps=4).fit(x)
-    assert computed == [40] * 3 * 4
+    assert computed == [40] * 3 * (1 + 4)  # a survey for the floor, and the steps
     computed.clear()
     from_centres().fit(data()).e_step(x)
     assert computed == [40] * 3
@@ -358,7 +358,7 @@ def test_what_data_and_weights_share_is_computed_once_a_pass():
     x, computed = recorded(data(), (40, 3))
     expected = from_centres(steps=2).fit(data(), sample_weight=np.abs(data()[:, 0]))
     machine = from_centres(steps=2).fit(-x * -1, sample_weight=abs(x[:, 0]))
-    assert computed == [40] * 3 * 2
+    assert computed == [40] * 3 * (1 + 2)  # a survey for the floor, and the steps
     assert_allclose(machine.means_, expected.means_, rtol=1e-10)
 
 
@@ -366,7 +366,7 @@ def test_blocks_that_come_twice_are_computed_once_a_pass():
     x, computed = recorded(data(), (40, 3))
     expected = from_centres(steps=2).fit(np.concatenate([data(), data()]))
     machine = from_centres(steps=2).fit(da.concatenate([x, x]))
-    assert computed == [40] * 3 * 2
+    assert computed == [40] * 3 * (1 + 2)  # a survey for the floor, and the steps
     assert_allclose(machine.means_, expected.means_, rtol=1e-10)
 
 
@@ -560,9 +560,9 @@ def test_fewer_rows_of_unknown_number_than_components_are_refused(Machine, start
 @pytest.mark.parametrize(
     "machine, more",
     [
-        (from_centres(), 0),  # its first step counts them
+        (from_centres(), 1),  # to draw a share of them for its floor
         (KMeansMachine(3), 0),
-        (GMMMachine(3), 1),  # to draw a share of them for its start
+        (GMMMachine(3), 1),  # to draw a share of them for its floor and its start
     ],
 )
 def test_rows_of_unknown_number_are_counted_on_the_way(machine, more):

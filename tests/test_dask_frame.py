@@ -46,6 +46,7 @@ def given_start(Machine):
     return KMeansMachine(3, init_method=CENTRES)
 
 
+@pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 @pytest.mark.parametrize("weighted", [False, True])
 @every_machine
 def test_results_are_those_in_memory(Machine, weighted, frame):
@@ -108,6 +109,7 @@ def test_missing_values_are_refused():
         GMMMachine(2, means_init=np.eye(2)).fit(dd.from_pandas(X, npartitions=2))
 
 
+@pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 @every_machine
 def test_renamed_and_reordered_columns_are_refused(Machine, frame):
     lazy = frame[0]

@@ -365,6 +365,7 @@ def test_signature_is_the_constructor_s(Machine):
 # --------------------------------------------------------------------------- NumPy's small numbers
 
 
+@pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int64])
 def test_small_integers_train_the_model_of_python_s(dtype):
     X = data(300)

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from gmmkit import Blocks, GMMMachine, KMeansMachine
 from gmmkit.chunks import ArraySource
-from gmmkit.seeding import thinned
+from gmmkit.survey import survey
 
 CENTRES = np.array([[0.0, 0, 9], [9, 0, 0], [0, 9, 0]])
 N, PER_COMPONENT = 900, 50
@@ -102,7 +102,7 @@ def test_samples_without_weight_are_never_drawn():
 
 def test_samples_are_weighted_as_they_were():
     X, weight = data(), np.random.default_rng(1).uniform(0.5, 2, N)
-    sample = thinned(ArraySource(X, weight), 100, 0, 1 << 20)
+    sample = survey(ArraySource(X, weight), 100, 1 << 20).sample
     rows = [np.flatnonzero((row == X).all(axis=1)).item() for row in sample.X]
     assert_array_equal(sample.sample_weight, weight[rows])
 
@@ -110,6 +110,6 @@ def test_samples_are_weighted_as_they_were():
 def test_size_of_a_sample():
     source = ArraySource(np.zeros((100_000, 4), "float32"))
     for count, n_bytes, expected in [(1000, 1 << 30, 1000), (50_000, 16_000, 1000)]:
-        rows = thinned(source, count, 0, n_bytes).n_samples
+        rows = survey(source, count, n_bytes).sample.n_samples
         assert abs(rows - expected) < 5 * np.sqrt(expected)
-    assert thinned(source, 100_000, 0, 1 << 30) is source
+    assert survey(source, 100_000, 1 << 30).sample.n_samples == 100_000
