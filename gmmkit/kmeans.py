@@ -314,16 +314,23 @@ class KMeansMachine(ClusterMixin, Machine):
     def centroids_(self) -> np.ndarray:
         """The centroids, (K, D). Setting them sets the model and the start of the next fit."""
         if "_centroids" not in self.__dict__:
-            raise NotFittedError(f"This {type(self).__name__} has no centroids_ yet: call fit.")
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet: call fit first, or set "
+                "centroids_."
+            )
         return self._centroids
 
     @centroids_.setter
     def centroids_(self, value: Any) -> None:
-        centroids = real_array(value, "centroids_")
+        self._assign(value, "centroids_")
+
+    def _assign(self, value: Any, name: str) -> None:
+        """Make centroids (K, D) the model and the start of the next fit."""
+        centroids = real_array(value, name)
         if centroids.ndim != 2 or 0 in centroids.shape:
-            raise ValueError(f"centroids_ has shape {centroids.shape}, expected (K, D).")
-        for name in ("counts_", "inertia_", "labels_", "n_iter_", "converged_"):
-            self.__dict__.pop(name, None)  # those of other centroids
+            raise ValueError(f"{name} has shape {centroids.shape}, expected (K, D).")
+        for learned in ("counts_", "inertia_", "labels_", "n_iter_", "converged_"):
+            self.__dict__.pop(learned, None)  # those of other centroids
         if getattr(self, "n_features_in_", None) != centroids.shape[1]:
             self.__dict__.pop("feature_names_in_", None)
         self._centroids, self.init_method = centroids, centroids.copy()
@@ -332,22 +339,20 @@ class KMeansMachine(ClusterMixin, Machine):
     @property
     def cluster_centers_(self) -> np.ndarray:
         """The centroids, (K, D); setting them sets ``centroids_``."""
-        check_is_fitted(self, "centroids_")
         return self.centroids_
 
     @cluster_centers_.setter
     def cluster_centers_(self, value: Any) -> None:
-        self.centroids_ = value
+        self._assign(value, "cluster_centers_")
 
     @property
     def means(self) -> np.ndarray:
         """The centroids, (K, D); setting them sets ``centroids_``."""
-        check_is_fitted(self, "centroids_")
         return self.centroids_
 
     @means.setter
     def means(self, value: Any) -> None:
-        self.centroids_ = value
+        self._assign(value, "means")
 
     @property
     def average_min_distance(self) -> float:
