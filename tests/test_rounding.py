@@ -239,7 +239,8 @@ def check_own_start(name, structure, dtype, rounding, seeds):
         # a step more or less moves the likelihood by the threshold
         nats = FEW * plain.machine.convergence_threshold + NATS[dtype]
         assert abs(other.log_likelihoods.mean() - plain.log_likelihoods.mean()) < nats
-        if other.machine.n_iter_ == plain.machine.n_iter_:
+        # where there are fewer rows than components, two of these are one, and either may be empty
+        if other.machine.n_iter_ == plain.machine.n_iter_ and name != "few distinct rows":
             assert_same_model(plain, other, dtype, NATS[dtype])
             assert_labels_tie(plain.machine, X, other.labels, dtype)
 
