@@ -173,10 +173,14 @@ class Structure:
 
     def is_collapsed(self, stack: np.ndarray, squares: np.ndarray) -> np.ndarray:
         """Which matrices are no larger than rounding leaves of mean squares (C, D), (C, M)."""
-        n_terms = stack.shape[-1] + _ROUNDED_TERMS
-        unit = np.sqrt(n_terms * np.finfo(float).eps * self.split(squares))  # (C, M, G)
+        least = self.least_resolved(squares, float(np.finfo(float).eps))
+        unit = np.sqrt(self.split(least))  # (C, M, G)
         unit = np.where(unit > 0, unit, np.sqrt(_TINY_THRESHOLD))
         return ~_exceed_identity(stack / (unit[..., :, None] * unit[..., None, :]))
+
+    def least_resolved(self, squares: np.ndarray, rounding: float) -> np.ndarray:
+        """The least variances that mean squares (C, D) show whose sums round to this epsilon."""
+        return (self.groups.shape[1] + _ROUNDED_TERMS) * rounding * squares
 
     def whitening(self, stack: np.ndarray) -> np.ndarray:
         """W with ``W S W' = 1``: the inverse Cholesky factors, (C, M, G, G).

@@ -158,6 +158,13 @@ class Densities:
         tiny = float(np.finfo(self.dtype).smallest_normal)
         return self.dtype.type(np.log(self.shape[0] * tiny))
 
+    @property
+    def underflows(self) -> bool:
+        """Whether squares as small as a variance lose digits in float32; float64 is the last."""
+        kind = np.finfo(np.float32)
+        least = float(kind.smallest_normal) / float(kind.eps)
+        return self.dtype == np.float32 and bool(self.variances.min() < least)
+
     @cached_property
     def _reach(self) -> np.ndarray:
         """|mu_k - origin| + s_k, with s the deviations, (K, M, G)."""
@@ -302,7 +309,7 @@ def _choose_form(densities: Densities) -> Densities:
             candidate = replace(densities, dtype=dtype, origin=origin, linear=not centred)
             if centred and dtype == np.float64:  # as accurate as can be
                 return candidate
-            if candidate.rounding(dtype) < _TOLERANCE[name]:
+            if candidate.rounding(dtype) < _TOLERANCE[name] and not candidate.underflows:
                 return candidate
     return replace(candidate, linear=False)
 

@@ -56,7 +56,7 @@ def run(
     *,
     threshold: float | None,
     max_steps: int,
-    relative: bool = False,
+    scale: Callable[[Any], float] | None = None,
     verbose: int = 0,
     name: str = "EM",
     criterion: str = "mean log-likelihood",
@@ -77,8 +77,8 @@ def run(
     threshold : float or None
         Change of the criterion below which the run has converged; None runs all the steps.
     max_steps : int
-    relative : bool, default=False
-        Whether the threshold is relative to the criterion.
+    scale : callable, optional
+        ``scale(statistics)`` is what the threshold is relative to; 1 unless given.
     verbose : int, default=0
         1 prints a line a step.
     name : str, default="EM"
@@ -113,9 +113,9 @@ def run(
                 result.parameters = update(statistics, result.parameters)
             result.trail += [start] if accelerate is not None else []
             result.lower_bounds.append(bound)
-            limit = None if jumped or threshold is None else threshold
-            scale = abs(bound) if relative else 1.0
-            result.converged = limit is not None and abs(bound - last) <= limit * scale
+            if not jumped and threshold is not None:
+                limit = threshold if scale is None else threshold * scale(statistics)
+                result.converged = abs(bound - last) <= limit
         what = f"{name} step {result.n_steps:3d}  {criterion} {bound:.6f}"
         _report(what, bound - last, time.perf_counter() - began, verbose)
         if after_step is not None:

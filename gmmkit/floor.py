@@ -63,7 +63,8 @@ class Prepared:
         """The M-step with the floor, which the first means (K, D) that are given decide."""
         if self.known_floor is None:
             self.known_floor = floor_of_data(self.survey(), means, self.structure)[None]
-        return replace(m_step, variance_thresholds=self.known_floor)
+        rounding = float(np.finfo(float).eps)
+        return replace(m_step, variance_thresholds=self.known_floor, rounding=rounding)
 
     def raised(self, start: Parameters, m_step: MStep) -> Parameters:
         """Parameters to start from, no lower than the floor: EM would only have to raise them."""

@@ -58,14 +58,20 @@ def lloyd(source: Source, centroids: np.ndarray, **options: Any) -> em.Run:
     samples are made in float32 from the second step on, unless the clusters lie so far apart that
     its rounding would show.
     """
-    dtype = _EXACT
+    dtype, squares = _EXACT, 0.0
 
     def step(current: np.ndarray) -> GMMStats:
-        nonlocal dtype
+        nonlocal dtype, squares
         statistics = sweep(source, current, dtype=dtype)
-        share = -2 * statistics.log_likelihood / (sum_of_squares(statistics, current) or 1.0)
+        squares = sum_of_squares(statistics, current)
+        share = -2 * statistics.log_likelihood / (squares or 1.0)
         dtype = source.dtype if share > _OVERLAPPING else _EXACT
         return statistics
+
+    def scale(statistics: GMMStats) -> float:
+        # an inertia that should be zero, but for rounding of the centroids, never settles
+        inertia = abs(2 * statistics.log_likelihood) + np.finfo(float).eps * squares
+        return float(inertia / (2 * statistics.t))
 
     def update(statistics: GMMStats, current: np.ndarray) -> np.ndarray:
         means, empty = component_means(statistics)
@@ -78,7 +84,7 @@ def lloyd(source: Source, centroids: np.ndarray, **options: Any) -> em.Run:
         em.Run(centroids),
         step,
         update,
-        relative=True,
+        scale=scale,
         name="k-means",
         criterion="minus half the mean squared distance",
         **options,

@@ -85,6 +85,7 @@ class MStep:
     variance_thresholds: np.ndarray | None = None  # the floor, (1 or K, D); None: there is none
     weight_floor: float = 0.0
     prior: Prior | None = None
+    rounding: float = 0.0  # the machine epsilon of the sums; 0 takes them as exact
 
     def __call__(self, stats: GMMStats, current: Parameters) -> Parameters:
         """New parameters; what is not estimated stays as in `current` (the prior's for MAP)."""
@@ -109,6 +110,11 @@ class MStep:
         structure, thresholds = total.structure, self.thresholds(total.structure)
         seen = structure.share(seen) > 0  # (C,)
         stack = covariances_about(total, means - total.origin if not self.update_means else None)
+        if self.rounding and thresholds.any():
+            # Less than that of a component that shrinks so fast would be rounding, its mean, too,
+            # and the likelihood might fall. The next E-step takes a form that resolves more.
+            resolved = structure.least_resolved(_mean_squares(total), self.rounding)
+            thresholds = np.maximum(structure.matching(thresholds, stack), resolved)
         stack = structure.floor(structure.constrain(stack), thresholds)
         if not structure.matching(thresholds, stack).all():
             _refuse_collapse(total, stack, seen)
@@ -138,11 +144,17 @@ def _mean_offsets(stats: GMMStats) -> np.ndarray:
 
 def _refuse_collapse(stats: GMMStats, stack: np.ndarray, seen: np.ndarray) -> None:
     """Raise DegenerateError where a covariance (C, M, G, G) is singular except for rounding."""
-    structure = stats.structure
-    count = structure.share(stats.n)[seen, None, None, None]
-    squares = structure.constrain(structure.unpack(stats.second)[seen] / count)
-    if structure.is_collapsed(stack[seen], structure.diagonal(squares)).any():
+    if stats.structure.is_collapsed(stack[seen], _mean_squares(stats)[seen]).any():
         raise DegenerateError(NOT_POSITIVE_DEFINITE)
+
+
+def _mean_squares(stats: GMMStats) -> np.ndarray:
+    """Mean squares (C, D) of the components' samples about the origin; 0 where there are none."""
+    structure = stats.structure
+    count = structure.share(stats.n)[:, None, None, None]
+    second = structure.unpack(stats.second)
+    second = np.divide(second, count, out=np.zeros_like(second), where=count > 0)
+    return structure.diagonal(structure.constrain(second))
 
 
 def covariances_about(stats: GMMStats, offsets: np.ndarray | None = None) -> np.ndarray:

@@ -23,6 +23,8 @@ from gmmkit.stats import checked_statistics
 
 _SAMPLE_PER_CLUSTER = 300  # rows drawn per cluster where k-means++ cannot see all data at once
 _TIED = 1e-9  # squared distances that differ by this share are equal except for rounding
+_ROUNDED = 8  # units of rounding that a mean of equal samples may be off
+_DIGITS = 44  # binary ones, of the largest number, by which rows must differ to be different ones
 _SMALL = 1e-9  # numbers whose squares are far from the smallest that float32 has
 Key = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -99,10 +101,17 @@ class Draw:
             squares = self.known[start : start + len(X)]
         elif self.densities is not None:
             squares = Rows(self.densities, NearestBlock.squares, (), np.dtype(float))(X)
+            squares[squares <= _rounded_away(self.densities.means)] = 0.0
         random = uniform(self.seed, start, len(X))
         with np.errstate(divide="ignore", invalid="ignore"):
             keys = self.key(weight, squares, random)
         return Winners.of(self.count, keys, X, start + np.arange(len(X)), self.tied)
+
+
+def _rounded_away(centroids: np.ndarray) -> float:
+    """The squared distance of samples from their mean (D,) that its rounding alone may make."""
+    unit = _ROUNDED * np.finfo(float).eps * float(np.abs(centroids).max())
+    return centroids.shape[1] * unit**2
 
 
 def _nearest_and_label(block: NearestBlock) -> np.ndarray:
@@ -242,7 +251,7 @@ class _NearCandidates(_Candidates):
         densities = centroid_distances(rows, self.source.dtype)
         kernel = Rows(densities, _nearest_and_label, (2,), np.dtype(float))
         found = self.source.map_rows(kernel, "gmmkit-near", densities.block_length)
-        nearer = found[:, 0] < self.squares
+        nearer = found[:, 0] < (1 - _TIED) * self.squares  # ties go to the first candidate
         self.squares[nearer] = found[nearer, 0]
         self.labels[nearer] = found[nearer, 1] + len(self.rows)
         super().add(rows)
@@ -258,8 +267,10 @@ class _NearCandidates(_Candidates):
 
 
 def count_distinct(rows: np.ndarray) -> int:
-    """How many of the rows (K, D) differ."""
-    return len(np.unique(rows, axis=0))
+    """How many of the rows (K, D) differ by more than the rounding of means."""
+    _, exponent = np.frexp(np.abs(rows).max(initial=0.0))
+    steps = np.rint(np.ldexp(rows, _DIGITS - exponent))  # of powers of two
+    return len(np.unique(steps + 0.0, axis=0))  # -0.0 is no other number
 
 
 def _repeated(rows: np.ndarray, count: int) -> np.ndarray:

@@ -53,7 +53,7 @@ def assigned(data: Prepared, m_step: MStep, given: dict[str, np.ndarray]) -> Par
     source, structure, means = data.source, data.structure, given["means"]
     if {"weights", "covariances"} <= given.keys():
         return Parameters(structure, **given)
-    densities = centroid_distances(means, source.dtype, structure)
+    densities = centroid_distances(means, np.dtype(float), structure)
     stats = source.map_sum(EStep(densities), "gmmkit-assign", densities.block_length)
     if "covariances" not in given:
         m_step = data.floored(m_step, means)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -109,7 +109,9 @@ class Training(Settings):
             return steps.after(run)
 
         def swept(parameters: Parameters) -> GMMStats:
+            nonlocal m_step
             densities = mixture_densities(parameters, source.dtype)
+            m_step = replace(m_step, rounding=float(np.finfo(densities.dtype).eps))
             watch.tell(2, "E-step", f"{densities.dtype}, {densities.form} form")
             return checked_statistics(sweep(source, densities))
 
