@@ -17,7 +17,6 @@ from sklearn.mixture import GaussianMixture
 
 from gmmkit import Blocks, GMMMachine, GMMStats, KMeansMachine
 
-
 K, D = 2, 3
 MACHINES = [GMMMachine, KMeansMachine]
 

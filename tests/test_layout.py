@@ -92,6 +92,7 @@ def gmm(covariance_type="diag", block_size=None, seed=0, **changes):
         "verbose": 2,
         "unset": ["n_gaussians", "ubm_"],
         "ubm": None,
+        "variance_floor": rng.uniform(size=4),
     }
     return {**record, **changes}
 
@@ -101,7 +102,7 @@ SPARSE = dict.fromkeys(
         *("convergence_threshold", "map_relevance_factor", "variance_thresholds", "random_state"),
         "acceleration",
         *("weights_init", "means_init", "covariances_init", "feature_names"),
-        *("n_iter", "converged", "lower_bounds", "lower_bound", "n_jobs"),
+        *("n_iter", "converged", "lower_bounds", "lower_bound", "n_jobs", "variance_floor"),
     )
 )
 

@@ -80,6 +80,7 @@ def name_of(value):
 
 
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")  # some checks repeat a few rows
+@pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 @pytest.mark.parametrize("estimator, check", list(collected()), ids=name_of)
 def test_check_estimator(estimator, check):
     try:
