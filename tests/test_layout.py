@@ -353,9 +353,24 @@ def test_a_reader_of_version_1_0_reads_diagonal_statistics(tmp_path):
 def test_the_attributes_say_what_a_file_is(tmp_path):
     for kind, name in {"gmm": "gmm.GMMMachine", "stats": "stats.GMMStats"}.items():
         with h5py.File(save(tmp_path / kind, kind, KINDS[kind][2]())) as file:
-            assert file.attrs["file_version"] == "1.1"
+            assert file.attrs["file_version"] == {"gmm": "1.2", "stats": "1.1"}[kind]
             assert file.attrs["writer_class"] == f"<class 'gmmkit.{name}'>"
             assert file.attrs["format"] == f"gmmkit.{name.split('.')[1]}"
+
+
+def test_a_file_has_the_lowest_version_that_holds_it(tmp_path):
+    for record, version in [
+        (gmm(), "1.2"),
+        (gmm(variance_floor=None), "1.1"),
+        (gmm(variance_floor=None, ubm=gmm(), trainer="map"), "1.2"),
+    ]:
+        with h5py.File(save(tmp_path / "file", "gmm", record)) as file:
+            assert file.attrs["file_version"] == version
+    path = tmp_path / "older"
+    write(path, lambda group: layout.write_gmm(group, gmm(), "1.1"))
+    with h5py.File(path) as file:
+        assert file.attrs["file_version"] == "1.1"
+        assert "variance_floor" not in file
 
 
 # Files that are something else.
@@ -540,6 +555,7 @@ def test_a_prior_of_another_size_is_refused(tmp_path):
         means_init=None,
         covariances_init=None,
         feature_names=None,
+        variance_floor=None,
     )
     with h5py.File(path, "r+") as file:
         del file["ubm"]
