@@ -3,9 +3,10 @@
     python benchmarks/floors.py
 
 Half of each data set trains a mixture, the other half is scored; three times, with other halves.
-Features that are constant in the half that trains are left out.
-Columns: the default floor, a millionth of the overall variance, no floor at all, and scikit-learn's
-GaussianMixture, which adds 1e-6 to each variance. All train from the same k-means++ means.
+Features that are constant in the half that trains are left out. Columns: the default floor as a
+share of the overall variance, of the median feature; then the mean log-likelihood with the default
+floor, a millionth of the overall variance, no floor at all, and scikit-learn's GaussianMixture,
+which adds 1e-6 to each variance. All train from the same k-means++ means.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from gmmkit import GMMMachine
 
 ROOT = Path(__file__).parent.parent
 SEEDS = range(3)
-COLUMNS = ("default", "1e-6 overall", "none", "scikit-learn")
+COLUMNS = ("floor / variance", "default", "1e-6 overall", "none", "scikit-learn")
 
 
 def data_sets(rng: np.random.Generator) -> dict[str, tuple[np.ndarray, np.ndarray, int, str]]:
@@ -71,7 +72,10 @@ def _is_frames(item: object) -> bool:
 
 
 def held_out(X: np.ndarray, extra: np.ndarray, K: int, kind: str, seed: int) -> list[float]:
-    """Mean log-likelihoods of the half that was held out; NaN where training degenerates."""
+    """The default floor as a share of the variance, and mean log-likelihoods of the other half.
+
+    The share is that of the median feature. Likelihoods are NaN where training degenerates.
+    """
     order = np.random.default_rng(seed).permutation(len(X))
     half, rest = np.split(order, [len(X) // 2])
     varies = np.ptp(X[half], axis=0) > 0
@@ -93,7 +97,8 @@ def held_out(X: np.ndarray, extra: np.ndarray, K: int, kind: str, seed: int) -> 
             scores.append(float(machine.fit(train).score(test)))
         except ValueError:
             scores.append(np.nan)
-    return scores
+    share = float(np.median(machines[0].variance_floor_ / train.var(axis=0)))
+    return [share, *scores]
 
 
 def main() -> None:
@@ -106,8 +111,10 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             mean = np.nanmean(scores, axis=0)
-        cells = [f"{m:.2f}" + f" ({n} of 3 fail)" * bool(n) if n < 3 else "fails"
-                 for m, n in zip(mean, degenerate, strict=True)]  # fmt: skip
+        cells = [f"{mean[0]:.0e}"]
+        for score, failed in zip(mean[1:], degenerate[1:], strict=True):
+            cells.append(f"{score:.2f}" + f" ({failed} of 3 fail)" * bool(failed))
+        cells = [cell.replace("nan (3 of 3 fail)", "fails") for cell in cells]
         print(f"{name:24}" + "".join(f" {cell:>17}" for cell in cells), flush=True)
 
 
