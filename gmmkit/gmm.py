@@ -135,7 +135,7 @@ class GMMMachine(Training):
     --------
     >>> import numpy as np
     >>> from gmmkit import GMMMachine
-    >>> X = np.array([[1.0, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> X = np.array([[1, 2], [1.5, 4], [0.5, 0], [10, 2], [10.5, 4], [9.5, 0]])
     >>> ubm = GMMMachine(2).fit(X)
     >>> np.sort(ubm.means_, axis=0)
     array([[ 1.,  2.],
