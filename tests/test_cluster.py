@@ -415,7 +415,7 @@ def test_block_that_kills_its_worker_is_not_loaded_to_find_out(mortal_client, tm
 
     mortal_client.run_on_scheduler(forbid)
     x = da.from_array(data(), chunks=CHUNKS).map_blocks(load, dtype=float, meta=data()[:0])
-    with pytest.raises(KilledWorker, match="gmmkit-e-step"):
+    with pytest.raises(KilledWorker, match="gmmkit-survey"):
         from_centres().fit(x)
     assert (tmp_path / "deaths").read_bytes() == b"."
 
