@@ -37,6 +37,7 @@ _TAIL = 0.05  # of the samples at either end: their values do not count as typic
 _LEAST = 1e-290  # whose inverse does not overflow
 _SAMPLE_BYTES = 1 << 27  # of the sample, at most
 _ROWS = 4096  # that show whether values are multiples of a step
+_CLUSTERED, _ROWS_EACH = 1 << 14, 16  # rows, in all and of each cluster, that show variances within
 _LONGEST_GAP = 1000  # steps; longer gaps between values do not show it
 _OFF = 1e-3  # steps that a gap may be off a multiple
 _SUMS = 16  # units of rounding that sums of squares may be off
@@ -218,8 +219,9 @@ def variance_within(sample: ArraySource, means: np.ndarray, unit: np.ndarray) ->
     Distances are taken in units (D,). The variance is the median over the clusters, by weight,
     except for those in which a feature is constant.
     """
-    X = np.asarray(sample.X, dtype=float)
-    weight = np.ones(len(X)) if sample.sample_weight is None else sample.sample_weight
+    every = -(-len(sample.X) // max(_CLUSTERED, _ROWS_EACH * len(means)))  # enough for a median
+    X = np.asarray(sample.X[::every], dtype=float)
+    weight = np.ones(len(X)) if sample.sample_weight is None else sample.sample_weight[::every]
     nearest = _nearest(X / unit, means / unit)  # (N,)
     order = np.argsort(nearest, kind="stable")
     X, weight, nearest = X[order], weight[order], nearest[order]
