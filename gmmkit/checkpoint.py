@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from gmmkit.covariance import Structure
-from gmmkit.em import Run, logger
 from gmmkit.floor import Prepared
 from gmmkit.hdf5 import Reader, put_array, put_group, put_scalar, read, write
+from gmmkit.loop import History, Run, State, logger
 from gmmkit.parameters import Parameters
 
 _SECONDS = 2.0  # between two writings at least
@@ -23,37 +23,41 @@ _FORMAT = "gmmkit.Checkpoint"
 
 
 class Checkpoint:
-    """The file of a running fit.
+    """The file of a running fit. It listens to the runs, and is written after a step.
 
     Parameters
     ----------
-    path : path
-        Where the file is, or will be.
+    path : path or None
+        Where the file is, or will be; None keeps no file.
     configuration : str
-        What must be the same for a fit to go on from the file.
+        What must be the same for a fit to continue from the file.
+    data : Prepared
+        The samples of the fit, whose floor the file keeps.
     """
 
-    def __init__(self, path: str | os.PathLike[str], configuration: str) -> None:
-        self.path = os.fspath(path)
+    def __init__(
+        self, path: str | os.PathLike[str] | None, configuration: str, data: Prepared
+    ) -> None:
+        self.path = None if path is None else os.fspath(path)
         self.configuration = configuration
+        self._data = data
+        self._runs: list[Run] = []
         self._written = -np.inf
 
-    def load(
-        self, structure: Structure, floor: np.ndarray | None
-    ) -> tuple[list[Run], np.ndarray | None]:
-        """The runs so far, the last one perhaps not at its end, and the floor of the variances.
+    def load(self) -> list[Run]:
+        """The runs so far, the last one perhaps not at its end; the list is that to add runs to.
 
-        Without a file there are no runs, and the floor is the one given. Raises ValueError where
-        the file belongs to another fit, or is no checkpoint.
+        Without a file there are none. With one the data get the floor of the variances in it.
+        Raises ValueError where the file belongs to another fit, or is no checkpoint.
         """
-        if not os.path.exists(self.path):
-            return [], floor
-        runs, floor = read(self.path, lambda reader: self._parse(reader, structure))
-        steps = [run.n_steps for run in runs]
-        logger.info("going on from %s, after %s steps", self.path, steps)
-        return runs, floor
+        if self.path is not None and os.path.exists(self.path):
+            self._runs, self._data.known_floor = read(self.path, self._parse)
+            steps = [run.history.n_steps for run in self._runs]
+            logger.info("continuing from %s, after %s steps", self.path, steps)
+        return self._runs
 
-    def _parse(self, reader: Reader, structure: Structure) -> tuple[list[Run], np.ndarray | None]:
+    def _parse(self, reader: Reader) -> tuple[list[Run], np.ndarray | None]:
+        structure = self._data.structure
         found = reader.attribute("format", str, default="another format")
         if found != _FORMAT:
             reader.refuse("format", _FORMAT, found)
@@ -66,36 +70,40 @@ class Checkpoint:
         runs = [_read_run(reader.group(f"run{number}"), structure) for number in numbers]
         return runs, reader.array("floor", (None, structure.n_features), default=None)
 
-    def save(self, runs: list[Run], data: Prepared, run: Run) -> None:
-        """Write the runs, the last of which is `run`; not if that was done a moment ago."""
-        if time.monotonic() - self._written < _SECONDS:
-            return
-        write(self.path, lambda group: self._fill(group, runs, data.known_floor))
-        self._written = time.monotonic()
+    def before(self, run: Run) -> None:
+        """A step begins."""
 
-    def _fill(self, group: Any, runs: list[Run], floor: np.ndarray | None) -> None:
+    def after(self, run: Run) -> bool:
+        """A step has ended: write all runs, unless that was done a moment ago."""
+        if self.path is not None and time.monotonic() - self._written >= _SECONDS:
+            write(self.path, self._fill)
+            self._written = time.monotonic()
+        return False
+
+    def _fill(self, group: Any) -> None:
         group.attrs["format"] = _FORMAT
         put_scalar(group, "configuration", self.configuration)
-        put_scalar(group, "n_runs", len(runs))
-        if floor is not None:
-            put_array(group, "floor", floor)
-        for number, run in enumerate(runs):
+        put_scalar(group, "n_runs", len(self._runs))
+        if self._data.known_floor is not None:
+            put_array(group, "floor", self._data.known_floor)
+        for number, run in enumerate(self._runs):
             _write_run(put_group(group, f"run{number}"), run)
 
     def remove(self) -> None:
         """Remove the file: the fit has ended."""
-        if os.path.exists(self.path):
+        if self.path is not None and os.path.exists(self.path):
             os.remove(self.path)
 
 
 def _write_run(group: Any, run: Run) -> None:
-    _write_parameters(group, run.parameters)
-    put_array(group, "lower_bounds", run.lower_bounds)
-    put_scalar(group, "converged", run.converged)
-    put_scalar(group, "longest", run.longest)
-    put_scalar(group, "rejected", run.rejected)
-    put_scalar(group, "n_trail", len(run.trail))
-    for number, parameters in enumerate(run.trail):
+    state, history = run.state, run.history
+    _write_parameters(group, state.parameters)
+    put_array(group, "lower_bounds", history.lower_bounds)
+    put_scalar(group, "converged", history.converged)
+    put_scalar(group, "longest", state.longest)
+    put_scalar(group, "rejected", history.rejected)
+    put_scalar(group, "n_trail", len(state.trail))
+    for number, parameters in enumerate(state.trail):
         _write_parameters(put_group(group, f"trail{number}"), parameters)
 
 
@@ -106,14 +114,17 @@ def _write_parameters(group: Any, parameters: Parameters) -> None:
 
 def _read_run(reader: Reader, structure: Structure) -> Run:
     numbers = range(reader.scalar("n_trail", int))
-    return Run(
+    state = State(
         _read_parameters(reader, structure),
-        reader.array("lower_bounds", (None,)).tolist(),
-        reader.scalar("converged", bool),
-        trail=[_read_parameters(reader.group(f"trail{n}"), structure) for n in numbers],
-        longest=reader.scalar("longest", float),
-        rejected=reader.scalar("rejected", int),
+        tuple(_read_parameters(reader.group(f"trail{n}"), structure) for n in numbers),
+        reader.scalar("longest", float),
     )
+    history = History(
+        reader.array("lower_bounds", (None,)).tolist(),
+        reader.scalar("rejected", int),
+        reader.scalar("converged", bool),
+    )
+    return Run(state, history)
 
 
 def _read_parameters(reader: Reader, structure: Structure) -> Parameters:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gmmkit.blocks import Block, CentredBlock, LinearBlock, ScoredBlock, TiedBlock
+from gmmkit.chunks import Source
 from gmmkit.densities import Densities
 from gmmkit.nearest import NearestBlock
 from gmmkit.stats import GMMStats
@@ -53,6 +54,12 @@ class EStep:
             weight = None if sample_weight is None else checked_weights(sample_weight[rows])
             block.add_to(stats, weight)
         return stats
+
+
+def sweep(source: Source, densities: Densities) -> GMMStats:
+    """Statistics of all of a source's samples under a mixture."""
+    stats: GMMStats = source.map_sum(EStep(densities), "gmmkit-e-step", densities.block_length)
+    return stats
 
 
 Output = Callable[[Any], np.ndarray]  # of the kind of block that the densities call for

@@ -15,7 +15,6 @@ neither a far outlier nor the distance between clusters moves the floor.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,17 +86,16 @@ class AtFloor:
     n_features: int  # that have some in a component
     n_gaussians: int
 
-    def warn(self, stacklevel: int) -> None:
-        """Warn, if there are any, the code that many frames up."""
-        if self.n_components:
-            warnings.warn(
-                f"A floor (variance_thresholds), not the data, decides variances of "
-                f"{self.n_components} of the {self.n_gaussians} components, in "
-                f"{self.n_features} feature(s). Their samples have too few different values: use "
-                "fewer components, a simpler covariance_type or another floor.",
-                FloorWarning,
-                stacklevel=stacklevel,
-            )
+    def message(self) -> str | None:
+        """What to tell users, if there are any."""
+        if self.n_components == 0:
+            return None
+        return (
+            f"A floor (variance_thresholds), not the data, decides variances of "
+            f"{self.n_components} of the {self.n_gaussians} components, in "
+            f"{self.n_features} feature(s). Their samples have too few different values: use "
+            "fewer components, a simpler covariance_type or another floor."
+        )
 
 
 def at_floor(data: Prepared, parameters: Parameters) -> AtFloor:

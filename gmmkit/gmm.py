@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from dataclasses import replace
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context, clone
-from sklearn.mixture import GaussianMixture
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import checks, em, interchange, layout, progress
-from gmmkit.callbacks import SILENT, Task
+from gmmkit import checks, fit, interchange, layout, progress, stepwise, stored
+from gmmkit.callbacks import SILENT, Task, without_callbacks
 from gmmkit.counted import at_least
-from gmmkit.covariance import check_covariances
-from gmmkit.floor import at_floor, floor_of_statistics
+from gmmkit.covariance import COVARIANCE_TYPES, Structure, make_structure
+from gmmkit.floor import floor_of_statistics
+from gmmkit.job import NO_UBM, given_start, goes_on, settle, shape_wanted
+from gmmkit.loop import History, logger
 from gmmkit.machine import transaction
+from gmmkit.mixture import Mixture, public_parameters
 from gmmkit.mstep import neutral_parameters
-from gmmkit.parameters import Parameters
-from gmmkit.records import UNSET
-from gmmkit.settings import NO_UBM
+from gmmkit.parameters import Parameters, standard_parameters
+from gmmkit.starts import checked_start
 from gmmkit.stats import GMMStats, checked_statistics
-from gmmkit.training import Training
+from gmmkit.stepwise import Stream
+
+_STREAM = ("_running", "n_batches_seen_", "n_samples_seen_")  # attributes that a `Stream` is in
 
 
-class GMMMachine(Training):
+class GMMMachine(Mixture):
     """Gaussian mixture model trained by maximum likelihood or adapted by MAP.
 
     Parameters
@@ -145,6 +151,107 @@ class GMMMachine(Training):
     True
     """
 
+    _names_elsewhere: ClassVar[dict[str, str]] = {
+        "n_components": "n_gaussians",
+        "n_clusters": "n_gaussians",
+        "tol": "convergence_threshold",
+        "max_iter": "max_fitting_steps",
+        "reg_covar": "variance_thresholds, a floor and not a summand,",
+        "init_params": "k_means_trainer, a KMeansMachine with its init_method,",
+        "precisions_init": "covariances_init, their inverses,",
+        "weights": "weights_init",
+        "means": "means_init",
+        "variances": "covariances_init",
+    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_gaussians": [Interval(Integral, 1, None, closed="left"), None],
+        "trainer": [StrOptions({"ml", "map"})],
+        "ubm": [HasMethods(["fit", "e_step", "m_step"]), None],
+        "covariance_type": [StrOptions(set(COVARIANCE_TYPES)), None],
+        "block_size": [Interval(Integral, 1, None, closed="left"), None],
+        "convergence_threshold": [Interval(Real, 0, None, closed="left"), None],
+        "max_fitting_steps": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "k_means_trainer": [HasMethods(["fit", "set_params"]), None],
+        "weights_init": ["array-like", None],
+        "means_init": ["array-like", None],
+        "covariances_init": ["array-like", Interval(Real, 0, None, closed="neither"), None],
+        "update_means": ["boolean"],
+        "update_variances": ["boolean", StrOptions({"auto"})],
+        "update_weights": ["boolean", StrOptions({"auto"})],
+        "mean_var_update_threshold": [Interval(Real, 0, None, closed="left")],
+        "variance_thresholds": [Interval(Real, 0, None, closed="left"), "array-like", None],
+        "weight_floor": [Interval(Real, 0, 1, closed="left")],
+        "map_alpha": [Interval(Real, 0, 1, closed="right")],
+        "map_relevance_factor": [Interval(Real, 0, None, closed="left"), None],
+        "map_prior": [StrOptions({"reynolds", "gauvain"})],
+        "acceleration": [StrOptions({"squarem"}), None],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "checkpoint": [str, os.PathLike, None],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_gaussians: int | None = None,
+        *,
+        trainer: str = "ml",
+        ubm: GMMMachine | None = None,
+        covariance_type: str | None = None,
+        block_size: int | None = None,
+        convergence_threshold: float | None = 1e-4,
+        max_fitting_steps: int = 200,
+        n_init: int = 1,
+        k_means_trainer: Any = None,
+        weights_init: Any = None,
+        means_init: Any = None,
+        covariances_init: Any = None,
+        update_means: bool = True,
+        update_variances: bool | str = "auto",
+        update_weights: bool | str = "auto",
+        mean_var_update_threshold: float = float(np.finfo(float).eps),
+        variance_thresholds: Any = None,
+        weight_floor: float = 0.0,
+        map_alpha: float = 0.5,
+        map_relevance_factor: float | None = 4,
+        map_prior: str = "reynolds",
+        acceleration: str | None = None,
+        random_state: Any = 0,
+        warm_start: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_gaussians = n_gaussians
+        self.trainer = trainer
+        self.ubm = ubm
+        self.covariance_type = covariance_type
+        self.block_size = block_size
+        self.convergence_threshold = convergence_threshold
+        self.max_fitting_steps = max_fitting_steps
+        self.n_init = n_init
+        self.k_means_trainer = k_means_trainer
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.covariances_init = covariances_init
+        self.update_means = update_means
+        self.update_variances = update_variances
+        self.update_weights = update_weights
+        self.mean_var_update_threshold = mean_var_update_threshold
+        self.variance_thresholds = variance_thresholds
+        self.weight_floor = weight_floor
+        self.map_alpha = map_alpha
+        self.map_relevance_factor = map_relevance_factor
+        self.map_prior = map_prior
+        self.acceleration = acceleration
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
     # Training.
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -184,44 +291,73 @@ class GMMMachine(Training):
         by hand, by assigning ``means``, ``variances`` and ``weights``, is such a start. One from a
         file, from `m_step` or from `from_sklearn` is not: set ``warm_start=True`` to go on from it.
         """
-        dropped = self._dropped_model()
         n_tasks = self.n_init + int(self.trainer == "map" and self.ubm is None)
-        task = Task.of_fit(self, n_tasks, X, y, sample_weight)
+        task, dropped = Task.of_fit(self, n_tasks, X, y, sample_weight), self._dropped_model()
         with transaction(self), progress.shown(self.verbose >= 2):
             source = self._open(X, sample_weight, reset=True)
-            source = at_least(source, self._fewest_samples(), "n_gaussians")
-            prior = self._fit_prior(X, sample_weight, source.n_features, task)
-            m_step = self._m_step(source.n_features, prior)
-            known = self._floor_so_far if self._goes_on() else self._known_floor
-            data = self._prepared(source, known(source.n_features, prior))
-            runs = self._runs(data, m_step, task)
-            best = runs[em.first_best([run.lower_bound for run in runs])]
-            low = at_floor(data, best.parameters)
-            self._keep_parameters(best.parameters)
-            self._keep_record(best)
-            self._keep_floor(data.known_floor)
-            self._forget_stream()
-            self.__dict__.pop("_model_from", None)
+            self._find_ubm(X, sample_weight, task)
+            job = settle(self, source.n_features, self._known_ubm(), goes_on(self))
+            source = at_least(source, job.fewest_samples, "n_gaussians")
+            fitted = fit.fit(job, source, task, self._attributes)
+            self._keep(self._attributes(fitted.parameters, fitted.history, fitted.floor))
+            self._forget(*_STREAM, "_model_from")
             task.end(dict)
-        if dropped is not None:
-            warnings.warn(
-                f"This fit has dropped the model that was {dropped}. Set warm_start=True to start "
-                "from such a model.",
-                stacklevel=em.CALLER - 1,
-            )
-        if m_step.update_variances:
-            low.warn(em.CALLER)
-        if prior is None:
-            em.warn_of_fall(best, em.SLACK[source.dtype.name])
-        em.warn_of_steps(
-            best, self.convergence_threshold, self.max_fitting_steps, type(self).__name__
-        )
+        for message, category in [*dropped, *fitted.warnings]:
+            warnings.warn(message, category, stacklevel=3)  # fit's caller calls a wrapper
         return self
 
-    def _dropped_model(self) -> str | None:
-        """Where the model came from that a fit will not start from, if the user gave one."""
+    def _dropped_model(self) -> list[tuple[str, type[Warning]]]:
+        """What to warn of where a fit will not start from the model that the user gave."""
         anew = self.trainer == "ml" and not self.warm_start and self.means_init is None
-        return getattr(self, "_model_from", None) if anew else None
+        if not anew or not hasattr(self, "_model_from"):
+            return []
+        message = f"This fit has dropped the model that was {self._model_from}."
+        return [(f"{message} Set warm_start=True to start from such a model.", UserWarning)]
+
+    def _find_ubm(self, X: Any, sample_weight: Any, task: Task = SILENT) -> None:
+        """Set the prior of a MAP machine; where there is no ubm it is trained on X first."""
+        if self.trainer == "map" and self.ubm is None:
+            logger.info("MAP without a ubm: training one on the same data")
+            self.ubm_ = without_callbacks(clone(self))
+            self.ubm_.set_params(trainer="ml", update_means=True)
+            self.ubm_.set_params(update_variances=True, update_weights=True)
+            with task.fitting("ubm", self.ubm_):
+                self.ubm_.fit(X, sample_weight=sample_weight)
+        elif self.trainer == "map":
+            self.ubm_ = self.ubm
+
+    def _known_ubm(self) -> Any:
+        """The prior, if there is one so far."""
+        return self.ubm if self.ubm is not None else getattr(self, "ubm_", None)
+
+    def _attributes(
+        self, parameters: Parameters, history: History | None, floor: np.ndarray | None
+    ) -> dict[str, Any]:
+        """The attributes that parameters, a run's history and the floor (1 or K, D) come to."""
+        learned = public_parameters(parameters)
+        if floor is not None:
+            learned["variance_floor_"] = floor[0].copy() if len(floor) == 1 else floor.copy()
+        if history is not None:
+            learned |= {
+                "converged_": history.converged,
+                "n_iter_": history.n_steps,
+                "lower_bounds_": np.array(history.lower_bounds),
+                "lower_bound_": history.lower_bound,
+            }
+        return learned
+
+    def _keep(self, learned: dict[str, Any]) -> None:
+        """Take what was learned, instead of the floor of an earlier model, too."""
+        self._forget("variance_floor_")
+        self.__dict__.update(learned)
+
+    def _forget(self, *names: str) -> None:
+        for name in names:
+            self.__dict__.pop(name, None)
+
+    def _structure(self, n_features: int) -> Structure:
+        _, covariance_type, block_size = shape_wanted(self)
+        return make_structure(covariance_type, n_features, block_size)
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Train on X and return the most likely component of each sample, (N,)."""
@@ -262,7 +398,16 @@ class GMMMachine(Training):
         with transaction(self), progress.shown(self.verbose >= 2):
             known = hasattr(self, "means_")
             source = self._open(X, sample_weight, reset=not known)
-            self._take_batch(source, self._stream_prior(X, sample_weight), kappa)
+            if not hasattr(self, "ubm_"):
+                self._find_ubm(X, sample_weight)
+            job = settle(self, source.n_features, self._known_ubm(), continues=known)
+            data = fit.prepared(job, source)
+            held = [vars(self)[name] for name in _STREAM if name in vars(self)]
+            seen = Stream(*held)
+            parameters, seen = stepwise.take_batch(job, data, seen, kappa)
+            self._keep(self._attributes(parameters, None, data.known_floor))
+            self._running = seen.statistics
+            self.n_batches_seen_, self.n_samples_seen_ = seen.n_batches, seen.n_samples
         return self
 
     def m_step(self, stats: GMMStats) -> GMMMachine:
@@ -280,22 +425,19 @@ class GMMMachine(Training):
         self._validate_params()
         checks.instance(stats, GMMStats, "stats")
         n_features = getattr(self, "n_features_in_", stats.n_features)
-        wanted = GMMStats.of(self._structure(n_features), self._shape_wanted()[0])
+        job = settle(self, n_features, self._known_ubm(), continues=hasattr(self, "means_"))
+        wanted = GMMStats.of(job.structure, job.n_gaussians)
         if (stats.structure, stats.shape) != (wanted.structure, wanted.shape):
             raise ValueError(f"stats are {stats!r}, but this machine takes {wanted!r}.")
         if not stats.t > 0:
             raise ValueError(f"stats must be of samples with a weight, got t={stats.t:g}.")
-        prior = self._given_prior(n_features)
-        floor = self._floor_so_far(n_features, prior)
+        stats, floor, current = checked_statistics(stats), job.floor, job.current
         if floor is None:
-            floor = floor_of_statistics(checked_statistics(stats))[None]
-        m_step = replace(self._m_step(n_features, prior), variance_thresholds=floor)
-        if hasattr(self, "means_"):
-            current = self._parameters()
-        else:
-            current = neutral_parameters(checked_statistics(stats), floor)
-        self._keep_parameters(m_step(checked_statistics(stats), current))
-        self._keep_floor(floor)
+            floor = floor_of_statistics(stats)[None]
+        if current is None:
+            current = neutral_parameters(stats, floor)
+        m_step = replace(job.m_step, variance_thresholds=floor)
+        self._keep(self._attributes(m_step(stats, current), None, floor))
         self._model_from = "made by m_step"
         self.n_features_in_ = n_features
         return self
@@ -306,15 +448,15 @@ class GMMMachine(Training):
         A machine that adapts a ubm needs no X: it starts as the ubm.
         """
         self._validate_params()
-        if X is None and self.trainer == "map" and self.ubm is not None and self._shape_wanted():
+        if X is None and self.trainer == "map" and self.ubm is not None and shape_wanted(self):
             X = self.ubm.means_  # any: nobody looks at them
         with transaction(self), progress.shown(self.verbose >= 2):
             source = self._open(X, sample_weight, reset=True)
-            prior = self._fit_prior(X, sample_weight, source.n_features)
-            data = self._prepared(source, self._known_floor(source.n_features, prior))
-            starts = self._starts(data, self._m_step(source.n_features, prior))
-            self._keep_parameters(starts[0].make(SILENT, 1))
-            self._keep_floor(data.known_floor)
+            self._find_ubm(X, sample_weight)
+            job = settle(self, source.n_features, self._known_ubm(), goes_on(self))
+            data = fit.prepared(job, source)
+            start = fit.starts(job)[0].make(data, SILENT, 1)
+            self._keep(self._attributes(start, None, data.known_floor))
         return self
 
     def split(self, n_gaussians: int) -> GMMMachine:
@@ -357,7 +499,7 @@ class GMMMachine(Training):
         >>> bool(large.score(X) > small.score(X))
         True
         """
-        parameters = self._parameters()
+        parameters = self.parameters_
         if self.trainer != "ml":
             raise ValueError(
                 'A machine with trainer="map" has the components of its prior: split the ubm, and '
@@ -376,6 +518,36 @@ class GMMMachine(Training):
             machine.feature_names_in_ = self.feature_names_in_
         return machine
 
+    def _assign(self, name: str, value: Any) -> None:
+        """Make a part the current model's and the next fit's start."""
+        self._validate_params()
+        init, said = f"{name}_init", "variances" if name == "covariances" else name
+        value = checks.real_array(value, said)
+        with transaction(self):
+            setattr(self, init, value)
+            try:
+                self._take_start(name)
+            except ValueError as error:  # in the words of the user, who did not set `init`
+                raise ValueError(str(error).replace(init, said)) from None
+
+    def _take_start(self, name: str) -> None:
+        """Make a part of the start, which was just given, the current model's."""
+        fitted = hasattr(self, "means_")
+        means = self.means_init if self.means_init is not None else getattr(self, "means_", None)
+        if means is None:  # the number of features is still to come
+            part = getattr(self, f"{name}_init")
+            structure = self._structure(part.shape[-1] if part.ndim > 1 else 1)
+            checked_start(structure, shape_wanted(self)[0], **{name: part})
+            return
+        structure = self._structure(np.shape(means)[-1] if np.ndim(means) == 2 else 1)
+        given = given_start(self, structure)
+        if fitted and self.means_.shape == np.shape(means):
+            parameters = self.parameters_.having(**{name: given[name]})
+        else:
+            parameters = standard_parameters(structure, len(means)).having(**given)
+        self._keep_parameters(parameters)
+        self.n_features_in_ = structure.n_features
+
     # scikit-learn's class.
 
     def to_sklearn(self) -> Any:
@@ -383,34 +555,13 @@ class GMMMachine(Training):
 
         Structures with a block size become "full".
         """
-        gm = interchange.to_gaussian_mixture(self._parameters())
-        gm.converged_ = getattr(self, "converged_", True)
-        gm.n_iter_ = getattr(self, "n_iter_", 0)
-        gm.lower_bound_ = getattr(self, "lower_bound_", -np.inf)
-        gm.lower_bounds_ = list(getattr(self, "lower_bounds_", []))
-        if hasattr(self, "feature_names_in_"):
-            gm.feature_names_in_ = self.feature_names_in_
-        return gm
+        return interchange.fitted_mixture(self)
 
     @classmethod
     def from_sklearn(cls, gm: Any) -> GMMMachine:
         """The machine of a fitted `sklearn.mixture.GaussianMixture`."""
-        if not isinstance(gm, GaussianMixture):
-            raise TypeError(
-                f"gm must be a GaussianMixture of scikit-learn, got {checks.shown(gm)}."
-            )
-        check_is_fitted(gm, msg="gm is not fitted: call gm.fit(X) first.")
-        record = interchange.from_gaussian_mixture(gm)
-        machine = cls(record["n_gaussians"], covariance_type=record["covariance_type"])
-        for name in ("weights", "means", "covariances"):
-            setattr(machine, f"{name}_", record[name])
-        machine.converged_, machine.n_iter_ = gm.converged_, gm.n_iter_
-        machine.lower_bounds_ = np.array(getattr(gm, "lower_bounds_", []), dtype=float)
-        machine.lower_bound_ = gm.lower_bound_
-        machine.n_features_in_ = machine.means_.shape[1]
+        machine: GMMMachine = interchange.fitted_machine(cls, gm)
         machine._model_from = "converted from scikit-learn's class"
-        if hasattr(gm, "feature_names_in_"):
-            machine.feature_names_in_ = gm.feature_names_in_
         return machine
 
     # Files.
@@ -427,62 +578,11 @@ class GMMMachine(Training):
     _learned = ("n_iter", "converged", "lower_bounds", "lower_bound", "variance_floor")
 
     def _record(self) -> dict[str, Any]:
-        check_is_fitted(self, "means_")
-        n_gaussians, covariance_type, block_size = self._shape_wanted()
-        record = {
-            "n_gaussians": n_gaussians,
-            "covariance_type": covariance_type,
-            "block_size": block_size,
-            "weights": self.weights_,
-            "means": self.means_,
-            "covariances": self.covariances_,
-            **self._common_record(),
-        }
-        for name in self._learned:
-            record[name] = getattr(self, f"{name}_", None)
-        record["unset"] = [name for name in UNSET if getattr(self, name, None) is None]
-        prior = self.ubm if self.ubm is not None else getattr(self, "ubm_", None)
-        if isinstance(prior, GMMMachine) and hasattr(prior, "means_"):
-            record["ubm"] = prior._record()
-        return record
+        return stored.record_of(self)
 
     def _load_record(self, record: dict[str, Any], ubm: GMMMachine | None = None) -> None:
-        unset = record.get("unset", ())
-        for name in ("n_gaussians", "covariance_type", "block_size"):
-            setattr(self, name, None if name in unset else record[name])
-        self._load_common(record)
-        if np.ndim(self.variance_thresholds) == 0 and self.variance_thresholds is not None:
-            self.variance_thresholds = float(self.variance_thresholds)
-        self._load_prior(record, ubm if self.trainer == "map" else None)
-        self._keep_parameters(self._checked_parameters(record))
+        stored.restore(self, record, ubm)
         self._model_from = "read from a file"
-        for name in self._learned:
-            if record.get(name) is not None:
-                setattr(self, f"{name}_", record[name])
-
-    def _load_prior(self, record: dict[str, Any], given: GMMMachine | None) -> None:
-        """The prior in the file, or the one given, which must agree."""
-        unset, prior = record.get("unset", ()), given
-        if record.get("ubm") is not None:
-            stored = type(self)()
-            stored._load_record(record["ubm"])
-            if given is not None and not given.is_similar_to(stored):
-                raise ValueError("the ubm given is not the one in the file")
-            prior = given if given is not None else stored
-        if prior is not None and (given is not None or "ubm" not in unset):
-            self.ubm = prior
-        if prior is not None and "ubm_" not in unset:
-            self.ubm_ = prior
-
-    def _checked_parameters(self, record: dict[str, Any]) -> Parameters:
-        wanted = self._shape_wanted()
-        if wanted != (record["n_gaussians"], record["covariance_type"], record["block_size"]):
-            raise ValueError(f"the parameters are not those of {wanted}, as the settings say")
-        structure = self._structure(record["n_features"])
-        stack = check_covariances(
-            structure, record["covariances"], record["n_gaussians"], "gaussians/covariances"
-        )
-        return Parameters(structure, record["weights"], record["means"], stack)
 
     @classmethod
     def from_hdf5(

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.mixture import GaussianMixture
+from sklearn.utils.validation import check_is_fitted
 
+from gmmkit.checks import shown
 from gmmkit.parameters import Parameters
 
 
@@ -36,3 +38,33 @@ def from_gaussian_mixture(gm: Any) -> dict[str, Any]:
         "means": np.array(gm.means_, dtype=float),
         "covariances": np.array(gm.covariances_, dtype=float),
     }
+
+
+def fitted_mixture(machine: Any) -> Any:
+    """The mixture of a machine, with what is known about its training."""
+    gm = to_gaussian_mixture(machine.parameters_)
+    gm.converged_ = getattr(machine, "converged_", True)
+    gm.n_iter_ = getattr(machine, "n_iter_", 0)
+    gm.lower_bound_ = getattr(machine, "lower_bound_", -np.inf)
+    gm.lower_bounds_ = list(getattr(machine, "lower_bounds_", []))
+    if hasattr(machine, "feature_names_in_"):
+        gm.feature_names_in_ = machine.feature_names_in_
+    return gm
+
+
+def fitted_machine(cls: Any, gm: Any) -> Any:
+    """The machine of a class that has the mixture of a fitted GaussianMixture."""
+    if not isinstance(gm, GaussianMixture):
+        raise TypeError(f"gm must be a GaussianMixture of scikit-learn, got {shown(gm)}.")
+    check_is_fitted(gm, msg="gm is not fitted: call gm.fit(X) first.")
+    record = from_gaussian_mixture(gm)
+    machine = cls(record["n_gaussians"], covariance_type=record["covariance_type"])
+    for name in ("weights", "means", "covariances"):
+        setattr(machine, f"{name}_", record[name])
+    machine.converged_, machine.n_iter_ = gm.converged_, gm.n_iter_
+    machine.lower_bounds_ = np.array(getattr(gm, "lower_bounds_", []), dtype=float)
+    machine.lower_bound_ = gm.lower_bound_
+    machine.n_features_in_ = machine.means_.shape[1]
+    if hasattr(gm, "feature_names_in_"):
+        machine.feature_names_in_ = gm.feature_names_in_
+    return machine

@@ -14,13 +14,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import em, estep, layout, lloyd, progress, seeding
+from gmmkit import estep, layout, lloyd, progress, seeding
 from gmmkit.callbacks import Steps, Task
 from gmmkit.checks import real_array
 from gmmkit.chunks import ArraySource, Source
 from gmmkit.counted import at_least
 from gmmkit.covariance import Structure, make_structure
 from gmmkit.densities import centroid_distances
+from gmmkit.loop import Run, first_best, logger
 from gmmkit.machine import Machine, transaction
 from gmmkit.mstep import covariances_about
 from gmmkit.nearest import NearestBlock
@@ -167,12 +168,20 @@ class KMeansMachine(ClusterMixin, Machine):
             source = at_least(source, self.n_clusters, "n_clusters")
             runs = self._runs(source, task)
             ends = [self._sweep(source, run.parameters) for run in runs]
-            best = em.first_best([statistics.log_likelihood for statistics in ends])
+            best = first_best([statistics.log_likelihood for statistics in ends])
             self._keep(source, runs[best], ends[best])
             task.end(dict)
+        distinct = int((self.counts_ > 0).sum())
+        if distinct < self.n_clusters:
+            warnings.warn(
+                f"Number of distinct clusters ({distinct}) found smaller than n_clusters "
+                f"({self.n_clusters}). Possibly due to duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=3,  # fit's caller calls a wrapper
+            )
         return self
 
-    def _runs(self, source: Source, task: Task) -> list[em.Run]:
+    def _runs(self, source: Source, task: Task) -> list[Run]:
         """A run from each start."""
         random_state, runs = check_random_state(self.random_state), []
         for _ in range(self.n_init):
@@ -188,7 +197,7 @@ class KMeansMachine(ClusterMixin, Machine):
         """How often a start may be tried: a given one would degenerate alike each time."""
         return self.n_init if isinstance(self.init_method, str) else 1
 
-    def _run(self, source: Source, random_state: np.random.RandomState, task: Task) -> em.Run:
+    def _run(self, source: Source, random_state: np.random.RandomState, task: Task) -> Run:
         """A run from a start; from another one, ``n_init`` at most, if centroids fall together."""
         attempts = self._attempts
         for attempt in range(1, attempts + 1):
@@ -196,7 +205,7 @@ class KMeansMachine(ClusterMixin, Machine):
             distinct = seeding.count_distinct(run.parameters)
             if distinct == self.n_clusters:
                 break
-            em.logger.info(
+            logger.info(
                 "k-means: attempt %d of %d found %d distinct centroids", attempt, attempts, distinct
             )
         return run
@@ -221,7 +230,7 @@ class KMeansMachine(ClusterMixin, Machine):
             raise ValueError(f"init_method has shape {centroids.shape}, expected {expected}.")
         return centroids
 
-    def _lloyd(self, source: Source, centroids: np.ndarray, task: Task) -> em.Run:
+    def _lloyd(self, source: Source, centroids: np.ndarray, task: Task) -> Run:
         steps = Steps(task, self._attributes)
         return lloyd.lloyd(
             source,
@@ -229,16 +238,15 @@ class KMeansMachine(ClusterMixin, Machine):
             threshold=self.convergence_threshold,
             max_steps=self.max_iter,
             verbose=self.verbose,
-            before_step=steps.before,
-            after_step=steps.after,
+            listeners=[steps],
         )
 
-    def _attributes(self, run: em.Run) -> dict[str, Any]:
-        """What is learned if a fit ends with a run, but for what one more pass adds."""
+    def _attributes(self, run: Run) -> dict[str, Any]:
+        """What is learned if a fit ends with a run, except for what one more pass adds."""
         return {
             "_centroids": run.parameters,
-            "n_iter_": run.n_steps,
-            "converged_": run.converged,
+            "n_iter_": run.history.n_steps,
+            "converged_": run.history.converged,
         }
 
     def _sweep(
@@ -247,24 +255,14 @@ class KMeansMachine(ClusterMixin, Machine):
         with progress.shown(self.verbose >= 2):
             return lloyd.sweep(source, centroids, structure)
 
-    def _keep(self, source: Source, run: em.Run, statistics: GMMStats) -> None:
-        self._centroids = run.parameters
-        self.n_iter_ = run.n_steps
-        self.converged_ = run.converged
+    def _keep(self, source: Source, run: Run, statistics: GMMStats) -> None:
+        self.__dict__.update(self._attributes(run))
         self.counts_ = statistics.n.copy()
         self.inertia_ = _inertia(statistics)
         if isinstance(source, ArraySource):
             self.labels_ = self._rows(source, estep.labels, (), np.dtype(np.int32))
         elif hasattr(self, "labels_"):
             del self.labels_
-        distinct = int((statistics.n > 0).sum())
-        if distinct < self.n_clusters:
-            warnings.warn(
-                f"Number of distinct clusters ({distinct}) found smaller than n_clusters "
-                f"({self.n_clusters}). Possibly due to duplicate points in X.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
 
     def _rows(self, source: Source, output: Any, tail: tuple[int, ...], dtype: np.dtype) -> Any:
         wanted = source.dtype if output is estep.labels else np.dtype(float)

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from gmmkit import em, seeding
+from gmmkit import seeding
 from gmmkit.chunks import Source
 from gmmkit.covariance import Structure, make_structure
 from gmmkit.densities import centroid_distances
 from gmmkit.estep import EStep
+from gmmkit.loop import Problem, Run, logger, run
 from gmmkit.mstep import component_means, covariances_about
 from gmmkit.stats import GMMStats, checked_statistics
 
@@ -51,44 +52,46 @@ def sum_of_squares(statistics: GMMStats, centroids: np.ndarray) -> float:
     return float(between - 2 * statistics.log_likelihood)
 
 
-def lloyd(source: Source, centroids: np.ndarray, **options: Any) -> em.Run:
-    """Move the centroids (K, D) until the inertia stays; the options are those of `em.run`.
+class Clusters(Problem):
+    """Centroids (K, D) that the samples are nearest to.
 
     A centroid without samples moves to the sample that is farthest from its own. Sums of float32
     samples are made in float32 from the second step on, unless the clusters lie so far apart that
     its rounding would show.
     """
-    dtype, squares = _EXACT, 0.0
 
-    def step(current: np.ndarray) -> GMMStats:
-        nonlocal dtype, squares
-        statistics = sweep(source, current, dtype=dtype)
-        squares = sum_of_squares(statistics, current)
-        share = -2 * statistics.log_likelihood / (squares or 1.0)
-        dtype = source.dtype if share > _OVERLAPPING else _EXACT
+    name, criterion = "k-means", "minus half the mean squared distance"
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._dtype, self._squares = _EXACT, 0.0  # for the next sweep, and of the last one
+
+    def sweep(self, parameters: np.ndarray) -> GMMStats:
+        """Statistics of the samples, each assigned to the nearest centroid."""
+        statistics = sweep(self._source, parameters, dtype=self._dtype)
+        self._squares = sum_of_squares(statistics, parameters)
+        share = -2 * statistics.log_likelihood / (self._squares or 1.0)
+        self._dtype = self._source.dtype if share > _OVERLAPPING else _EXACT
         return statistics
 
-    def scale(statistics: GMMStats) -> float:
-        # an inertia that should be zero, but for rounding of the centroids, never settles
-        inertia = abs(2 * statistics.log_likelihood) + np.finfo(float).eps * squares
-        return float(inertia / (2 * statistics.t))
-
-    def update(statistics: GMMStats, current: np.ndarray) -> np.ndarray:
+    def update(self, statistics: GMMStats, current: np.ndarray) -> np.ndarray:
+        """The means of the clusters."""
         means, empty = component_means(statistics)
         if empty.any():
-            em.logger.info("k-means: %d empty clusters revived", empty.sum())
-            means[empty] = seeding.farthest_rows(source, current, int(empty.sum()))
+            logger.info("k-means: %d empty clusters revived", empty.sum())
+            means[empty] = seeding.farthest_rows(self._source, current, int(empty.sum()))
         return means
 
-    return em.run(
-        em.Run(centroids),
-        step,
-        update,
-        scale=scale,
-        name="k-means",
-        criterion="minus half the mean squared distance",
-        **options,
-    )
+    def scale(self, statistics: GMMStats) -> float:
+        """Half the mean squared distance."""
+        # an inertia that should be zero, except for rounding of the centroids, never settles
+        inertia = abs(2 * statistics.log_likelihood) + np.finfo(float).eps * self._squares
+        return float(inertia / (2 * statistics.t))
+
+
+def lloyd(source: Source, centroids: np.ndarray, **options: Any) -> Run:
+    """Move the centroids (K, D) until the inertia stays; the options are those of `loop.run`."""
+    return run(Clusters(source), Run.of(centroids), **options)
 
 
 def lbg(
@@ -113,8 +116,7 @@ def lbg(
         )
     structure = make_structure("diag", source.n_features)
     while len(centroids) < count:
-        run = lloyd(source, centroids, threshold=_REFINED, max_steps=rounds)
-        centroids = run.parameters
+        centroids = lloyd(source, centroids, threshold=_REFINED, max_steps=rounds).parameters
         variances = covariances_about(sweep(source, centroids, structure))
         deviations = np.sqrt(np.maximum(structure.to_public(variances), 0.0))  # (K, D)
         offset = _SPLIT * deviations * random_state.standard_normal(centroids.shape)

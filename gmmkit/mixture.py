@@ -33,8 +33,9 @@ class Mixture(DensityMixin, Machine):
     def _structure(self, n_features: int) -> Structure:
         raise NotImplementedError
 
-    def _parameters(self) -> Parameters:
-        """The model: what stands in `weights_`, `means_` and `covariances_`, changed or not."""
+    @property
+    def parameters_(self) -> Parameters:
+        """The frozen parameters: what stands now in `weights_`, `means_` and `covariances_`."""
         check_is_fitted(self, "means_")
         weights, means, covariances = (
             np.asarray(part, dtype=float)
@@ -59,14 +60,11 @@ class Mixture(DensityMixin, Machine):
         arrays = [self.weights_, self.means_, self.covariances_]
         key = self._structure(self.means_.shape[1]), dtype
         return _last_densities.find(
-            self, key, arrays, lambda: mixture_densities(self._parameters(), dtype)
+            self, key, arrays, lambda: mixture_densities(self.parameters_, dtype)
         )
 
     def _keep_parameters(self, parameters: Parameters) -> None:
-        # copies: a user may change them in place, and they may be those of a prior
-        self.weights_ = parameters.weights.copy()
-        self.means_ = parameters.means.copy()
-        self.covariances_ = parameters.structure.to_public(parameters.covariances)
+        self.__dict__.update(public_parameters(parameters))
 
     # Statistics and scores.
 
@@ -88,7 +86,7 @@ class Mixture(DensityMixin, Machine):
         check_is_fitted(self, "means_")
         source = self._open(X, sample_weight)
         with progress.shown(self.verbose >= 2):
-            return sweep(source, self._densities(source.dtype))
+            return estep.sweep(source, self._densities(source.dtype))
 
     def acc_stats(self, X: Any, sample_weight: Any = None) -> GMMStats:
         """The same as `e_step`, under bob.learn.em's name."""
@@ -189,7 +187,7 @@ class Mixture(DensityMixin, Machine):
         >>> bool(np.all(same))
         True
         """
-        parameters = self._parameters()
+        parameters = self.parameters_
         most = sys.maxsize // (8 * parameters.structure.n_features)  # what can be addressed
         n_samples = checks.whole_number(n_samples, "n_samples", most=most)
         draws = self._own_draws() if random_state is None else checks.generator(random_state)
@@ -235,7 +233,7 @@ class Mixture(DensityMixin, Machine):
             "full".
         """
         chosen = self._feature_numbers(features)
-        return self._like(conditional.marginal(self._parameters(), chosen), chosen)
+        return self._like(conditional.marginal(self.parameters_, chosen), chosen)
 
     def condition(self, features: Any, values: Any) -> Any:
         """The mixture over the other features, once some are known.
@@ -265,7 +263,7 @@ class Mixture(DensityMixin, Machine):
         if len(known) == n_features:
             raise ValueError(f"features are all {n_features} there are: no feature is left.")
         others = np.setdiff1d(np.arange(n_features), known)
-        return self._like(conditional.condition(self._parameters(), known, values), others)
+        return self._like(conditional.condition(self.parameters_, known, values), others)
 
     def _feature_numbers(self, features: Any) -> np.ndarray:
         check_is_fitted(self, "means_")
@@ -342,7 +340,7 @@ class Mixture(DensityMixin, Machine):
         Of structures that correlate features these are the diagonals; what is set are
         ``covariances_``, in their shape.
         """
-        parameters = self._parameters()
+        parameters = self.parameters_
         variances = parameters.structure.diagonal(parameters.covariances)
         return _read_only(np.broadcast_to(variances, self.shape))
 
@@ -362,7 +360,7 @@ class Mixture(DensityMixin, Machine):
     @property
     def g_norms(self) -> np.ndarray:
         """Twice the log of each Gaussian's normaliser, ``D log(2 pi) + log|S_k|``, (K,)."""
-        parameters = self._parameters()
+        parameters = self.parameters_
         log_det = parameters.log_determinants()
         return parameters.structure.n_features * np.log(2 * np.pi) + log_det
 
@@ -372,7 +370,7 @@ class Mixture(DensityMixin, Machine):
 
     def is_similar_to(self, other: Mixture, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
         """Whether the other machine has these parameters within tolerances."""
-        mine, theirs = self._parameters(), checks.instance(other, Mixture, "other")._parameters()
+        mine, theirs = self.parameters_, checks.instance(other, Mixture, "other").parameters_
         rtol, atol = checks.real_number(rtol, "rtol"), checks.real_number(atol, "atol")
         return mine.structure == theirs.structure and all(
             np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=rtol, atol=atol)
@@ -391,13 +389,18 @@ class Mixture(DensityMixin, Machine):
         return self.is_similar_to(other, rtol=0, atol=0)
 
 
+def public_parameters(parameters: Parameters) -> dict[str, Any]:
+    """Parameters as the attributes of a machine."""
+    # copies: a user may change them in place, and they may be those of a prior
+    return {
+        "weights_": parameters.weights.copy(),
+        "means_": parameters.means.copy(),
+        "covariances_": parameters.structure.to_public(parameters.covariances),
+    }
+
+
 def _read_only(array: Any) -> np.ndarray:
     """A view that cannot be written to."""
     view = np.asarray(array).view()
     view.flags.writeable = False
     return view
-
-
-def sweep(source: Source, densities: Densities) -> GMMStats:
-    """Statistics of all of a source's samples under a mixture."""
-    return source.map_sum(estep.EStep(densities), "gmmkit-e-step", densities.block_length)

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from gmmkit import checks, em
+from gmmkit import checks
 from gmmkit.counted import at_least
 from gmmkit.floor import FloorWarning, credit_of_floor, typical_variance
 from gmmkit.gmm import GMMMachine
+from gmmkit.loop import first_best, log
 
 _CRITERIA = ("bic", "aic")
 _STARTS = ("both", "k-means", "split")
@@ -150,7 +151,7 @@ class _Fit:
         except ValueError as error:
             raise ValueError(f"{_name(machine)} cannot be fitted: {error}") from error
         n_parameters = machine._n_parameters()
-        parameters, floor = machine._parameters(), np.atleast_2d(machine.variance_floor_)
+        parameters, floor = machine.parameters_, np.atleast_2d(machine.variance_floor_)
         typical = typical_variance(parameters) if typical is None else typical
         n_at_floor, credit = credit_of_floor(parameters, floor, typical)
         row = {
@@ -178,10 +179,10 @@ def _fits(
             grown = smaller.split(machine.n_gaussians)
             machines = [grown] if start == "split" else [grown, machine]
         fits = [_Fit.of(machine, X, sample_weight, typical) for machine in machines]
-        best = fits[em.first_best([fit.log_likelihood for fit in fits])]
+        best = fits[first_best([fit.log_likelihood for fit in fits])]
         typical = best.typical if best.row["n_at_floor"] else typical
         smaller = best.machine.set_params(**dict.fromkeys(_START))  # settings as they were given
-        em.tell(f"{_name(smaller)}: {criterion} {best.row[criterion]:.6f}", smaller.verbose >= 1)
+        log(f"{_name(smaller)}: {criterion} {best.row[criterion]:.6f}", smaller.verbose >= 1)
         yield best
 
 
@@ -247,6 +248,6 @@ def _listed(name: str, values: Any, kind: type) -> list[Any]:
 def _check_data(chains: list[list[GMMMachine]], X: Any, sample_weight: Any) -> None:
     """Refuse data that no candidate takes, and candidates that are too large for them."""
     source = clone(chains[0][0])._open(X, sample_weight, reset=True)
-    at_least(source, chains[0][-1]._fewest_samples(), "n_gaussians")
+    at_least(source, chains[0][-1].n_gaussians, "n_gaussians")
     for smallest, *_ in chains:
         smallest._structure(source.n_features)

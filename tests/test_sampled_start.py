@@ -16,7 +16,7 @@ N, PER_COMPONENT = 900, 50
 
 @pytest.fixture(autouse=True)
 def small_samples(monkeypatch):
-    monkeypatch.setattr("gmmkit.training._SAMPLES_PER_COMPONENT", PER_COMPONENT)
+    monkeypatch.setattr("gmmkit.fit._SAMPLES_PER_COMPONENT", PER_COMPONENT)
 
 
 def data(n_samples=N):

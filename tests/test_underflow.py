@@ -87,7 +87,7 @@ def test_zeros_in_place_of_subnormals_change_no_bit_of_speech(monkeypatch):
 
 def rows(gmm, X, output, *tail):
     """What the kernel makes of X, in one piece, so of several blocks."""
-    densities = mixture_densities(gmm._parameters(), X.dtype)
+    densities = mixture_densities(gmm.parameters_, X.dtype)
     assert densities.block_length < len(X) / 2
     return estep.Rows(densities, output, tail, X.dtype)(X)
 
