@@ -64,6 +64,10 @@ class Source(Protocol):
         """D."""
 
     @property
+    def in_memory(self) -> bool:
+        """Whether X is an array in memory."""
+
+    @property
     def dtype(self) -> np.dtype:
         """The type to work in."""
 
@@ -108,6 +112,7 @@ class ArraySource:
     sample_weight: np.ndarray | None = None
     n_jobs: int | None = None
     start: int = 0  # the number of the first row
+    in_memory = True
 
     @property
     def n_samples(self) -> int:

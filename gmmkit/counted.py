@@ -55,7 +55,7 @@ class AtLeast:
         self._counted = False
         self.X, self.sample_weight = source.X, source.sample_weight
         self.n_samples, self.n_features = source.n_samples, source.n_features
-        self.dtype = source.dtype
+        self.dtype, self.in_memory = source.dtype, source.in_memory
 
     def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
         """Sum of the kernel over blocks of rows."""

@@ -72,6 +72,7 @@ class DaskSource:
 
     X: Any
     sample_weight: Any = None
+    in_memory = False
 
     @classmethod
     def of(cls, X: Any, sample_weight: Any = None) -> DaskSource:

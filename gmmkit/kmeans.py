@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from gmmkit import estep, layout, lloyd, progress, seeding
 from gmmkit.callbacks import Steps, Task
 from gmmkit.checks import real_array
-from gmmkit.chunks import ArraySource, Source
+from gmmkit.chunks import Source
 from gmmkit.counted import at_least
 from gmmkit.covariance import Structure, make_structure
 from gmmkit.densities import centroid_distances
@@ -259,7 +259,7 @@ class KMeansMachine(ClusterMixin, Machine):
         self.__dict__.update(self._attributes(run))
         self.counts_ = statistics.n.copy()
         self.inertia_ = _inertia(statistics)
-        if isinstance(source, ArraySource):
+        if source.in_memory:
             self.labels_ = self._rows(source, estep.labels, (), np.dtype(np.int32))
         elif hasattr(self, "labels_"):
             del self.labels_

@@ -14,11 +14,10 @@ from sklearn.utils.validation import validate_data
 
 from gmmkit import checks
 from gmmkit.callbacks import CallbackSupportMixin
-from gmmkit.chunks import ArraySource, Source
-from gmmkit.dask_source import DaskSource, frame_arrays, is_dask, is_dask_frame, is_dask_series
+from gmmkit.chunks import Source
 from gmmkit.hdf5 import Reader, read, write
+from gmmkit.open import kind_of
 from gmmkit.pickles import pickled, unpickled
-from gmmkit.streams import Blocks, Rows, StreamSource, is_on_disk, refuse_iterator
 
 
 class Machine(
@@ -68,41 +67,17 @@ class Machine(
         With `reset`, the number and names of X's features are remembered, else they must agree.
         """
         who = type(self).__name__
-        checks.refuse_containers(X)
-        refuse_iterator(X, who)
-        if is_dask_frame(X):
-            checks.check_columns(X, who)
-            # a row of pandas with X's columns, for their names
-            validate_data(self, X.dtypes.to_frame().T, reset=reset, skip_check_array=True)
-            X, sample_weight = frame_arrays(X, sample_weight)
-        elif is_dask(X):
-            checks.check_table(X, who)
-            validate_data(self, X, reset=reset, skip_check_array=True)
-        if is_dask(X):
-            return DaskSource.of(X, _checked_weight(sample_weight, X))
-        if isinstance(X, Blocks):
-            if sample_weight is not None:
-                raise ValueError(
-                    "sample_weight is given, but Blocks bring their weights along: let them yield "
-                    "(X, sample_weight)."
-                )
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            return StreamSource(X, None, X, self.n_jobs)
-        if is_on_disk(X):
-            checks.check_table(X, who)
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            weight = _checked_weight(sample_weight, X)
-            return StreamSource(X, weight, Rows(X, weight), self.n_jobs)
-        X = self._checked_in_memory(X, reset)
-        return ArraySource(X, _checked_weight(sample_weight, X), self.n_jobs)
+        kind = kind_of(X, who)
+        X = kind.check(X, sample_weight, who)
+        if kind.lazy:
+            validate_data(self, kind.header(X), reset=reset, skip_check_array=True)
+        else:
+            X = self._checked_in_memory(X, reset)
+        return kind.open(X, sample_weight, self.n_jobs)
 
     def _checked_in_memory(self, X: Any, reset: bool) -> np.ndarray:
         """X (N, D) as an array of numbers, by scikit-learn's rules."""
         who = type(self).__name__
-        if isinstance(X, (list, tuple, np.ma.MaskedArray)):
-            X = checks.dense(X, "X")
-        if checks.is_array(X):
-            checks.check_table(X, who, in_memory=True)
         try:
             array = validate_data(self, X, reset=reset, dtype="numeric")
         except (TypeError, ValueError) as error:
@@ -218,24 +193,3 @@ def transaction(estimator: BaseEstimator) -> Iterator[None]:
         estimator.__dict__.clear()
         estimator.__dict__.update(before)
         raise
-
-
-def _checked_weight(sample_weight: Any, X: Any) -> Any:
-    """Weights as (N,), lazy as X; their values are checked block by block if they are lazy."""
-    if sample_weight is None:
-        return None
-    lazy = is_dask(sample_weight) or is_dask_series(sample_weight)
-    if lazy:
-        checks.check_lazy_weight(sample_weight)
-    if lazy and not is_dask(X):
-        sample_weight, lazy = sample_weight.compute(), False
-    if is_dask_series(sample_weight):
-        sample_weight = sample_weight.to_dask_array()
-    if not lazy:
-        sample_weight = checks.weights_in_memory(sample_weight, X.shape[0])
-    if sample_weight.ndim != 1:
-        raise ValueError(f"sample_weight must be 1D, got shape {sample_weight.shape}.")
-    lengths = (X.shape[0], sample_weight.shape[0])
-    if not np.isnan(lengths).any() and lengths[0] != lengths[1]:
-        raise ValueError(f"sample_weight.shape == {sample_weight.shape}, expected {(X.shape[0],)}.")
-    return sample_weight

@@ -187,6 +187,7 @@ class StreamSource:
     sample_weight: np.ndarray | None
     blocks: Any  # yields samples and weights, has shape and dtype
     n_jobs: int | None = None
+    in_memory = False
 
     @property
     def n_samples(self) -> int | None:

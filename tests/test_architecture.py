@@ -43,6 +43,7 @@ FLOORS = {
     "layout": 1,
     "hdf5": 0.5,
     "reader": 0.3,
+    "open": 0.25,
     "streams": 0.2,
     "counted": 0.2,
     "dask_source": 0.2,

@@ -468,3 +468,35 @@ def test_nothing_is_not_the_best_of_all(criterion):
     x = da.from_array(data(), chunks=(20, D))
     with pytest.raises(ValueError, match="no samples with a positive weight"):
         getattr(fitted(), criterion)(x[x[:, 0] > 1e9])
+
+
+class Doubled:
+    """A source of a user's own: the rows of an array, twice."""
+
+    sample_weight, in_memory = None, False
+
+    def __init__(self, X):
+        self.X = X
+        self.n_samples, self.n_features, self.dtype = 2 * len(X), X.shape[1], X.dtype
+
+    def map_sum(self, kernel, name, block=1):
+        return kernel(self.X, None, 0) + kernel(self.X, None, len(self.X))
+
+    def map_rows(self, kernel, name, block=1):
+        return np.concatenate([kernel(self.X, None, 0), kernel(self.X, None, len(self.X))])
+
+
+def test_a_source_is_taken_as_it_is():
+    X = np.random.default_rng(0).normal(size=(200, 2)) + [[0, 0], [6, 6]] * 100
+    doubled, twice = Doubled(X), np.concatenate([X, X])
+    machine = GMMMachine(2, means_init=X[:2]).fit(doubled)
+    expected = GMMMachine(2, means_init=X[:2]).fit(twice)
+    assert machine.is_similar_to(expected)
+    assert machine.e_step(doubled).is_similar_to(expected.e_step(twice))
+    np.testing.assert_array_equal(machine.predict(doubled), expected.predict(twice))
+    clusters = KMeansMachine(2, init_method=X[:2]).fit(doubled)
+    np.testing.assert_allclose(clusters.counts_, [200, 200])
+    with pytest.raises(ValueError, match="a source brings its weights along"):
+        machine.score(doubled, sample_weight=np.ones(400))
+    with pytest.raises(ValueError, match="has 3 features, but GMMMachine is expecting 2"):
+        machine.predict(Doubled(np.ones((2, 3))))
