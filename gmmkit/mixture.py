@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import checks, conditional, estep, progress
+from gmmkit import checks, conditional, estep, information, progress
 from gmmkit.chunks import Source
 from gmmkit.covariance import Structure
 from gmmkit.densities import Densities, LastDensities, mixture_densities
@@ -107,18 +107,17 @@ class Mixture(DensityMixin, Machine):
     def bic(self, X: Any) -> float:
         """Bayesian information criterion of the model on X (Schwarz, 1978): lower is better."""
         stats = weighty_statistics(self.e_step(X))
-        return -2 * stats.log_likelihood + self._n_parameters() * np.log(stats.t)
+        return information.bic(stats.log_likelihood, stats.t, self._n_parameters())
 
     def aic(self, X: Any) -> float:
         """Akaike's information criterion of the model on X (Akaike, 1974): lower is better."""
         stats = weighty_statistics(self.e_step(X))
-        return -2 * stats.log_likelihood + 2 * self._n_parameters()
+        return information.aic(stats.log_likelihood, self._n_parameters())
 
     def _n_parameters(self) -> int:
         """Number of free parameters."""
         n_gaussians, n_features = self.shape
-        structure = self._structure(n_features)
-        return structure.n_parameters(n_gaussians) + n_gaussians * n_features + n_gaussians - 1
+        return information.n_parameters(self._structure(n_features), n_gaussians)
 
     # Predictions: lazy where X is.
 

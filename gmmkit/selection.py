@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from gmmkit import checks
+from gmmkit import checks, information
 from gmmkit.counted import at_least
 from gmmkit.floor import FloorWarning, credit_of_floor, typical_variance
 from gmmkit.gmm import GMMMachine
@@ -150,15 +150,15 @@ class _Fit:
             stats = machine.e_step(X, sample_weight)
         except ValueError as error:
             raise ValueError(f"{_name(machine)} cannot be fitted: {error}") from error
-        n_parameters = machine._n_parameters()
         parameters, floor = machine.parameters_, np.atleast_2d(machine.variance_floor_)
         typical = typical_variance(parameters) if typical is None else typical
         n_at_floor, credit = credit_of_floor(parameters, floor, typical)
+        n_parameters = information.n_parameters(parameters.structure, parameters.n_gaussians)
         row = {
             "n_gaussians": machine.n_gaussians,
             "covariance_type": machine.covariance_type,
-            "bic": -2 * stats.log_likelihood + n_parameters * np.log(stats.t),
-            "aic": -2 * stats.log_likelihood + 2 * n_parameters,
+            "bic": information.bic(stats.log_likelihood, stats.t, n_parameters),
+            "aic": information.aic(stats.log_likelihood, n_parameters),
             "log_likelihood": stats.log_likelihood / stats.t,
             "n_parameters": n_parameters,
             "n_iter": machine.n_iter_,

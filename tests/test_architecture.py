@@ -35,6 +35,7 @@ FLOORS = {
     "blocks": 2,
     "mstep": 2,
     "conditional": 1.5,
+    "information": 1.5,
     "interchange": 1.5,
     "stats": 1.5,
     "densities": 1.5,
