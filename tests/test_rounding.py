@@ -166,7 +166,7 @@ def test_the_fixture_reaches_every_kernel_and_moves_it_by_rounding(form, dtype, 
     structure = STRUCTURES[2 if form == "tied" else 3]
     mixture = random_mixture(structure)
     X = random_data(mixture).astype(dtype)
-    densities = mixture_densities(machine_at(mixture, structure)._parameters(), X.dtype)
+    densities = mixture_densities(machine_at(mixture, structure).parameters_, X.dtype)
     if form == "centred":
         object.__setattr__(densities, "linear", False)
     if form == "nearest":
