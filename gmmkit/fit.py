@@ -95,9 +95,17 @@ def starts(job: Job) -> list[Start]:
         return [Assigned(job.given, job.m_step)]
     random_state = check_random_state(job.random_state)
     seeds = [int(random_state.randint(2**31 - 1)) for _ in range(job.n_init)]
-    parts = job.given, job.m_step, job.n_gaussians
-    how = job.k_means_trainer, job.n_init, job.n_jobs, job.verbose
-    return [Clustered(*parts, seed, *how) for seed in seeds]
+    clustered = partial(
+        Clustered,
+        given=job.given,
+        m_step=job.m_step,
+        n_gaussians=job.n_gaussians,
+        trainer=job.k_means_trainer,
+        attempts=job.n_init,
+        n_jobs=job.n_jobs,
+        verbose=job.verbose,
+    )
+    return [clustered(seed=seed) for seed in seeds]
 
 
 def _runs(job: Job, data: Prepared, task: Task, learned: Learned) -> list[Run]:

@@ -67,7 +67,8 @@ class GMMMachine(Mixture):
         Where to start, covariances in the shape of ``covariances_``. What is not given comes from
         assigning each sample to the nearest mean; with no means, from k-means; for MAP, from ubm.
     update_means : bool, default=True
-    update_variances, update_weights : bool or "auto", default="auto"
+    update_variances : bool or "auto", default="auto"
+    update_weights : bool or "auto", default="auto"
         What to estimate. "auto" means yes for ML and no for MAP.
     mean_var_update_threshold : float, default=eps of float64
         Components with fewer samples (sum of responsibilities) keep mean and covariance.
@@ -113,7 +114,7 @@ class GMMMachine(Mixture):
     n_iter_ : int
         Steps made, a pass over the data each.
     lower_bounds_ : ndarray of shape (n_iter,)
-        Mean log-likelihood per sample, in nats, of the model before each step; but for those
+        Mean log-likelihood per sample, in nats, of the model before each step, except for those
         steps of an accelerated run that were taken back.
     lower_bound_ : float
         The last of them.

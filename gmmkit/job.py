@@ -176,8 +176,8 @@ def _floor(settings: Any, shape: tuple[int, int], ubm: Any, continues: bool) -> 
     if settings.trainer == "map":
         floor = getattr(ubm, "variance_floor_", None)
         return np.atleast_2d(floor_of_parameters(ubm.parameters_) if floor is None else floor)
-    floor = getattr(settings, "variance_floor_", None) if continues else None
-    return np.atleast_2d(floor) if np.shape(floor) in [shape, shape[1:]] else None
+    floor = np.asarray(getattr(settings, "variance_floor_", 0.0) if continues else 0.0)
+    return np.atleast_2d(floor) if floor.shape in [shape, shape[1:]] else None
 
 
 def _thresholds(thresholds: Any, shape: tuple[int, int]) -> np.ndarray:

@@ -248,6 +248,6 @@ def _listed(name: str, values: Any, kind: type) -> list[Any]:
 def _check_data(chains: list[list[GMMMachine]], X: Any, sample_weight: Any) -> None:
     """Refuse data that no candidate takes, and candidates that are too large for them."""
     source = clone(chains[0][0])._open(X, sample_weight, reset=True)
-    at_least(source, chains[0][-1].n_gaussians, "n_gaussians")
+    at_least(source, chains[0][-1].n_gaussians or 1, "n_gaussians")
     for smallest, *_ in chains:
         smallest._structure(source.n_features)
