@@ -8,6 +8,7 @@ from gmmkit.kmeans import KMeansMachine
 from gmmkit.selection import Selection, select
 from gmmkit.stats import GMMStats
 from gmmkit.streams import Blocks
+from gmmkit.versions import show_versions
 
 __all__ = [
     "Blocks",
@@ -17,6 +18,7 @@ __all__ = [
     "KMeansMachine",
     "Selection",
     "select",
+    "show_versions",
 ]
 
 try:

@@ -12,6 +12,7 @@ import gmmkit
 
 PACKAGE = Path(gmmkit.__file__).parent
 FLOORS = {
+    "__main__": 8,
     "cli": 7,
     "__init__": 6,
     "selection": 5.5,
@@ -60,6 +61,7 @@ FLOORS = {
     "progress": 0,
     "records": 0,
     "threads": 0,
+    "versions": 0,
     "cached": -1,
 }
 ONLY_ON_USE = {"dask", "distributed", "matplotlib", "pandas", "polars", "torch", "cupy"}

@@ -13,6 +13,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from test_layout import read_1_0
 
+import gmmkit
 from gmmkit import GMMMachine, GMMStats, KMeansMachine
 from gmmkit.cli import main
 
@@ -416,3 +417,18 @@ def test_numbers_are_numbers(call, path):
     stats.save(path)
     facts = json.loads(call("info", path, "--json")[1])
     assert_allclose([facts["t"], facts["log_likelihood"]], [2.5, -1.5], rtol=0)
+
+
+def test_the_package_is_the_command():
+    run = [sys.executable, "-m", "gmmkit", "--version"]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("gmmkit ")
+
+
+def test_versions_are_shown(capsys):
+    gmmkit.show_versions()
+    lines = capsys.readouterr().out.splitlines()
+    shown = dict(line.split(maxsplit=1) for line in lines if not line.startswith("library"))
+    assert shown["python"] == sys.version.split()[0]
+    assert shown["numpy"] == np.__version__
+    assert any(line.startswith("library") for line in lines)
