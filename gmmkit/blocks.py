@@ -22,6 +22,7 @@ from gmmkit.stats import GMMStats
 
 _STRIDE = 61  # of the samples, between those that are looked at to learn what a block's scores are
 _FEW_LOW = 1e-3  # of the scores: where fewer would be subnormal, another pass costs more than they
+_SUMMED = 1024  # samples that are added up in the block's own type, at most, measured
 _STEP = 64  # rows of a triangular matrix that are multiplied at once
 _FEW_ROWS = 4  # samples up to which calls take longer than products do
 _MANY_FAR = 0.25  # of the samples: where more lie far out, all of them take their maxima
@@ -230,7 +231,7 @@ class LinearBlock(ScoredBlock):
             n = self.scores @ factors
             np.multiply(terms, factors, out=terms)
         stats.moments[:, 0] += np.multiply(n, largest, dtype=float)
-        stats.moments[:, 1:] += np.multiply(self.scores @ terms.T, largest, dtype=float)
+        stats.moments[:, 1:] += largest * sums_of_products(self.scores, terms)
 
     def _add_shared(self, stats: GMMStats, weight: np.ndarray | None, largest: float) -> None:
         """Add the sums that do not depend on responsibilities."""
@@ -305,6 +306,18 @@ class CentredBlock(ScoredBlock):
             stats.moments[k, 1 : 1 + n_features] += centred @ weighted
             centred *= np.sqrt(weighted)  # so that sums of products are a symmetric product
             stats.second[k % len(stats.second)] += stats.structure.weighted_products(centred, None)
+
+
+def sums_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``a @ b'`` of (K, B) and (F, B), in float64 but for the sums over a few samples each.
+
+    Variances are small differences of these sums, and float32 loses a digit in adding up a block.
+    """
+    n_parts = a.shape[1] // _SUMMED
+    end = n_parts * _SUMMED
+    of_a, of_b = (x[:, :end].reshape(len(x), n_parts, _SUMMED) for x in (a, b))
+    parts = of_a.transpose(1, 0, 2) @ of_b.transpose(1, 2, 0)  # (B / _SUMMED, K, F)
+    return parts.sum(axis=0, dtype=float) + a[:, end:] @ b[:, end:].T
 
 
 def multiply_triangular(matrix: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:

@@ -12,7 +12,8 @@ is left out of Theta and added to the likelihood, a number a sample.
 That is the linear form, one matrix product for all components. Its rounding grows with the squared
 distances between components in units of their deviations and with the condition numbers. Where it
 would show, float64 takes the place of float32, and then the centred form, |W (x - mu)|^2 component
-by component. The choice looks at the parameters alone, so that it cannot depend on the chunking.
+by component. The same goes for variances, which are small differences of sums about the origin. The
+choice looks at the parameters alone, so that it cannot depend on the chunking.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _NEAREST_ELEMENTS, _NEAREST_ROWS = 1 << 20, 1 << 16  # where only the largest co
 _WIDE, _WIDE_SHARE = 24, 4  # features in a group, and for each component, to be wide, measured
 _ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
+_CANCELS = 1e-4  # of a variance, that rounding of its sums may come to
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,15 @@ class Densities:
         kind = np.finfo(np.float32)
         least = float(kind.smallest_normal) / float(kind.eps)
         return self.dtype == np.float32 and bool(self.variances.min() < least)
+
+    @property
+    def cancels(self) -> bool:
+        """Whether sums about the origin round to more than a small share of a variance.
+
+        A variance is E[x^2] - E[x]^2 of them; sums about the components' means do not cancel.
+        """
+        reach = self._reach / self.structure.split(np.sqrt(self.variances))
+        return self.linear and bool(np.finfo(self.dtype).eps * reach.max() ** 2 > _CANCELS)
 
     @cached_property
     def _reach(self) -> np.ndarray:
@@ -309,7 +320,8 @@ def _choose_form(densities: Densities) -> Densities:
             candidate = replace(densities, dtype=dtype, origin=origin, linear=not centred)
             if centred and dtype == np.float64:  # as accurate as can be
                 return candidate
-            if candidate.rounding(dtype) < _TOLERANCE[name] and not candidate.underflows:
+            unfit = candidate.underflows or candidate.cancels
+            if candidate.rounding(dtype) < _TOLERANCE[name] and not unfit:
                 return candidate
     return replace(candidate, linear=False)
 

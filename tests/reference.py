@@ -19,6 +19,8 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
+DIGITS = 50
+
 
 class Mixture(NamedTuple):
     weights: np.ndarray  # (K,)
@@ -277,21 +279,51 @@ def lloyd_step(X, centroids, sample_weight=None):
 # -------------------------------------------------------------------------------------- many digits
 
 
-def log_likelihoods_exact(X, mixture, digits=50):
-    """log p(x) of each sample, (N,), in arithmetic of `digits` digits, rounded at the end."""
-    with mpmath.workdps(digits):
-        terms = []
-        for weight, mean, covariance in zip(*mixture, strict=True):
-            C = mpmath.matrix(np.asarray(covariance, float).tolist())
-            precision, log_det = C**-1, mpmath.log(mpmath.det(C))
-            mean = [mpmath.mpf(float(m)) for m in mean]
-            terms.append((mpmath.log(float(weight)), mean, precision, log_det))
-        result = []
-        for x in np.asarray(X, float).tolist():
-            total = mpmath.mpf(0)
-            for log_weight, mean, precision, log_det in terms:
-                y = mpmath.matrix([a - b for a, b in zip(x, mean, strict=True)])
-                square = (y.T * precision * y)[0] + len(x) * mpmath.log(2 * mpmath.pi)
-                total += mpmath.exp(log_weight - (square + log_det) / 2)
-            result.append(float(mpmath.log(total)))
-    return np.array(result)
+class Step(NamedTuple):
+    """What an EM step computes, in floats or in numbers of fifty digits."""
+
+    log_likelihoods: np.ndarray  # (N,)
+    responsibilities: np.ndarray  # (N, K)
+    weights: np.ndarray  # (K,)
+    means: np.ndarray  # (K, D)
+    covariances: np.ndarray  # (K, D, D)
+
+
+def step_exact(X, mixture, structure):
+    """Bishop 2006, eqs. 9.14, 9.23 to 9.27 in fifty digits, of the numbers that are given."""
+    with mpmath.workdps(DIGITS):
+        L = _log_weighted_densities_exact(X, mixture)
+        totals = log_of(exp_of(L).sum(1))
+        R = exp_of(L - totals[:, None])
+        n, X = R.sum(0), many_digits(X)
+        means = R.T @ X / n[:, None]
+        centred = X - means[:, None]  # (K, N, D)
+        scatter = (R.T[:, :, None] * centred).transpose(0, 2, 1) @ centred
+        covariances = constrain(scatter / n[:, None, None], n, structure)
+        return Step(totals, R, n / n.sum(), means, covariances)
+
+
+def log_likelihoods_exact(X, mixture):
+    """log p(x) of each sample, (N,), in fifty digits, rounded at the end."""
+    with mpmath.workdps(DIGITS):
+        densities = exp_of(_log_weighted_densities_exact(X, mixture))
+        return log_of(densities.sum(1)).astype(float)
+
+
+def _log_weighted_densities_exact(X, mixture):
+    X = many_digits(X)
+    L = np.empty((len(X), len(mixture.weights)), object)
+    for k, (weight, mean, covariance) in enumerate(zip(*mixture, strict=True)):
+        matrix = mpmath.matrix(np.asarray(covariance, float).tolist())
+        precision = np.array((matrix**-1).tolist(), object)
+        constant = mpmath.log(mpmath.det(matrix)) + X.shape[1] * mpmath.log(2 * mpmath.pi)
+        Y = X - many_digits(mean)
+        L[:, k] = mpmath.log(float(weight)) - ((Y @ precision * Y).sum(1) + constant) / 2
+    return L
+
+
+exp_of, log_of = np.frompyfunc(mpmath.exp, 1, 1), np.frompyfunc(mpmath.log, 1, 1)
+
+
+def many_digits(values):
+    return np.vectorize(mpmath.mpf, otypes=[object])(np.asarray(values, float))

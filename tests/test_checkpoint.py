@@ -30,8 +30,9 @@ class Killed(BaseException):
     """Stands for what ends a fit from outside, as Ctrl-C does."""
 
 
-def fit_until(steps, monkeypatch, **settings):
+def fit_until(steps, monkeypatch, X=None, **settings):
     """A fit that is ended after a number of written steps."""
+    X = data() if X is None else X
     written = []
 
     def write_then_end(path, fill):
@@ -43,11 +44,14 @@ def fit_until(steps, monkeypatch, **settings):
     with monkeypatch.context() as patch:
         patch.setattr("gmmkit.checkpoint.write", write_then_end)
         with pytest.raises(Killed):
-            GMMMachine(K, **settings).fit(data())
+            GMMMachine(K, **settings).fit(X)
+
+
+FITTED = ("weights_", "means_", "covariances_", "lower_bounds_", "converged_", "variance_floor_")
 
 
 def assert_same_fit(machine, expected):
-    for name in ("weights_", "means_", "covariances_", "lower_bounds_", "converged_"):
+    for name in FITTED:
         assert_array_equal(getattr(machine, name), getattr(expected, name), err_msg=name)
 
 
@@ -63,6 +67,39 @@ def test_fit_goes_on(kind, acceleration, steps, tmp_path, monkeypatch):
     machine = GMMMachine(K, checkpoint=checkpoint, **settings).fit(data())
     assert_same_fit(machine, GMMMachine(K, **settings).fit(data()))
     assert not list(tmp_path.iterdir())  # what has ended needs no checkpoint
+
+
+def collapsing():
+    """Samples of which some are equal, so that the floor decides a variance, and where to start."""
+    X = data()
+    X[:50] = [9.0, 9.0, 9.0]
+    return X, X[[0, 100, 200, 300]]
+
+
+def no_floor(*_):
+    pytest.fail("the floor was found once more")
+
+
+@pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
+@pytest.mark.parametrize(
+    "start, steps",
+    [("given", 1), ("given", 4), ("found", 4), ("found twice", 6), ("found twice", 9)],
+)
+@pytest.mark.parametrize("kind", ["diag", "full", "tied", "spherical"])
+def test_the_floor_stays_as_the_first_means_decided(kind, start, steps, tmp_path, monkeypatch):
+    X, means = collapsing()
+    settings = {"covariance_type": kind, "convergence_threshold": None, "max_fitting_steps": 6}
+    settings |= {"given": {"means_init": means}, "found": {}, "found twice": {"n_init": 2}}[start]
+    checkpoint = tmp_path / "ubm.ckpt.h5"
+    fit_until(steps, monkeypatch, X, checkpoint=checkpoint, **settings)
+    machine = GMMMachine(K, checkpoint=checkpoint, **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr("gmmkit.floor.floor_of_data", no_floor)
+        machine.fit(X)
+    expected = GMMMachine(K, **settings).fit(X)
+    assert_same_fit(machine, expected)
+    later = GMMMachine(K, **settings | {"means_init": expected.means_}).fit(X)
+    assert (later.variance_floor_ != expected.variance_floor_).any()  # by the means of now
 
 
 def test_steps_made_are_not_made_again(tmp_path, monkeypatch, capsys):

@@ -197,7 +197,18 @@ def test_the_fixture_rounds_as_much_as_sums_may(rounding):
 # ------------------------------------------------------------------------------------- training
 
 
-def check_training(name, structure, dtype, rounding, seeds):
+def data_and_seeds(quick, often):
+    """A test of some of the data once; a slow one of all the data, this often."""
+    rows = [pytest.param(name, [0], id=name) for name in quick]
+    seeds, marks = range(1, often + 1), pytest.mark.slow
+    rows += [pytest.param(name, seeds, id=f"{name}, often", marks=marks) for name in DATA]
+    return pytest.mark.parametrize("name, seeds", rows)
+
+
+@data_and_seeds(DATA, often=14)
+@every_dtype
+@every_structure
+def test_training_does_not_hang_on_rounding(name, seeds, structure, dtype, rounding):
     X = DATA[name].astype(dtype)
     options = {"start": start_in(X), "convergence_threshold": None, "max_fitting_steps": 12}
     plain = fitted(X, structure, **options)
@@ -213,22 +224,10 @@ def check_training(name, structure, dtype, rounding, seeds):
         assert_allclose(other.machine.variance_floor_, floor[order.features], rtol=1e-9)
 
 
-@every_data
+@data_and_seeds(["duplicates", "far outlier"], often=4)
 @every_dtype
 @every_structure
-def test_training_does_not_hang_on_rounding(name, structure, dtype, rounding):
-    check_training(name, structure, dtype, rounding, [0])
-
-
-@pytest.mark.slow
-@every_data
-@every_dtype
-@every_structure
-def test_training_does_not_hang_on_rounding_of_many_kinds(name, structure, dtype, rounding):
-    check_training(name, structure, dtype, rounding, range(1, 15))
-
-
-def check_own_start(name, structure, dtype, rounding, seeds):
+def test_own_starts_do_not_hang_on_rounding(name, seeds, structure, dtype, rounding):
     X = DATA[name].astype(dtype)
     plain = fitted(X, structure)
     for seed in seeds:
@@ -243,21 +242,6 @@ def check_own_start(name, structure, dtype, rounding, seeds):
         if other.machine.n_iter_ == plain.machine.n_iter_ and name != "few distinct rows":
             assert_same_model(plain, other, dtype, NATS[dtype])
             assert_labels_tie(plain.machine, X, other.labels, dtype)
-
-
-@every_structure
-@every_dtype
-@pytest.mark.parametrize("name", ["duplicates", "far outlier"])
-def test_a_fit_from_its_own_start_does_not_hang_on_rounding(name, structure, dtype, rounding):
-    check_own_start(name, structure, dtype, rounding, [0])
-
-
-@pytest.mark.slow
-@every_data
-@every_dtype
-@every_structure
-def test_a_fit_does_not_hang_on_rounding_of_many_kinds(name, structure, dtype, rounding):
-    check_own_start(name, structure, dtype, rounding, range(1, 5))
 
 
 @every_structure
