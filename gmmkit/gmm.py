@@ -15,12 +15,11 @@ from sklearn.utils.validation import check_is_fitted
 from gmmkit import checks, em, interchange, layout, progress
 from gmmkit.callbacks import SILENT, Task
 from gmmkit.counted import at_least
-from gmmkit.covariance import check_covariances
 from gmmkit.floor import at_floor, floor_of_statistics
 from gmmkit.machine import transaction
 from gmmkit.mstep import neutral_parameters
 from gmmkit.parameters import Parameters
-from gmmkit.records import UNSET
+from gmmkit.records import UNSET, structure_of
 from gmmkit.settings import NO_UBM
 from gmmkit.stats import GMMStats, checked_statistics
 from gmmkit.training import Training
@@ -428,11 +427,11 @@ class GMMMachine(Training):
 
     def _record(self) -> dict[str, Any]:
         check_is_fitted(self, "means_")
-        n_gaussians, covariance_type, block_size = self._shape_wanted()
+        structure = self._structure(self.shape[1])
         record = {
-            "n_gaussians": n_gaussians,
-            "covariance_type": covariance_type,
-            "block_size": block_size,
+            "n_gaussians": self._shape_wanted()[0],
+            "covariance_type": structure.covariance_type,
+            "block_size": structure.block_size,
             "weights": self.weights_,
             "means": self.means_,
             "covariances": self.covariances_,
@@ -475,13 +474,10 @@ class GMMMachine(Training):
             self.ubm_ = prior
 
     def _checked_parameters(self, record: dict[str, Any]) -> Parameters:
-        wanted = self._shape_wanted()
-        if wanted != (record["n_gaussians"], record["covariance_type"], record["block_size"]):
+        wanted, structure = self._shape_wanted(), self._structure(record["n_features"])
+        if (wanted[0], structure) != (record["n_gaussians"], structure_of(record)):
             raise ValueError(f"the parameters are not those of {wanted}, as the settings say")
-        structure = self._structure(record["n_features"])
-        stack = check_covariances(
-            structure, record["covariances"], record["n_gaussians"], "gaussians/covariances"
-        )
+        stack = structure.from_public(record["covariances"])
         return Parameters(structure, record["weights"], record["means"], stack)
 
     @classmethod

@@ -25,7 +25,6 @@ from gmmkit.records import (
     KMEANS,
     SIZE,
     STATS,
-    STRUCTURE,
     THRESHOLD,
     TOTALS,
     UNSET,
@@ -39,12 +38,11 @@ from gmmkit.records import (
     check_kmeans,
     check_mixture,
     check_stats,
-    check_structure,
     check_ubm,
-    covariance_shape,
     kmeans_shapes,
     lowest_version,
     minor_version,
+    names_of,
     start_shapes,
     stats_shapes,
     storable,
@@ -116,7 +114,8 @@ def write_gmm(group: Any, record: Mapping[str, Any], version: str | None = None)
 
 def _put_more(group: Any, record: Mapping[str, Any], version: str) -> None:
     """What version 1.0 does not know."""
-    _put_scalars(group, record, {**STRUCTURE, **GMM})
+    _put_structure(group, record)
+    _put_scalars(group, record, GMM)
     unset = [name for name in _OPTIONAL if record.get(name) is None]
     put_strings(group, "unset", [*unset, *(record.get("unset") or ())])
     put_strings(group, "auto", [name for name in UPDATES if record[name] == "auto"])
@@ -202,13 +201,10 @@ def _read_bob_gmm(reader: Reader, structure: Record) -> Record:
     if n_features == 0:
         gaussians.refuse("means", "at least one feature", means.shape)
     key = "variances" if structure == DIAGONAL else "covariances"
-    check_structure(structure, n_features, reader.refuse)
-    shape = covariance_shape(structure, n_gaussians, n_features)
     thresholds = ((), (n_features,), (n_gaussians, n_features))
-    record = {
-        "n_gaussians": n_gaussians,
-        "n_features": n_features,
-        **structure,
+    record = {"n_gaussians": n_gaussians, "n_features": n_features, **structure}
+    shape = structure_of(record, reader.refuse).public_shape(n_gaussians)
+    record |= {
         "weights": weights,
         "means": means,
         "covariances": gaussians.array(key, shape),
@@ -223,7 +219,7 @@ def _read_bob_gmm(reader: Reader, structure: Record) -> Record:
 
 def _read_own_gmm(reader: Reader) -> Record:
     """A mixture of version 1.1 or 1.2."""
-    record = _read_bob_gmm(reader, _scalars(reader, STRUCTURE))
+    record = _read_bob_gmm(reader, _read_structure(reader))
     record.update(_scalars(reader, GMM))
     unset = reader.strings("unset", default=())
     for name in _OPTIONAL:
@@ -249,7 +245,7 @@ def _put_gaussians(group: Any, record: Mapping[str, Any]) -> None:
     """Means and covariances; a reader of 1.0 must not find variances that are not all there is."""
     gaussians = put_group(group, "gaussians")
     put_array(gaussians, "means", record["means"])
-    key = "variances" if structure_of(record) == DIAGONAL else "covariances"
+    key = "variances" if names_of(record) == DIAGONAL else "covariances"
     put_array(gaussians, key, record["covariances"])
     thresholds = record.get("variance_thresholds")
     put_array(gaussians, "variance_thresholds", EPSILON if thresholds is None else thresholds)
@@ -277,7 +273,7 @@ def _put_starting_point(group: Any, record: Mapping[str, Any]) -> None:
 # Statistics.
 
 
-def write_stats(group: Any, record: Mapping[str, Any], version: str = "1.1") -> None:
+def write_stats(group: Any, record: Mapping[str, Any], version: str | None = None) -> None:
     """Write the record of the sufficient statistics of a Gaussian mixture.
 
     The keys, with K components of D features; those in brackets may be None or absent:
@@ -292,8 +288,9 @@ def write_stats(group: Any, record: Mapping[str, Any], version: str = "1.1") -> 
     ----------
     group : h5py.Group
     record : mapping
-    version : {"1.1", "1.0"}
-        "1.0" writes what that version knows and nothing else.
+    version : {"1.2", "1.1", "1.0"}, optional
+        "1.0" writes what that version knows and nothing else. None means the lowest version of
+        gmmkit's own that holds the record.
 
     Examples
     --------
@@ -307,16 +304,18 @@ def write_stats(group: Any, record: Mapping[str, Any], version: str = "1.1") -> 
     (array([[ 5., 14.]]), 3)
     """
     arrays = check_stats(record)
+    version = version or lowest_version(record)
     _put_header(group, "GMMStats", version)
-    sizes = ("n_gaussians", "n_features")
+    for name in ("n_gaussians", "n_features"):
+        put_scalar(group, name, record[name])
     if version == "1.0":
         arrays = arrays[:3]
-    for name in (*sizes, *STRUCTURE) if version != "1.0" else sizes:
-        put_scalar(group, name, record.get(name))
+    else:
+        _put_structure(group, record)
     t = float(record["t"])
     put_scalar(group, "T", int(t) if t.is_integer() and abs(t) < _EXACT else t)
     put_scalar(group, "log_likelihood", float(record["log_likelihood"]))
-    for name, key in _stats_keys(structure_of(record)).items():
+    for name, key in _stats_keys(names_of(record)).items():
         if name in arrays:
             put_array(group, key, record[name])
 
@@ -348,9 +347,9 @@ def read_stats(reader: Reader) -> Record:
     legacy = version is None
     n_gaussians = _size(reader, "n_gaussians")
     n_features = _size(reader, "n_inputs" if legacy else "n_features")
-    structure = _scalars(reader, STRUCTURE) if version else dict(DIAGONAL)
-    check_structure(structure, n_features, reader.refuse)
+    structure = _read_structure(reader) if version else DIAGONAL
     record: Record = {"n_gaussians": n_gaussians, "n_features": n_features, **structure}
+    structure_of(record, reader.refuse)
     names = {
         "t": "T",
         "log_likelihood": "log_liklihood" if legacy else "log_likelihood",
@@ -481,6 +480,28 @@ def _scalars(reader: Reader, rules: Mapping[str, Rule]) -> Record:
         record[name] = reader.scalar(name, rule.kind, None if rule.optional else MISSING, False)
         rule.check(name, record[name], reader.refuse)
     return record
+
+
+def _put_structure(group: Any, record: Mapping[str, Any]) -> None:
+    """The covariance structure; several sizes of blocks are an array."""
+    put_scalar(group, "covariance_type", record["covariance_type"])
+    size = record.get("block_size")
+    if isinstance(size, tuple):
+        put_array(group, "block_size", size, dtype="<i8")
+    else:
+        put_scalar(group, "block_size", size)
+
+
+def _read_structure(reader: Reader) -> Record:
+    """The covariance structure, as `DIAGONAL` has it."""
+    sizes = reader.array("block_size", (), (None,), default=None)
+    if sizes is not None and not ((sizes >= 1) & (sizes < _EXACT) & (sizes % 1 == 0)).all():
+        reader.refuse("block_size", "positive whole numbers", sizes)
+    several = sizes is not None and sizes.size != 1
+    return {
+        "covariance_type": reader.scalar("covariance_type", str),
+        "block_size": tuple(map(int, sizes)) if several else sizes if sizes is None else int(sizes),
+    }
 
 
 def _size(reader: Reader, name: str) -> int:

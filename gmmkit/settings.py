@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from gmmkit import checks
-from gmmkit.covariance import COVARIANCE_TYPES, Structure, make_structure
+from gmmkit.covariance import COVARIANCE_TYPES, DIAG, Structure, make_structure
 from gmmkit.floor import floor_of_parameters
 from gmmkit.mixture import Mixture
 from gmmkit.mstep import MStep, Prior
@@ -39,7 +40,7 @@ class Settings(Mixture):
         "trainer": [StrOptions({"ml", "map"})],
         "ubm": [HasMethods(["fit", "e_step", "m_step"]), None],
         "covariance_type": [StrOptions(set(COVARIANCE_TYPES)), None],
-        "block_size": [Interval(Integral, 1, None, closed="left"), None],
+        "block_size": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "convergence_threshold": [Interval(Real, 0, None, closed="left"), None],
         "max_fitting_steps": [Interval(Integral, 0, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
@@ -71,7 +72,7 @@ class Settings(Mixture):
         trainer: str = "ml",
         ubm: Settings | None = None,
         covariance_type: str | None = None,
-        block_size: int | None = None,
+        block_size: int | Sequence[int] | None = None,
         convergence_threshold: float | None = 1e-4,
         max_fitting_steps: int = 200,
         n_init: int = 1,
@@ -129,27 +130,30 @@ class Settings(Mixture):
         _, covariance_type, block_size = self._shape_wanted()
         return make_structure(covariance_type, n_features, block_size)
 
-    def _shape_wanted(self) -> tuple[int, str, int | None]:
+    def _shape_wanted(self) -> tuple[int, str, int | Sequence[int] | None]:
         """Components, covariance type and block size: those given, else the ubm's."""
         ubm = self.ubm if self.trainer == "map" else None
         if ubm is None:
-            return self.n_gaussians or 1, self.covariance_type or "diag", self.block_size
+            return self.n_gaussians or 1, self.covariance_type or DIAG, self.block_size
         if not hasattr(ubm, "means_"):
             raise NotFittedError(NO_UBM)
-        _, covariance_type, block_size = ubm._shape_wanted()
+        n_gaussians, n_features = ubm.shape
+        structure = ubm._structure(n_features)
         theirs: dict[str, Any] = {
-            "n_gaussians": ubm.shape[0],
-            "covariance_type": covariance_type,
-            "block_size": block_size,
+            "n_gaussians": n_gaussians,
+            "covariance_type": structure.covariance_type,
+            "block_size": structure.block_size,
         }
         for name, value in theirs.items():
             given = getattr(self, name)
+            if name == "block_size":  # lists and arrays of the same sizes agree
+                given = make_structure(structure.covariance_type, n_features, given).block_size
             if given is not None and given != value:
                 raise ValueError(
                     f"{name}={given!r}, but the ubm has {value!r}: leave {name} at None, or give a "
                     "ubm that agrees."
                 )
-        return theirs["n_gaussians"], covariance_type, block_size
+        return n_gaussians, structure.covariance_type, structure.block_size
 
     def _fewest_samples(self) -> int:
         """Samples that training needs: one a component, unless a prior stands for the others."""

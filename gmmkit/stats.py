@@ -13,14 +13,14 @@ small where data lie far from zero; users see the sums about zero.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from gmmkit import checks, layout
-from gmmkit.covariance import Structure, make_structure
+from gmmkit.covariance import DIAG, Structure, make_structure
 from gmmkit.hdf5 import read, write
 from gmmkit.pickles import pickled, unpickled
 
@@ -79,8 +79,8 @@ class GMMStats:
         self,
         n_gaussians: int,
         n_features: int,
-        covariance_type: str = "diag",
-        block_size: int | None = None,
+        covariance_type: str = DIAG,
+        block_size: int | Sequence[int] | None = None,
     ) -> None:
         self._allocate(n_gaussians, _structure(n_features, covariance_type, block_size))
 
@@ -150,7 +150,7 @@ class GMMStats:
         return self.structure.covariance_type
 
     @property
-    def block_size(self) -> int | None:
+    def block_size(self) -> int | tuple[int, ...] | None:
         """The covariance structure's block size."""
         return self.structure.block_size
 
@@ -207,11 +207,10 @@ class GMMStats:
 
     @sum_pxx.setter
     def sum_pxx(self, value: Any) -> None:
-        elementwise = self.structure.elementwise
-        shape = self.shape if elementwise else self.structure.public_shape(self.n_gaussians)
+        shape = self.structure.moments_shape(self.n_gaussians)
         value = checks.real_array(value, "sum_pxx", shape)
         self._rebase(np.zeros(self.shape))
-        if elementwise:
+        if self.structure.elementwise:
             self.second[:] = value
         else:
             self.second[:] = self.structure.pack(self.structure.from_public(value))
@@ -219,7 +218,7 @@ class GMMStats:
     def _public(self, second: np.ndarray) -> np.ndarray:
         """Packed second moments (C, P) in the shape that users see."""
         if self.structure.elementwise:
-            return second
+            return second.reshape(self.structure.moments_shape(self.n_gaussians))  # a view
         return self.structure.to_public(self.structure.unpack(second))
 
     def overall_variance(self) -> np.ndarray:
@@ -460,10 +459,9 @@ def checked_statistics(statistics: GMMStats) -> GMMStats:
 
 def _structure(n_features: Any, covariance_type: Any, block_size: Any) -> Structure:
     """The structure of a name, with sizes that are Python's own integers."""
-    n_features = checks.whole_number(n_features, "n_features")
-    if block_size is not None:
-        block_size = checks.whole_number(block_size, "block_size")
-    return make_structure(covariance_type, n_features, block_size)
+    return make_structure(
+        covariance_type, checks.whole_number(n_features, "n_features"), block_size
+    )
 
 
 def _origin(origin: Any, shape: tuple[int, int]) -> np.ndarray:

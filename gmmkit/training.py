@@ -18,7 +18,7 @@ from gmmkit.callbacks import SILENT, Steps, Task, without_callbacks
 from gmmkit.checkpoint import Checkpoint
 from gmmkit.chunks import Source
 from gmmkit.counted import at_least
-from gmmkit.covariance import DegenerateError, Structure
+from gmmkit.covariance import DIAG, DegenerateError, Structure, make_structure
 from gmmkit.densities import mixture_densities
 from gmmkit.floor import Prepared
 from gmmkit.kmeans import KMeansMachine
@@ -269,7 +269,8 @@ class Training(Settings):
         means = self.means_init if self.means_init is not None else getattr(self, "means_", None)
         if means is None:  # the number of features is still to come
             given = getattr(self, f"{name}_init")
-            structure = self._structure(given.shape[-1] if given.ndim > 1 else 1)
+            known = name == "covariances" and given.ndim > 0  # any number is good for spheres
+            structure = self._structure(given.shape[-1]) if known else make_structure(DIAG, 1)
             checked_start(structure, self._shape_wanted()[0], **{name: given})
             return
         structure = self._structure(np.shape(means)[-1] if np.ndim(means) == 2 else 1)

@@ -38,7 +38,7 @@ FLOORS = {
     "densities": 1.5,
     "acceleration": 1.5,
     "parameters": 1,
-    "layout": 1,
+    "layout": 1.3,
     "hdf5": 0.5,
     "reader": 0.3,
     "streams": 0.2,
@@ -54,7 +54,7 @@ FLOORS = {
     "heap": 0,
     "pickles": 0,
     "progress": 0,
-    "records": 0,
+    "records": 1.2,
     "threads": 0,
     "cached": -1,
 }

@@ -210,7 +210,7 @@ def test_machines_made_of_a_machine_share_no_arrays(make):
 
 def test_weights_are_refused_when_they_are_assigned():
     machine = GMMMachine(3)
-    with pytest.raises(ValueError, match=r"^weights must sum to 1, got a sum of 0.66"):
+    with pytest.raises(ValueError, match=r"^weights must have a sum of one, got a sum of 0.66"):
         machine.weights = [0.2, 0.3, 0.16]
     assert machine.weights_init is None
     with pytest.raises(ValueError, match=r"^weights has shape \(2,\), expected \(3,\)"):
