@@ -16,6 +16,7 @@ import joblib
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from recipes import every_structure
 from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.mixture import GaussianMixture
@@ -95,8 +96,7 @@ def test_bobs_statistics_make_bobs_mixture():
 
 # Round trips.
 
-STRUCTURES = [("diag", None), ("spherical", None), ("tied", None), ("full", None)]
-STRUCTURES += [("full", 2), ("diag", 2), (None, None)]
+STRUCTURES = [*map(tuple, every_structure(4)), (None, None)]
 
 
 def trained(trainer, **settings):

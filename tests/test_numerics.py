@@ -12,11 +12,11 @@ import h5py
 import mpmath
 import numpy as np
 import pytest
+import recipes
 from numpy.testing import assert_allclose
 from reference import Mixture, Structure, constrain, from_matrices, log_likelihoods, to_matrices
 from sklearn.mixture import GaussianMixture
 from test_laws import (
-    STRUCTURES,
     assert_close,
     assert_same_stats,
     machine,
@@ -44,7 +44,7 @@ CONDITIONS = [1, 1e3, 1e6, 1e9, 1e12]
 SEPARATIONS = [1, 1e2, 1e4, 1e6, 1e8]
 EPS = np.finfo(float).eps
 
-every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
+every_structure = pytest.mark.parametrize("structure", recipes.every_structure(D), ids=str)
 every_dtype = pytest.mark.parametrize("dtype", NATS)
 on_the_grid = [
     pytest.mark.parametrize("condition", CONDITIONS, ids="condition {:.0e}".format),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from reference import groups, to_matrices
+from reference import Structure, groups, to_matrices
 from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
 from test_laws import STRUCTURES, assert_close, machine_at, random_data, random_mixture
@@ -163,7 +163,7 @@ def assert_same_model(one, other, dtype, nats):
 @every_dtype
 @pytest.mark.parametrize("form", ["linear", "centred", "tied", "nearest"])
 def test_the_fixture_reaches_every_kernel_and_moves_it_by_rounding(form, dtype, rounding):
-    structure = STRUCTURES[2 if form == "tied" else 3]
+    structure = Structure("tied" if form == "tied" else "full")
     mixture = random_mixture(structure)
     X = random_data(mixture).astype(dtype)
     densities = mixture_densities(machine_at(mixture, structure)._parameters(), X.dtype)

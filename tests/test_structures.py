@@ -8,14 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from recipes import IN_SCIKIT_LEARN, PLAIN
 from reference import (
+    FORMULAS,
     Structure,
+    by_feature,
     constrain,
+    effective_floors,
     floor_covariances,
     floor_weights,
     from_matrices,
     groups,
     log_likelihoods,
+    n_free,
     responsibilities,
     to_matrices,
 )
@@ -43,8 +48,9 @@ from test_laws import (
 from gmmkit import GMMMachine, GMMStats
 
 every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
-PLAIN = [structure for structure in STRUCTURES if structure.block_size is None]
-every_plain_structure = pytest.mark.parametrize("structure", PLAIN, ids=str)
+every_structure_of_scikit_learn = pytest.mark.parametrize("structure", IN_SCIKIT_LEARN, ids=str)
+BLOCKS = [structure for structure in STRUCTURES if structure.block_size is not None]
+to_scikit_learn = pytest.mark.parametrize("structure", IN_SCIKIT_LEARN + BLOCKS, ids=str)
 
 
 def options(structure):
@@ -59,7 +65,7 @@ def random_machine(structure, **others):
 # --------------------------------------------------------------------- free parameters, information
 
 # K = 3, D = 6: two free weights, eighteen means and so many (co)variances
-FREE = {
+FREE = {each: 20 + n_free(each, K, D) for each in STRUCTURES} | {
     Structure("diag"): 20 + 3 * 6,
     Structure("spherical"): 20 + 3,
     Structure("tied"): 20 + 21,
@@ -68,6 +74,8 @@ FREE = {
     Structure("diag", 2): 20 + 3 * 2 * 6,  # two crossed groups of 3 x 3
     Structure("full", 6): 20 + 3 * 21,
     Structure("diag", 6): 20 + 3 * 6,
+    Structure("full", (1, 1, 4)): 20 + 3 * (1 + 1 + 10),
+    Structure("diag", (1, 1, 4)): 20 + 3 * (3 + 4),  # the two single ones correlate
 }
 
 
@@ -80,7 +88,7 @@ def test_information_criteria_count_the_free_parameters(structure):
     assert gmm.bic(X) == pytest.approx(deviance + np.log(len(X)) * FREE[structure], rel=1e-12)
 
 
-@every_plain_structure
+@every_structure_of_scikit_learn
 def test_information_criteria_are_scikit_learn_s(structure):
     X, start = problem(structure)
     gmm = machine_at(start, structure)
@@ -184,11 +192,7 @@ def test_map_covariance_is_that_of_the_formula(structure):
 def effective(thresholds, structure, n_gaussians=K, n_features=D):
     """The floors (K, D): the strictest for a matrix of all components, the mean for spheres."""
     floors = np.broadcast_to(thresholds, (n_gaussians, n_features)).astype(float)
-    if structure.covariance_type == "tied":
-        return np.broadcast_to(floors.max(0), floors.shape)
-    if structure.covariance_type == "spherical":
-        return np.broadcast_to(floors.mean(1, keepdims=True), floors.shape)
-    return floors
+    return effective_floors(floors, structure)
 
 
 def lowest_eigenvalue(gmm, structure, floors):
@@ -280,7 +284,9 @@ def test_degenerate_data_are_floored_and_finite(structure, dtype, degenerate):
 
 @pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 @pytest.mark.parametrize(
-    "structure", [each for each in STRUCTURES if each.covariance_type != "spherical"], ids=str
+    "structure",
+    [each for each in STRUCTURES if not FORMULAS[each.covariance_type].averaged],
+    ids=str,
 )
 def test_floors_move_with_the_units_of_collinear_features(structure):
     X, scale = collinear(), 2.0 ** np.array([-10, 10, 0, 3, -7, 7])
@@ -288,7 +294,7 @@ def test_floors_move_with_the_units_of_collinear_features(structure):
     here = GMMMachine(2, means_init=X[:2], **setting).fit(X)
     there = GMMMachine(2, means_init=X[:2] * scale, **setting).fit(X * scale)
     assert_allclose(there.means_ / scale, here.means_, rtol=1e-9)
-    squares = np.square(scale) if here.covariances_.shape == (2, D) else np.outer(scale, scale)
+    squares = np.square(scale) if by_feature(structure) else np.outer(scale, scale)
     assert_close(there.covariances_ / squares, here.covariances_, 1e-9)
     assert_close(there.predict_proba(X * scale), here.predict_proba(X), 1e-6)
 
@@ -340,7 +346,7 @@ def test_starved_component_is_reported_once_and_keeps_its_parameters(structure, 
     ]
     assert_array_equal(gmm.means_[2], start.means[2])
     assert gmm.weights_[2] == 0
-    if structure.covariance_type != "tied":  # nobody's own
+    if not FORMULAS[structure.covariance_type].shared:  # nobody's own
         assert_array_equal(learned(gmm, structure).covariances[2], start.covariances[2])
     assert np.all(gmm.means_[:2] != start.means[:2])
     assert np.isfinite(gmm.score_samples(X)).all()
@@ -354,7 +360,7 @@ def test_starved_component_of_map_is_the_prior_s(structure, capsys, caplog):
     assert [record.getMessage() for record in caplog.records].count(STARVED) == 1
     assert capsys.readouterr().out == ""
     assert_array_equal(gmm.means_[2], prior.means[2])
-    if structure.covariance_type != "tied":
+    if not FORMULAS[structure.covariance_type].shared:
         assert_array_equal(learned(gmm, structure).covariances[2], prior.covariances[2])
     assert gmm.weights_[2] > 0  # the prior is worth some samples
 
@@ -414,7 +420,7 @@ def test_saved_map_machine_comes_back_with_its_prior(structure, tmp_path):
 # ------------------------------------------------------------------------------------- scikit-learn
 
 
-@every_structure
+@to_scikit_learn
 def test_scikit_learn_s_class_predicts_the_same(structure):
     X, start = problem(structure)
     gmm = machine(start, structure, steps=2).fit(X)
@@ -433,7 +439,7 @@ def test_scikit_learn_s_class_predicts_the_same(structure):
     assert_close(theirs.precisions_, from_matrices(precisions, shape))
 
 
-@every_plain_structure
+@every_structure_of_scikit_learn
 def test_scikit_learn_s_class_goes_on_from_there(structure):
     X, start = problem(structure)
     theirs = machine_at(start, structure).to_sklearn()
@@ -445,7 +451,7 @@ def test_scikit_learn_s_class_goes_on_from_there(structure):
         assert_close(getattr(theirs, name), getattr(ours, name), 1e-9)
 
 
-@every_plain_structure
+@every_structure_of_scikit_learn
 def test_machine_comes_back_from_scikit_learn_s_class(structure):
     X, start = problem(structure)
     gmm = machine(start, structure, steps=2).fit(X)
@@ -457,7 +463,7 @@ def test_machine_comes_back_from_scikit_learn_s_class(structure):
     assert_array_equal(back.score_samples(X), gmm.score_samples(X))
 
 
-@every_structure
+@to_scikit_learn
 def test_blocks_come_back_from_scikit_learn_s_class_as_full_matrices(structure):
     X, start = problem(structure)
     gmm = machine_at(start, structure)
@@ -470,7 +476,7 @@ def test_blocks_come_back_from_scikit_learn_s_class_as_full_matrices(structure):
     )
 
 
-@every_plain_structure
+@every_structure_of_scikit_learn
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_mixture_of_scikit_learn_s_becomes_a_machine(structure, dtype):
     X = problem(structure)[0].astype(dtype)
@@ -489,6 +495,16 @@ def test_mixture_of_scikit_learn_s_becomes_a_machine(structure, dtype):
         assert not np.shares_memory(getattr(again, name), getattr(ours, name))
     adapted = GMMMachine(trainer="map", ubm=ours).fit(X[:20])
     assert adapted.score(X[:20]) > ours.score(X[:20])
+
+
+def test_what_scikit_learn_lacks_is_refused_by_name():
+    for structure in PLAIN:
+        gmm = random_machine(structure)
+        if structure in IN_SCIKIT_LEARN:
+            assert gmm.to_sklearn().covariance_type == structure.covariance_type
+        else:
+            with pytest.raises(ValueError, match=f"has no covariance_type '{structure}'"):
+                gmm.to_sklearn()
 
 
 def test_names_of_features_go_along_with_scikit_learn_s_class():
@@ -607,7 +623,7 @@ def test_conditional_mean_of_one_gaussian_is_the_linear_regression():
     assert_close(gmm.condition(SOME, X[0, SOME]).covariances_[0], residuals.T @ residuals / len(X))
 
 
-@pytest.mark.parametrize("structure", [Structure("diag"), Structure("spherical")], ids=str)
+@pytest.mark.parametrize("structure", [each for each in PLAIN if by_feature(each)], ids=str)
 def test_known_features_say_nothing_else_about_independent_ones(structure):
     gmm = random_machine(structure)
     given, part = gmm.condition(SOME, [1.0, 2.0, 3.0]), gmm.marginal(REST)
@@ -752,6 +768,6 @@ def test_statistics_loaded_from_files_add_up(structure, tmp_path):
     assert_same_stats(total, gmm.e_step(X))
     assert total.shape == (K, D)
     # as many sums as there are parameters of a component's densities, and t and the log-likelihood
-    shared = structure.covariance_type == "tied"
+    shared = FORMULAS[structure.covariance_type].shared
     pairs = sum(len(g) * (len(g) + 1) // 2 for g in groups(structure, D))
     assert total.buffer.size == K * (1 + D) + (1 if shared else K) * pairs + 2
