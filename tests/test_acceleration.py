@@ -49,7 +49,7 @@ def test_the_same_likelihood_in_at_most_half_the_passes(n_gaussians, n_features,
 @pytest.mark.parametrize("seed", range(5))
 @every_structure
 def test_the_likelihood_never_falls(structure, seed):
-    X = random_data(random_mixture(structure, seed), 300, seed)
+    X = random_data(random_mixture(structure, seed, n_features=4), 300, seed)
     options = {"covariance_type": structure.covariance_type, "block_size": structure.block_size}
     machine = fitted(X, 4, steps=60, acceleration="squarem", **options)
     assert (np.diff(machine.lower_bounds_) >= -1e-9).all()

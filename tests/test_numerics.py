@@ -320,7 +320,7 @@ def test_wide_float32_data_far_from_zero_lose_no_digits():
 @every_structure
 def test_a_far_sample_changes_nothing_for_the_others(structure, dtype, deviations):
     # its densities underflow, from 13 deviations on in float32, from 40 on in float64
-    mixture = random_mixture(structure)
+    mixture = random_mixture(structure, n_features=D)
     X = random_data(mixture).astype(dtype)
     far = X.copy()
     far[7] = mixture.means[0] + deviations * np.sqrt(np.diag(mixture.covariances[0]))
@@ -400,7 +400,7 @@ def test_estimate_is_the_linear_form_s_error_within_two_orders(structure, dtype)
 
 @every_structure
 def test_both_forms_agree_on_ordinary_data(structure):
-    mixture = random_mixture(structure)
+    mixture = random_mixture(structure, n_features=D)
     X, w = random_data(mixture), random_weights()
     one = mixture_densities(parameters_of(mixture, structure), np.dtype(float))
     assert one.linear
@@ -418,7 +418,7 @@ def test_both_forms_agree_on_ordinary_data(structure):
 
 @every_structure
 def test_linear_form_in_float32_is_the_one_in_float64_to_its_digits(structure):
-    mixture = random_mixture(structure)
+    mixture = random_mixture(structure, n_features=D)
     X = random_data(mixture)
     densities = mixture_densities(parameters_of(mixture, structure), np.dtype(float))
     double, single = (estep.EStep(linear(densities, dtype))(X) for dtype in (float, "float32"))
