@@ -471,6 +471,10 @@ class Tied(Contiguous, covariance_type="tied", shared=True, in_scikit_learn="tie
     """One full matrix shared by all components."""
 
 
+class TiedDiagonal(Strided, covariance_type="tied-diag", shared=True):
+    """One diagonal matrix shared by all components."""
+
+
 class NoProducts(Strided, covariance_type="none", shared=True):
     """No second moments at all: k-means looks at means only."""
 
@@ -482,7 +486,7 @@ class NoProducts(Strided, covariance_type="none", shared=True):
         return np.empty(0)
 
 
-_STRUCTURES = {s.covariance_type: s for s in (Strided, Contiguous, Spherical, Tied)}
+_STRUCTURES = {s.covariance_type: s for s in (Strided, Contiguous, Spherical, Tied, TiedDiagonal)}
 COVARIANCE_TYPES = tuple(_STRUCTURES)
 DIAG, FULL = Strided.covariance_type, Contiguous.covariance_type
 
@@ -503,7 +507,7 @@ def make_structure(
 
     Parameters
     ----------
-    covariance_type : {"diag", "full", "spherical", "tied"}
+    covariance_type : {"diag", "full", "spherical", "tied", "tied-diag"}
     n_features : int
     block_size : int or sequence of int, optional
         The size of all blocks of features, or the size of each. With "full", the features of a

@@ -50,6 +50,14 @@ def every_structure(n_features):
     return PLAIN + [each._replace(block_size=size) for each in BLOCKED for size in sizes]
 
 
+def of_features(structure, n_features):
+    """The same structure for so many features: the last of several blocks has the others."""
+    if not isinstance(structure.block_size, tuple):
+        return structure
+    *sizes, _ = structure.block_size
+    return structure._replace(block_size=(*sizes, n_features - sum(sizes)))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What a problem is made of."""

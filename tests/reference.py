@@ -56,6 +56,7 @@ FORMULAS = {  # every covariance type of the package
     "full": Formula(together=True),
     "spherical": Formula(averaged=True),
     "tied": Formula(together=True, shared=True),
+    "tied-diag": Formula(shared=True),
 }
 
 
