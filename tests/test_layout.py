@@ -517,6 +517,15 @@ def test_block_sizes_that_do_not_fit_are_refused(tmp_path, covariance_type, bloc
     refused(path, "gmm", "block_size: expected", verify=False)
 
 
+@pytest.mark.parametrize("sizes", [[1.5, 2.5], [-1, 5], [], [[2, 2]], [0, 4], [np.inf, 1]])
+def test_sizes_of_blocks_that_are_none_are_refused(tmp_path, sizes):
+    record = gmm("full", (1, 3))
+    edit(tmp_path / "file", "gmm", "block_size", np.array(sizes, float), record)
+    refused(tmp_path / "file", "gmm", "block_size: expected", verify=False)
+    with pytest.raises(ValueError, match="Cannot save: block_size: expected"):
+        save(tmp_path / "new", "gmm", {**record, "block_size": sizes})
+
+
 @pytest.mark.parametrize(
     "kind, changes, message",
     [

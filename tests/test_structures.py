@@ -20,12 +20,16 @@ from reference import (
     from_matrices,
     groups,
     log_likelihoods,
+    modelled_pairs,
     n_free,
     responsibilities,
+    seen_moments,
+    statistics,
     to_matrices,
 )
 from scipy.integrate import quad
 from scipy.stats import dirichlet, kstest, multivariate_normal, wishart
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.mixture import GaussianMixture
@@ -46,6 +50,7 @@ from test_laws import (
 )
 
 from gmmkit import GMMMachine, GMMStats
+from gmmkit.covariance import make_structure
 
 every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
 every_structure_of_scikit_learn = pytest.mark.parametrize("structure", IN_SCIKIT_LEARN, ids=str)
@@ -107,6 +112,109 @@ def test_bic_finds_the_structure_that_drew_the_data():
             for structure in STRUCTURES
         ]
         assert STRUCTURES[np.argmin(bics)] == truth
+
+
+# ----------------------------------------------------------------------------------- unequal blocks
+
+
+@pytest.mark.parametrize(
+    "sizes", [(13, 13, 1), (1, 13, 13), (2, 3, 2, 3, 1), (6, 1, 1, 4)], ids=str
+)
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_groups_are_those_of_blocks_of_their_own_size(covariance_type, sizes):
+    structure = make_structure(covariance_type, sum(sizes), list(sizes))
+    matrix, i, j = structure.pairs
+    features = structure.groups
+    mask = np.zeros((sum(sizes), sum(sizes)), bool)
+    mask[features[matrix, i], features[matrix, j]] = True
+    kind = Structure(covariance_type, sizes)
+    assert_array_equal(mask | mask.T, modelled_pairs(kind, sum(sizes)))
+    assert structure.n_pairs == n_free(kind, 1, sum(sizes)) == mask.sum()
+
+
+def test_i_th_features_of_equally_long_blocks_correlate():
+    structure = make_structure("diag", 27, [13, 13, 1])
+    expected = [[i, 13 + i] for i in range(13)] + [[26, -1]]
+    assert_array_equal(structure.groups, expected)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[100] + [1] * 100, [1] * 100 + [100], [7, 60, 30, 40, 1]],
+    ids=["large first", "large last", "mixed"],
+)
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_small_groups_cost_no_more_memory_than_twice_the_features_by_the_largest(
+    covariance_type, sizes
+):
+    structure = make_structure(covariance_type, sum(sizes), sizes)
+    largest = structure.groups.shape[1]
+    assert structure.identity().size <= largest * (2 * sum(sizes) + largest)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+@pytest.mark.parametrize("sizes", [[2, 2, 2], (3, 3), np.array([1] * 6), [6]], ids=str)
+def test_blocks_of_one_size_are_that_size_bit_for_bit(covariance_type, sizes):
+    size = int(sizes[0])
+    X, start = problem(Structure(covariance_type, size))
+    one, other = (
+        machine(start, Structure(covariance_type, each), steps=3) for each in (sizes, size)
+    )
+    assert_identical_model(one.fit(X), other.fit(X))
+    assert one == other
+    assert one.e_step(X) == other.e_step(X)
+    assert one.e_step(X).block_size == size
+    assert one.block_size is sizes
+
+
+def test_lists_tuples_and_arrays_of_sizes_agree(tmp_path):
+    sizes = [1, 1, 4]
+    X, start = problem(Structure("full", tuple(sizes)))
+    ubm = machine(start, Structure("full", sizes), steps=2).fit(X)
+    assert clone(ubm).block_size == sizes
+    for given in (None, sizes, tuple(sizes), np.array(sizes)):
+        speaker = GMMMachine(trainer="map", ubm=ubm, block_size=given).fit(X)
+        assert speaker.get_params()["block_size"] is given
+        assert clone(speaker).fit(X) == speaker
+        speaker.save(tmp_path / "speaker.h5")
+        loaded = GMMMachine.from_hdf5(tmp_path / "speaker.h5")
+        assert loaded == speaker
+        assert loaded.block_size == (None if given is None else tuple(sizes))
+        assert loaded.fit(X) == speaker
+    for given in ([4, 1, 1], 2):
+        with pytest.raises(ValueError, match=r"block_size=.*, but the ubm has \(1, 1, 4\)"):
+            GMMMachine(trainer="map", ubm=ubm, block_size=given).fit(X)
+    total = ubm.e_step(X) + GMMStats(K, D, "full", np.array(sizes))
+    assert total == ubm.e_step(X)
+
+
+def test_groups_above_the_floor_stay_bit_for_bit_beside_one_below():
+    structure = make_structure("full", 6, [3, 2, 1])  # the last two share a matrix
+    rng = np.random.default_rng(0)
+    factors = rng.normal(size=(200, 6, 9))
+    stack = structure.from_dense(factors @ np.swapaxes(factors, -1, -2))
+    stack[:, 1, 2, 2] = rng.uniform(0.01, 0.09, 200)
+    floored = structure.floor(stack, np.full((1, 6), 0.1))
+    expected = stack.copy()
+    expected[:, 1, 2, 2] = 0.1
+    above = np.linalg.eigvalsh(stack)[..., 1].min(axis=1) > 0.1
+    assert above.sum() > 100
+    assert_allclose(floored[above, 1, 2, 2], 0.1, rtol=1e-12)
+    floored[:, 1, 2, 2] = 0.1
+    assert_array_equal(floored[above], expected[above])
+
+
+@pytest.mark.parametrize("sizes", [(30, 1, 5), (5, 40, 40, 2)], ids=str)
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_wide_blocks_of_several_sizes_score_like_the_textbook(covariance_type, sizes):
+    structure = Structure(covariance_type, sizes)
+    mixture = random_mixture(structure, n_gaussians=2, n_features=sum(sizes))
+    X = random_data(mixture, 20)
+    gmm = machine_at(mixture, structure)
+    for rows in (X, X[:1]):  # a single one takes another way
+        assert_close(gmm.score_samples(rows), log_likelihoods(rows, mixture))
+    stats = statistics(X, mixture)
+    assert_close(gmm.e_step(X).sum_pxx, seen_moments(stats.sum_pxx, structure))
 
 
 # ---------------------------------------------------------------------------------------------- MAP
