@@ -161,6 +161,11 @@ class Structure:
         """Modelled pairs (..., P) as symmetric matrices (..., M, G, G)."""
         return self.completed(packed.take(_layout(self).positions, axis=-1))
 
+    @property
+    def _n_places(self) -> int:
+        """The features, and where there are gaps between them a last place for what fills these."""
+        return self.n_features + (not _layout(self).equal)
+
     def completed(self, stack: np.ndarray) -> np.ndarray:
         """A stack with a unit matrix's numbers where it models nothing."""
         layout = _layout(self)
@@ -174,10 +179,9 @@ class Structure:
 
     def join(self, split: np.ndarray) -> np.ndarray:
         """Vectors (..., M, G) as (..., D)."""
-        layout = _layout(self)
-        vectors = np.empty((*split.shape[:-2], self.n_features), split.dtype)
-        vectors[..., layout.features[layout.real]] = split[..., layout.real]
-        return vectors
+        vectors = np.empty((*split.shape[:-2], self._n_places), split.dtype)
+        vectors[..., self.groups] = split
+        return vectors[..., : self.n_features]
 
     def identity(self) -> np.ndarray:
         """The unit matrix, shared by all components, (1, M, G, G)."""
@@ -312,10 +316,9 @@ class Structure:
 
     def to_dense(self, stack: np.ndarray) -> np.ndarray:
         """A stack (C, M, G, G) as matrices (C, D, D), zero between groups."""
-        layout, dense = _layout(self), np.zeros((len(stack), self.n_features, self.n_features))
-        matrix, i, j = np.nonzero(layout.modelled)
-        dense[:, layout.features[matrix, i], layout.features[matrix, j]] = stack[:, matrix, i, j]
-        return dense
+        dense, groups = np.zeros((len(stack), self._n_places, self._n_places)), self.groups
+        dense[:, groups[:, :, None], groups[:, None, :]] = stack
+        return dense[:, : self.n_features, : self.n_features]
 
     def from_dense(self, dense: np.ndarray) -> np.ndarray:
         """The stack (C, M, G, G) inside matrices (C, D, D)."""
