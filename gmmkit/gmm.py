@@ -37,11 +37,14 @@ class GMMMachine(Training):
     ubm : GMMMachine, optional
         The fitted machine to adapt; `clone` keeps it as it is. Without one, "map" first trains a
         prior by maximum likelihood on the very data it then adapts to.
-    covariance_type : {"diag", "full", "tied", "spherical"}, optional
-        Structure of the covariances. None means the ubm's for MAP, else "diag".
-    block_size : int, optional
-        With "full", features correlate inside neighbouring blocks of this size (block-diagonal);
-        with "diag", the i-th features of blocks of this size do (cross-diagonal).
+    covariance_type : str, optional
+        Structure of the covariances: "diag", "full" or another of the guide's table of covariance
+        structures. None means the ubm's for MAP, else "diag".
+    block_size : int or sequence of int, optional
+        The size of all blocks of neighbouring features, or the size of each, which add up to D.
+        With "full", features correlate inside the blocks (block-diagonal); with "diag", the i-th
+        features of blocks of the same size do (cross-diagonal): ``[13, 13, 1]`` makes thirteen
+        groups of two, and the last feature stands alone. None means the ubm's for MAP, else none.
     convergence_threshold : float or None, default=1e-4
         Stop when the mean log-likelihood per sample, in nats, changes by at most this; None runs
         ``max_fitting_steps`` steps.
@@ -100,8 +103,8 @@ class GMMMachine(Training):
     weights_ : ndarray of shape (K,)
     means_ : ndarray of shape (K, D)
     covariances_ : ndarray
-        (K, D) for "diag", (K,) for "spherical", (D, D) for "tied", (K, D, D) for "full" and with
-        a block_size.
+        In scikit-learn's shape, where it has the structure: (K, D) for "diag", (K, D, D) for
+        "full" and with a block_size. What components share is there once, as (D, D) for "tied".
     converged_ : bool
     n_iter_ : int
         Steps made, a pass over the data each.
@@ -380,7 +383,7 @@ class GMMMachine(Training):
     def to_sklearn(self) -> Any:
         """The same mixture as a fitted `sklearn.mixture.GaussianMixture`.
 
-        Structures with a block size become "full".
+        Structures with a block size become "full"; those that scikit-learn lacks are a ValueError.
         """
         gm = interchange.to_gaussian_mixture(self._parameters())
         gm.converged_ = getattr(self, "converged_", True)

@@ -1,8 +1,8 @@
 """What the HDF5 files hold: plain records to groups, and back.
 
 Version 1.1 is a superset of bob.learn.em's 1.0, so that a reader of 1.0 reads a diagonal model or
-its statistics. Version 1.2 adds the floor of the variances. All of them are read, and the older
-files without a version. A file has the lowest of gmmkit's own versions that holds it.
+its statistics. Version 1.2 adds the floor of the variances and newer covariance structures. All of
+them are read, and the older files without a version. A file has the lowest of gmmkit's own versions that holds it.
 
 Records are dictionaries of Python values and float64 arrays. On writing, None and an absent key
 are the same. Reading version 1.1 gives every key of its record, with None for what is not in the
@@ -61,9 +61,8 @@ def write_gmm(group: Any, record: Mapping[str, Any], version: str | None = None)
 
     The keys, with K components of D features; those in brackets may be None or absent:
 
-    - ``n_gaussians``, ``n_features``; ``covariance_type``, [``block_size``];
-    - ``weights`` (K,), ``means`` (K, D), ``covariances`` of shape (K, D) for "diag", (K,) for
-      "spherical", (D, D) for "tied" and (K, D, D) for "full" and with a block size;
+    - ``n_gaussians``, ``n_features``; ``covariance_type``, [``block_size``, a number or a tuple];
+    - ``weights`` (K,), ``means`` (K, D), ``covariances`` in the structure's public shape;
     - ``trainer``, [``convergence_threshold``], ``max_fitting_steps``, ``n_init``, ``warm_start``,
       ``update_means``, ``update_variances``, ``update_weights`` (each a bool or "auto"),
       ``mean_var_update_threshold``, ``weight_floor``, ``map_alpha``, [``map_relevance_factor``],
@@ -278,10 +277,9 @@ def write_stats(group: Any, record: Mapping[str, Any], version: str | None = Non
 
     The keys, with K components of D features; those in brackets may be None or absent:
 
-    - ``n_gaussians``, ``n_features``; ``covariance_type``, [``block_size``];
+    - ``n_gaussians``, ``n_features``; ``covariance_type``, [``block_size``, a number or a tuple];
     - ``t``, the number of samples or the sum of their weights; ``log_likelihood``;
-    - ``n`` (K,), ``sum_px`` (K, D) and ``sum_pxx``, of shape (K, D) for "diag" and "spherical",
-      (D, D) for "tied" and (K, D, D) for "full" and with a block size;
+    - ``n`` (K,), ``sum_px`` (K, D) and ``sum_pxx``, of the shape of the structure's moments;
     - [``origin`` (K, D), ``centred_sum_px``, ``centred_sum_pxx``]: the same sums about an origin.
 
     Parameters

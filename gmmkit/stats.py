@@ -36,10 +36,10 @@ class GMMStats:
         Number of components, K.
     n_features : int
         Number of features, D.
-    covariance_type : {"diag", "full", "tied", "spherical"}, default="diag"
+    covariance_type : str, default="diag"
         The structure of the covariances, which says what pairs of features are summed.
-    block_size : int, optional
-        See `GMMMachine`.
+    block_size : int or sequence of int, optional
+        The size of blocks of features, or the sizes; see `GMMMachine`.
 
     Attributes
     ----------
@@ -49,9 +49,9 @@ class GMMStats:
         Sums of responsibilities.
     sum_px : ndarray of shape (K, D)
         Sums of samples, weighted by responsibility. Read-only where ``origin`` is not zero.
-    sum_pxx : ndarray of shape (K, D), (D, D) or (K, D, D)
-        Sums of products of features, weighted by responsibility: (K, D) for "diag" and
-        "spherical", (D, D) for "tied", else (K, D, D).
+    sum_pxx : ndarray of shape (K, D) or (K, D, D), or (D,) or (D, D) if all components share it
+        Sums of products of features, weighted by responsibility: of each feature with itself where
+        none correlate, else of all pairs. Zero for pairs that the structure leaves out.
     log_likelihood : float
         Sum of the samples' log-likelihoods, in nats.
     origin : ndarray of shape (K, D)
@@ -151,7 +151,7 @@ class GMMStats:
 
     @property
     def block_size(self) -> int | tuple[int, ...] | None:
-        """The covariance structure's block size."""
+        """The size of all blocks of the covariance structure, or the sizes, or None."""
         return self.structure.block_size
 
     # What users see: sums about zero.
@@ -200,7 +200,7 @@ class GMMStats:
 
     @property
     def sum_pxx(self) -> np.ndarray:
-        """Sums of products of features by responsibility, (K, D), (D, D) or (K, D, D)."""
+        """Sums of products of features by responsibility, in the shape that the structure has."""
         stats = self.about(np.zeros(self.shape)) if self.origin.any() else self
         public = self._public(stats.second)
         return public if np.shares_memory(public, self.buffer) else _read_only(public)
