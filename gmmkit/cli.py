@@ -24,15 +24,7 @@ from gmmkit.atomic import replace_file
 from gmmkit.gmm import GMMMachine
 from gmmkit.hdf5 import Reader, read, write
 from gmmkit.kmeans import KMeansMachine
-from gmmkit.records import (
-    DIAGONAL,
-    STRUCTURE,
-    VERSIONS,
-    kind_of,
-    lowest_version,
-    names_of,
-    structure_of,
-)
+from gmmkit.records import STRUCTURE, VERSIONS, kind_of, lowest_version, structure_of
 from gmmkit.stats import GMMStats
 
 _CLASSES: dict[str, Any] = {
@@ -320,7 +312,7 @@ def _beyond_1_0(model: Model) -> Iterator[str]:
     if model.kind == "KMeansMachine":
         yield "a KMeansMachine"
         return
-    if names_of(record) != DIAGONAL:
+    if structure_of(record).file_version > "1.0":
         yield f"covariance_type {_structure(record)}"
     if model.kind == "GMMStats":
         yield from _sums_beyond_1_0(model.loaded)
@@ -349,7 +341,7 @@ def _left_out_of_1_0(model: Model) -> Iterator[str]:
     if model.kind != "GMMMachine":
         return
     record = model.record
-    held = {"n_gaussians", "trainer", "max_fitting_steps", *DIAGONAL}
+    held = {"n_gaussians", "trainer", "max_fitting_steps", *STRUCTURE}
     held |= {"update_means", "update_variances", "update_weights"}  # "auto" as what it stands for
     stands_for = {"convergence_threshold": 0, "variance_thresholds": layout.EPSILON}
     for name in sorted(_changed(record) - held - stands_for.keys()):

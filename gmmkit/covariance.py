@@ -104,7 +104,9 @@ class Structure:
     @property
     def file_version(self) -> str:
         """The first version of the files that has it."""
-        return "1.2" if isinstance(self.block_size, tuple) else self._since
+        if self.block_size is None:
+            return self._since
+        return "1.2" if isinstance(self.block_size, tuple) else "1.1"
 
     def of_part(self, n_features: int) -> Structure:
         """The structure of some of the features; blocks, which may come apart, become full."""
@@ -427,7 +429,7 @@ class Contiguous(
         return self.blocks
 
 
-class Strided(Structure, covariance_type="diag", blocked=True, in_scikit_learn="diag", since="1.1"):
+class Strided(Structure, covariance_type="diag", blocked=True, in_scikit_learn="diag", since="1.0"):
     """The i-th features of blocks of one size correlate; singletons without a block size."""
 
     def partition(self) -> Sequence[np.ndarray]:

@@ -2,7 +2,8 @@
 
 Version 1.1 is a superset of bob.learn.em's 1.0, so that a reader of 1.0 reads a diagonal model or
 its statistics. Version 1.2 adds the floor of the variances and newer covariance structures. All of
-them are read, and the older files without a version. A file has the lowest of gmmkit's own versions that holds it.
+them are read, and the older files without a version. A file has the lowest of gmmkit's own versions
+that holds it.
 
 Records are dictionaries of Python values and float64 arrays. On writing, None and an absent key
 are the same. Reading version 1.1 gives every key of its record, with None for what is not in the
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from gmmkit.covariance import Structure
 from gmmkit.hdf5 import MISSING, Reader, put_array, put_group, put_scalar, put_strings
 from gmmkit.records import (
     DIAGONAL,
@@ -42,7 +44,6 @@ from gmmkit.records import (
     kmeans_shapes,
     lowest_version,
     minor_version,
-    names_of,
     start_shapes,
     stats_shapes,
     storable,
@@ -199,14 +200,14 @@ def _read_bob_gmm(reader: Reader, structure: Record) -> Record:
     n_features = means.shape[1]
     if n_features == 0:
         gaussians.refuse("means", "at least one feature", means.shape)
-    key = "variances" if structure == DIAGONAL else "covariances"
     thresholds = ((), (n_features,), (n_gaussians, n_features))
     record = {"n_gaussians": n_gaussians, "n_features": n_features, **structure}
-    shape = structure_of(record, reader.refuse).public_shape(n_gaussians)
+    kind = structure_of(record, reader.refuse)
+    key = "variances" if kind.file_version == "1.0" else "covariances"
     record |= {
         "weights": weights,
         "means": means,
-        "covariances": gaussians.array(key, shape),
+        "covariances": gaussians.array(key, kind.public_shape(n_gaussians)),
         "variance_thresholds": gaussians.array("variance_thresholds", *thresholds),
         **_scalars(reader, GMM_BOB),
         **{name: reader.scalar(name, bool) for name in UPDATES},
@@ -244,7 +245,7 @@ def _put_gaussians(group: Any, record: Mapping[str, Any]) -> None:
     """Means and covariances; a reader of 1.0 must not find variances that are not all there is."""
     gaussians = put_group(group, "gaussians")
     put_array(gaussians, "means", record["means"])
-    key = "variances" if names_of(record) == DIAGONAL else "covariances"
+    key = "variances" if structure_of(record).file_version == "1.0" else "covariances"
     put_array(gaussians, key, record["covariances"])
     thresholds = record.get("variance_thresholds")
     put_array(gaussians, "variance_thresholds", EPSILON if thresholds is None else thresholds)
@@ -313,7 +314,7 @@ def write_stats(group: Any, record: Mapping[str, Any], version: str | None = Non
     t = float(record["t"])
     put_scalar(group, "T", int(t) if t.is_integer() and abs(t) < _EXACT else t)
     put_scalar(group, "log_likelihood", float(record["log_likelihood"]))
-    for name, key in _stats_keys(names_of(record)).items():
+    for name, key in _stats_keys(structure_of(record)).items():
         if name in arrays:
             put_array(group, key, record[name])
 
@@ -347,14 +348,14 @@ def read_stats(reader: Reader) -> Record:
     n_features = _size(reader, "n_inputs" if legacy else "n_features")
     structure = _read_structure(reader) if version else DIAGONAL
     record: Record = {"n_gaussians": n_gaussians, "n_features": n_features, **structure}
-    structure_of(record, reader.refuse)
+    keys = _stats_keys(structure_of(record, reader.refuse))
     names = {
         "t": "T",
         "log_likelihood": "log_liklihood" if legacy else "log_likelihood",
     }  # so spelt
     for name, rule in TOTALS.items():
         record[name] = _scalars(reader, {names[name]: rule})[names[name]]
-    keys, shapes = _stats_keys(structure), stats_shapes(record)
+    shapes = stats_shapes(record)
     about_origin = bool(version) and reader.has("origin")
     for name in STATS if about_origin else STATS[:3]:
         record[name] = reader.array(keys[name], shapes[name], flat=legacy)
@@ -493,13 +494,12 @@ def _put_structure(group: Any, record: Mapping[str, Any]) -> None:
 def _read_structure(reader: Reader) -> Record:
     """The covariance structure, as `DIAGONAL` has it."""
     sizes = reader.array("block_size", (), (None,), default=None)
-    if sizes is not None and not ((sizes >= 1) & (sizes < _EXACT) & (sizes % 1 == 0)).all():
-        reader.refuse("block_size", "positive whole numbers", sizes)
-    several = sizes is not None and sizes.size != 1
-    return {
-        "covariance_type": reader.scalar("covariance_type", str),
-        "block_size": tuple(map(int, sizes)) if several else sizes if sizes is None else int(sizes),
-    }
+    if sizes is not None:
+        if (sizes % 1 != 0).any():
+            reader.refuse("block_size", "whole numbers", sizes)
+        sizes = tuple(map(int, sizes.flat))
+        sizes = sizes[0] if len(sizes) == 1 else sizes
+    return {"covariance_type": reader.scalar("covariance_type", str), "block_size": sizes}
 
 
 def _size(reader: Reader, name: str) -> int:
@@ -507,8 +507,8 @@ def _size(reader: Reader, name: str) -> int:
     return int(_scalars(reader, {name: SIZE})[name])
 
 
-def _stats_keys(structure: Record) -> dict[str, str]:
+def _stats_keys(structure: Structure) -> dict[str, str]:
     """Keys of the arrays; readers of 1.0 must not find second moments that they do not know."""
-    second = "sumPxx" if structure == DIAGONAL else "sum_pxx"
+    second = "sumPxx" if structure.file_version == "1.0" else "sum_pxx"
     keys = ("n", "sumPx", second, "origin", "sum_px_origin", "sum_pxx_origin")
     return dict(zip(STATS, keys, strict=True))

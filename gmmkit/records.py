@@ -165,11 +165,6 @@ def lowest_version(record: Mapping[str, Any]) -> str:
 # Shapes, with K components or clusters of D features.
 
 
-def names_of(record: Mapping[str, Any]) -> Record:
-    """The names and sizes of the covariance structure, as `DIAGONAL` has them."""
-    return {name: record.get(name) for name in STRUCTURE}
-
-
 def structure_of(record: Mapping[str, Any], refuse: Refuse | None = None) -> Structure:
     """The covariance structure, refused where there is no such one."""
     return make_structure(
