@@ -5,10 +5,8 @@ features of different groups do not. Singletons make diagonal matrices, one grou
 contiguous groups block-diagonal and strided groups cross-diagonal ones.
 
 Covariances are kept as stacks of matrices, ``(C, M, G, G)`` with C = K components, or C = 1 where
-all of them share one matrix (tied). G is the size of the largest group. Groups of one size have a
-matrix each. Smaller groups share a matrix while they fit into it, with zeros between them, and what
-is left over is a unit matrix: it adds nothing to a distance or a determinant. So M G is at most
-2 D + G, however unequal the groups are. T(x) has the pairs inside groups only.
+all of them share one matrix (tied). Groups of one size have a matrix each, those of unequal size
+stand in matrices of the largest size as `stacks` says. T(x) has the pairs inside groups only.
 
 Everything that differs between structures stands in this module, their names as well; the E-step
 and the M-step see stacks only. A new structure is a subclass and a line in the table.
@@ -20,10 +18,12 @@ import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from scipy.linalg.lapack import dtrtri
+
+from gmmkit.stacks import Layout, layout_of
 
 _LARGE = 16  # features in a group from which on matrices are inverted one by one
 _TINY_THRESHOLD = 1e-200  # stands in for a threshold of zero, which could not be divided by
@@ -332,54 +332,10 @@ class Structure:
         return self.n_pairs if self.shared else n_components * self.n_pairs
 
 
-class _Layout(NamedTuple):
-    """Where a stack's matrices have which features, and where its modelled pairs stand."""
-
-    features: np.ndarray  # (M, G); -1 where there is none
-    real: np.ndarray  # (M, G): where there is one
-    modelled: np.ndarray  # (M, G, G): whether two features are of one group
-    pairs: tuple[np.ndarray, np.ndarray, np.ndarray]  # (matrix, i, j) of the P modelled pairs
-    entries: np.ndarray  # (P,): the pairs among a stack's numbers
-    positions: np.ndarray  # (M, G, G): a stack's numbers among the pairs
-    equal: bool  # whether all groups are of size G
-    contiguous: bool  # whether features are in their order
-    strided: bool  # whether the i-th ones of all groups are
-
-
 @lru_cache(maxsize=16)
-def _layout(structure: Structure) -> _Layout:
-    features, owner = _in_rows(structure.partition())
-    size = features.shape[1]
-    real = features >= 0
-    modelled = (owner[:, :, None] == owner[:, None, :]) & real[:, :, None]
-    upper = np.triu(np.ones((size, size), dtype=bool))[:, None]
-    i, matrix, j = np.nonzero(upper & modelled.swapaxes(0, 1))
-    positions = np.zeros(modelled.shape, dtype=np.intp)
-    positions[matrix, i, j] = positions[matrix, j, i] = np.arange(len(matrix))
-    entries = np.ravel_multi_index((matrix, i, j), modelled.shape)
-    order, equal = np.arange(features.size), bool(modelled.all())
-    contiguous = equal and np.array_equal(features.ravel(), order)
-    strided = equal and np.array_equal(features.T.ravel(), order)
-    pairs = matrix, i, j
-    return _Layout(features, real, modelled, pairs, entries, positions, equal, contiguous, strided)
-
-
-def _in_rows(groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Features of groups, and the groups' numbers, in rows of the largest group's size, (M, G).
-
-    A group goes into the row of the one before while there is room; -1 fills the rest.
-    """
-    rows: list[list[int]] = []
-    owners: list[list[int]] = []
-    size = max(map(len, groups))
-    for number, group in enumerate(groups):
-        if not rows or len(rows[-1]) + len(group) > size:
-            rows.append([])
-            owners.append([])
-        rows[-1].extend(group)
-        owners[-1].extend([number] * len(group))
-    filled = [[row + [-1] * (size - len(row)) for row in table] for table in (rows, owners)]
-    return np.array(filled[0]), np.array(filled[1])
+def _layout(structure: Structure) -> Layout:
+    """Where the groups of a structure stand, which structures do not take along in pickles."""
+    return layout_of(structure.partition())
 
 
 NOT_POSITIVE_DEFINITE = (

@@ -146,7 +146,7 @@ class Settings(Mixture):
         }
         for name, value in theirs.items():
             given = getattr(self, name)
-            if name == "block_size":  # lists and arrays of the same sizes agree
+            if name == "block_size" and given is not None:  # any list of the same sizes agrees
                 given = make_structure(structure.covariance_type, n_features, given).block_size
             if given is not None and given != value:
                 raise ValueError(

@@ -58,6 +58,7 @@ FLOORS = {
     "records": 1.2,
     "threads": 0,
     "cached": -1,
+    "stacks": -1,
 }
 ONLY_ON_USE = {"dask", "distributed", "matplotlib", "pandas", "polars", "torch", "cupy"}
 MODULES = {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.py"))}
