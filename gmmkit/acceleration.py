@@ -72,7 +72,7 @@ def _deviations(parameters: Parameters) -> np.ndarray:
 def _vector(parameters: Parameters, unit: np.ndarray) -> np.ndarray:
     """Logarithms of weights, means, and Cholesky factors with logarithms on their diagonals."""
     structure = parameters.structure
-    scale = structure.cross(unit[None], unit[None])  # (1, M, G, G)
+    scale = structure.scale(unit[None])  # (1, M, G, G)
     factors = np.linalg.cholesky(parameters.covariances / scale)
     diagonal = np.arange(factors.shape[-1])
     factors[..., diagonal, diagonal] = np.log(factors[..., diagonal, diagonal])
@@ -90,5 +90,5 @@ def _parameters(vector: np.ndarray, like: Parameters, unit: np.ndarray) -> Param
     diagonal = np.arange(like.covariances.shape[-1])
     logarithms = np.clip(factors[..., diagonal, diagonal], -_LONGEST_LOG, _LONGEST_LOG)
     factors[..., diagonal, diagonal] = np.exp(logarithms)
-    covariances = factors @ np.swapaxes(factors, -1, -2) * structure.cross(unit[None], unit[None])
+    covariances = factors @ np.swapaxes(factors, -1, -2) * structure.scale(unit[None])
     return Parameters(structure, weights / weights.sum(), means, covariances)

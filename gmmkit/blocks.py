@@ -181,7 +181,7 @@ class ScoredBlock(Block):
         size = np.maximum(np.abs(samples).max(axis=1), 1.0)  # (B',)
         unit = samples / size[:, None]
         offset = unit.T[None] - densities.means[..., None] / size  # (K, D, B')
-        split = offset[:, densities.structure.groups]  # (K, M, G, B')
+        split = densities.structure.split_rows(offset)  # (K, M, G, B')
         squares = ((densities.whitening @ split) ** 2).sum(axis=(1, 2))  # (K, B')
         scores = densities.constants[:, None] - 0.5 * size**2 * squares
         peak = scores.max(axis=0)
@@ -289,7 +289,8 @@ class CentredBlock(ScoredBlock):
 
     def _score_few(self) -> None:
         """The same for few samples, of all components at once."""
-        split = (self._columns - self._origins)[:, self.densities.structure.groups]  # (K, M, G, B)
+        offset = self._columns - self._origins  # (K, D, B)
+        split = self.densities.structure.split_rows(offset)  # (K, M, G, B)
         whitened = self._whitening @ split
         whitened -= self._shift
         squares = np.einsum("kmgb,kmgb->kb", whitened, whitened)

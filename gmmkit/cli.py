@@ -24,7 +24,7 @@ from gmmkit.atomic import replace_file
 from gmmkit.gmm import GMMMachine
 from gmmkit.hdf5 import Reader, read, write
 from gmmkit.kmeans import KMeansMachine
-from gmmkit.records import DIAGONAL, STRUCTURE, VERSIONS, kind_of, lowest_version, structure_of
+from gmmkit.records import STRUCTURE, VERSIONS, kind_of, lowest_version, structure_of
 from gmmkit.stats import GMMStats
 
 _CLASSES: dict[str, Any] = {
@@ -223,7 +223,9 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _structure(facts: Mapping[str, Any]) -> str:
-    blocks = "" if facts["block_size"] is None else f", blocks of {facts['block_size']}"
+    size = facts["block_size"]
+    sizes = ", ".join(map(str, size)) if isinstance(size, tuple) else size
+    blocks = "" if size is None else f", blocks of {sizes}"
     return f"{facts['covariance_type']}{blocks}"
 
 
@@ -261,12 +263,12 @@ def _nats(value: float | None) -> str:
 
 def _convert(options: argparse.Namespace) -> None:
     model = _load(options.file, options.verify)
+    beyond = list(_beyond_1_0(model) if options.to == "1.0" else _beyond(model, options.to))
+    if beyond:
+        raise ValueError(f"{options.file}: version {options.to} cannot hold {', '.join(beyond)}")
     if options.to != "1.0":
         _save_own(model, options.new, options.to)
         return
-    beyond = list(_beyond_1_0(model))
-    if beyond:
-        raise ValueError(f"{options.file}: version 1.0 cannot hold {', '.join(beyond)}")
     _save_1_0(model, options.new)
     left_out = list(_left_out_of_1_0(model))
     if left_out:
@@ -295,13 +297,22 @@ def _save_1_0(model: Model, path: str) -> None:
     replace_file(path, image.getbuffer())
 
 
+def _beyond(model: Model, file_version: str | None) -> Iterator[str]:
+    """The covariance structures, of the model or a prior of it, that a version does not have."""
+    record = None if model.kind == "KMeansMachine" or file_version is None else model.record
+    while record is not None:
+        if structure_of(record).file_version > str(file_version):
+            yield f"covariance_type {_structure(record)}"
+        record = record.get("ubm")
+
+
 def _beyond_1_0(model: Model) -> Iterator[str]:
     """What a reader of version 1.0 would miss and then score, check or adapt otherwise."""
     record = model.record
     if model.kind == "KMeansMachine":
         yield "a KMeansMachine"
         return
-    if structure_of(record) != DIAGONAL:
+    if structure_of(record).file_version > "1.0":
         yield f"covariance_type {_structure(record)}"
     if model.kind == "GMMStats":
         yield from _sums_beyond_1_0(model.loaded)
@@ -330,7 +341,7 @@ def _left_out_of_1_0(model: Model) -> Iterator[str]:
     if model.kind != "GMMMachine":
         return
     record = model.record
-    held = {"n_gaussians", "trainer", "max_fitting_steps", *DIAGONAL}
+    held = {"n_gaussians", "trainer", "max_fitting_steps", *STRUCTURE}
     held |= {"update_means", "update_variances", "update_weights"}  # "auto" as what it stands for
     stands_for = {"convergence_threshold": 0, "variance_thresholds": layout.EPSILON}
     for name in sorted(_changed(record) - held - stands_for.keys()):

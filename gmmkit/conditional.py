@@ -13,7 +13,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import logsumexp
 
-from gmmkit.covariance import make_structure
 from gmmkit.parameters import Parameters
 
 
@@ -72,8 +71,6 @@ def _mixture(
     parameters: Parameters, weights: np.ndarray, means: np.ndarray, dense: np.ndarray
 ) -> Parameters:
     """A mixture of the same kind; blocks, which may have come apart, become full matrices."""
-    old = parameters.structure
-    kind = old.covariance_type if old.block_size is None else "full"
-    structure = make_structure(kind, means.shape[1])
+    structure = parameters.structure.of_part(means.shape[1])
     dense = (dense + np.swapaxes(dense, -1, -2)) / 2
     return Parameters(structure, weights, means, structure.from_dense(dense))

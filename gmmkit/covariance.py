@@ -1,24 +1,29 @@
 """Covariance structures: which pairs of features a model lets correlate.
 
-A structure is a partition of the D features into M groups of G features; features of one group may
-correlate, features of different groups do not. Singletons make diagonal matrices, one group full
-ones, contiguous groups block-diagonal and strided groups cross-diagonal ones.
+A structure is a partition of the D features into groups; features of one group may correlate,
+features of different groups do not. Singletons make diagonal matrices, one group full ones,
+contiguous groups block-diagonal and strided groups cross-diagonal ones.
 
-Covariances are kept as stacks of the groups' matrices, ``(C, M, G, G)`` with C = K components, or
-C = 1 where all of them share one matrix (tied). Everything that differs between structures stands
-in this module; the E-step and the M-step see stacks only.
+Covariances are kept as stacks of matrices, ``(C, M, G, G)`` with C = K components, or C = 1 where
+all of them share one matrix (tied). Groups of one size have a matrix each, those of unequal size
+stand in matrices of the largest size as `stacks` says. T(x) has the pairs inside groups only.
+
+Everything that differs between structures stands in this module, their names as well; the E-step
+and the M-step see stacks only. A new structure is a subclass and a line in the table.
 """
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy.linalg.lapack import dtrtri
 
-from gmmkit.cached import cached_property
+from gmmkit.stacks import Layout, layout_of
 
 _LARGE = 16  # features in a group from which on matrices are inverted one by one
 _TINY_THRESHOLD = 1e-200  # stands in for a threshold of zero, which could not be divided by
@@ -32,41 +37,101 @@ class DegenerateError(ValueError):
 
 @dataclass(frozen=True)
 class Structure:
-    """A partition of ``n_features`` features into M groups of G features that may correlate."""
+    """A partition of ``n_features`` features into groups that may correlate.
+
+    A subclass says its name and, unless they are these defaults, whether all components share one
+    covariance, whether it takes a ``block_size``, its name in scikit-learn and the first version
+    of the files that has it. None of that is inherited.
+    """
 
     n_features: int
-    block_size: int | None = None
+    block_size: int | tuple[int, ...] | None = None  # a tuple where the blocks are of unequal size
 
     covariance_type: ClassVar[str]
-    shared: ClassVar[bool] = False  # one covariance for all components
+    shared: ClassVar[bool]
+    blocked: ClassVar[bool]
+    _in_scikit_learn: ClassVar[str | None]
+    _since: ClassVar[str]
 
-    @cached_property
+    def __init_subclass__(
+        cls,
+        *,
+        covariance_type: str,
+        shared: bool = False,
+        blocked: bool = False,
+        in_scikit_learn: str | None = None,
+        since: str = "1.2",
+    ) -> None:
+        cls.covariance_type, cls.shared, cls.blocked = covariance_type, shared, blocked
+        cls._in_scikit_learn, cls._since = in_scikit_learn, since
+
+    def partition(self) -> Sequence[np.ndarray]:
+        """The features of each group."""
+        raise NotImplementedError
+
+    @property
+    def blocks(self) -> list[np.ndarray]:
+        """The features of each block; one of all where there is no block size."""
+        size, D = self.block_size or self.n_features, self.n_features
+        sizes = size if isinstance(size, tuple) else (size,) * (D // size)
+        return np.split(np.arange(D), np.cumsum(sizes)[:-1])
+
+    @property
     def groups(self) -> np.ndarray:
-        """The features of each group, (M, G)."""
-        return self.split_rows(np.arange(self.n_features)[:, None])[..., 0]
+        """The features of each matrix of a stack, (M, G); -1 where there is none."""
+        return _layout(self).features
 
     @property
     def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Indices (group, i, j <= G) of the P modelled pairs, in the order of `products`."""
-        return _pairs(*self.groups.shape)[0]
+        """Indices (matrix, i, j <= G) of the P modelled pairs, in the order of `products`."""
+        return _layout(self).pairs
 
     @property
     def elementwise(self) -> bool:
-        """Whether users see second moments as one number a feature, (K, D)."""
+        """Whether users see second moments as one number a feature."""
         return False
 
     @property
     def n_pairs(self) -> int:
         """P, the number of modelled pairs of features."""
-        n_groups, size = self.groups.shape
-        return n_groups * size * (size + 1) // 2
+        return len(self.pairs[0])
+
+    @property
+    def scikit_learn(self) -> str | None:
+        """The covariance type of scikit-learn that has the same public shape, if there is one."""
+        return self._in_scikit_learn if self.block_size is None else FULL
+
+    @property
+    def file_version(self) -> str:
+        """The first version of the files that has it."""
+        if self.block_size is None:
+            return self._since
+        return "1.2" if isinstance(self.block_size, tuple) else "1.1"
+
+    def of_part(self, n_features: int) -> Structure:
+        """The structure of some of the features; blocks, which may come apart, become full."""
+        return make_structure(FULL if self.block_size else self.covariance_type, n_features)
 
     def split_rows(self, y: np.ndarray) -> np.ndarray:
-        """View (D, B) as (M, G, B)."""
-        raise NotImplementedError
+        """Samples (..., D, B) as (..., M, G, B), zero where there is no feature.
+
+        That is a view where the groups are blocks of one size or stride through such.
+        """
+        layout = _layout(self)
+        (n_groups, size), shape = layout.features.shape, y.shape
+        if layout.contiguous:
+            return y.reshape(*shape[:-2], n_groups, size, shape[-1])
+        if layout.strided:
+            return y.reshape(*shape[:-2], size, n_groups, shape[-1]).swapaxes(-3, -2)
+        split = y[..., layout.features, :]
+        split[..., ~layout.real, :] = 0
+        return split
 
     def products(self, y: np.ndarray, out: np.ndarray) -> None:
         """Write ``y_i y_j`` of the modelled pairs of y (D, B) into out (P, B)."""
+        if not _layout(self).equal:
+            self._products_one_by_one(y, out)
+            return
         grouped = self.split_rows(y)
         n_groups, size, length = grouped.shape
         row = 0
@@ -76,6 +141,14 @@ class Structure:
             np.multiply(grouped[:, i:], grouped[:, i : i + 1], out=view)
             row += rows
 
+    def _products_one_by_one(self, y: np.ndarray, out: np.ndarray) -> None:
+        """The same, feature by feature: groups of unequal size are no array."""
+        matrix, i, j = self.pairs
+        starts = np.flatnonzero(i == j)  # the pairs of a feature begin with itself
+        partners = self.groups[matrix, j]
+        for rows in map(slice, starts, [*starts[1:], len(i)]):
+            np.multiply(y[partners[rows]], y[partners[rows.start]], out=out[rows])
+
     def weighted_products(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
         """Sums of `products` of y (D, B) by the weights (B,), packed (P,), without forming them."""
         grouped = self.split_rows(y)
@@ -84,23 +157,33 @@ class Structure:
 
     def pack(self, stack: np.ndarray) -> np.ndarray:
         """Symmetric matrices (..., M, G, G) as their modelled pairs (..., P)."""
-        _, entries, _ = _pairs(*self.groups.shape)
-        return stack.reshape(*stack.shape[:-3], -1).take(entries, axis=-1)
+        return stack.reshape(*stack.shape[:-3], -1).take(_layout(self).entries, axis=-1)
 
     def unpack(self, packed: np.ndarray) -> np.ndarray:
         """Modelled pairs (..., P) as symmetric matrices (..., M, G, G)."""
-        _, _, positions = _pairs(*self.groups.shape)
-        return packed.take(positions, axis=-1)
+        return self.completed(packed.take(_layout(self).positions, axis=-1))
 
-    def split(self, vectors: np.ndarray) -> np.ndarray:
-        """Vectors (..., D) as (..., M, G)."""
-        return vectors[..., self.groups]
+    @property
+    def _n_places(self) -> int:
+        """The features, and where there are gaps between them a last place for what fills these."""
+        return self.n_features + (not _layout(self).equal)
+
+    def completed(self, stack: np.ndarray) -> np.ndarray:
+        """A stack with a unit matrix's numbers where it models nothing."""
+        layout = _layout(self)
+        return stack if layout.equal else np.where(layout.modelled, stack, self.identity())
+
+    def split(self, vectors: np.ndarray, fill: float = 0) -> np.ndarray:
+        """Vectors (..., D) as (..., M, G), with another number where there is no feature."""
+        layout = _layout(self)
+        split = vectors[..., layout.features]
+        return split if layout.equal else np.where(layout.real, split, fill)
 
     def join(self, split: np.ndarray) -> np.ndarray:
         """Vectors (..., M, G) as (..., D)."""
-        vectors = np.empty((*split.shape[:-2], self.n_features), split.dtype)
+        vectors = np.empty((*split.shape[:-2], self._n_places), split.dtype)
         vectors[..., self.groups] = split
-        return vectors
+        return vectors[..., : self.n_features]
 
     def identity(self) -> np.ndarray:
         """The unit matrix, shared by all components, (1, M, G, G)."""
@@ -109,11 +192,19 @@ class Structure:
 
     def share(self, values: np.ndarray) -> np.ndarray:
         """What the K components contribute (K, ...) to each of the C matrices, (C, ...)."""
-        return values
+        return values.sum(axis=0, keepdims=True) if self.shared else values
 
     def cross(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """``u_k v_k'`` inside the groups, (C, M, G, G), of vectors (K, D)."""
-        return self.split(u)[..., :, None] * self.split(v)[..., None, :]
+        u, v = self.split(u), self.split(v)  # (K, M, G)
+        if self.shared:  # sums over the components without K D^2 of memory
+            return (np.moveaxis(u, 0, -1) @ np.moveaxis(v, 0, 1))[None]
+        return u[..., :, None] * v[..., None, :]
+
+    def scale(self, unit: np.ndarray, fill: float = 1) -> np.ndarray:
+        """``u_i u_j`` inside the groups, (C, M, G, G), of units (C, D): to divide stacks by."""
+        split = self.split(unit, fill)
+        return split[..., :, None] * split[..., None, :]
 
     def diagonal(self, stack: np.ndarray) -> np.ndarray:
         """The variances (C, D) of a stack (C, M, G, G)."""
@@ -121,7 +212,7 @@ class Structure:
 
     def constrain(self, stack: np.ndarray) -> np.ndarray:
         """The nearest stack the structure allows (spherical averages the variances)."""
-        return stack
+        return self.completed(stack)
 
     def complete_floor(
         self, floor: np.ndarray, constant: np.ndarray, smallest: float
@@ -141,21 +232,31 @@ class Structure:
         For groups of one feature that is the element-wise maximum. Matrices whose eigenvalues
         are all high enough come back bit by bit. Thresholds of zero raise nothing.
         """
-        split = self.split(self.matching(thresholds, stack))
+        thresholds = self.matching(thresholds, stack)
         if stack.shape[-1] == 1:
-            return np.maximum(stack, split[..., None])
-        if not split.any():
+            return np.maximum(stack, self.split(thresholds)[..., None])
+        if not thresholds.any():
             return stack
-        unit = np.sqrt(np.where(split > 0, split, _TINY_THRESHOLD))
-        scale = unit[..., :, None] * unit[..., None, :]
+        scale = self._scale_of(thresholds)
         low = ~_exceed_identity(stack / scale)  # (C, M)
         if not low.any():
             return stack
         values, vectors = np.linalg.eigh((stack / scale)[low])
         raised = (vectors * np.maximum(values, 1.0)[:, None, :]) @ np.swapaxes(vectors, -1, -2)
+        # groups that share a matrix have directions of their own, some of them low
+        moved = (vectors != 0) @ (values < 1)[..., None]  # (..., G, 1)
+        moved = moved & np.swapaxes(moved, -1, -2)
         floored = stack.copy()
-        floored[low] = raised * np.broadcast_to(scale, stack.shape)[low]
-        return floored
+        raised *= np.broadcast_to(scale, stack.shape)[low]
+        floored[low] = np.where(moved, raised, stack[low])
+        return self.completed(floored)
+
+    def _scale_of(self, thresholds: np.ndarray) -> np.ndarray:
+        """What stacks are divided by so that thresholds (C, D) are one; less where no feature is.
+
+        So the unit matrix there counts as above the threshold.
+        """
+        return self.scale(np.sqrt(np.where(thresholds > 0, thresholds, _TINY_THRESHOLD)), fill=0.5)
 
     def is_at_floor(self, stack: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
         """Which variances a floor (K or 1, D) has set, (C, D).
@@ -163,20 +264,17 @@ class Structure:
         Where features correlate, these are the directions of the eigenvalues at the floor, as the
         features that share most in them.
         """
-        split = self.split(self.matching(thresholds, stack))
-        unit = np.sqrt(np.where(split > 0, split, _TINY_THRESHOLD))
-        values, vectors = np.linalg.eigh(stack / (unit[..., :, None] * unit[..., None, :]))
+        thresholds = self.matching(thresholds, stack)
+        values, vectors = np.linalg.eigh(stack / self._scale_of(thresholds))
         share = np.abs(vectors)
         most = share >= (1 - _AT_FLOOR) * share.max(axis=-2, keepdims=True)
         low = most & (values <= 1 + _AT_FLOOR)[..., None, :]  # (C, M, G, G)
-        return self.join(low.any(axis=-1) & (split > 0))
+        return self.join(low.any(axis=-1)) & (thresholds > 0)
 
     def is_collapsed(self, stack: np.ndarray, squares: np.ndarray) -> np.ndarray:
         """Which matrices are no larger than rounding leaves of mean squares (C, D), (C, M)."""
         least = self.least_resolved(squares, float(np.finfo(float).eps))
-        unit = np.sqrt(self.split(least))  # (C, M, G)
-        unit = np.where(unit > 0, unit, np.sqrt(_TINY_THRESHOLD))
-        return ~_exceed_identity(stack / (unit[..., :, None] * unit[..., None, :]))
+        return ~_exceed_identity(stack / self._scale_of(least))
 
     def least_resolved(self, squares: np.ndarray, rounding: float) -> np.ndarray:
         """The least variances that mean squares (C, D) show whose sums round to this epsilon."""
@@ -199,42 +297,45 @@ class Structure:
 
     # What users see: the shapes of scikit-learn.
 
+    def moments_shape(self, n_components: int) -> tuple[int, ...]:
+        """Shape of second moments as users see them."""
+        each = (self.n_features,) if self.elementwise else (self.n_features,) * 2
+        return each if self.shared else (n_components, *each)
+
     def public_shape(self, n_components: int) -> tuple[int, ...]:
         """Shape of the covariances as users see them."""
-        return (n_components, self.n_features, self.n_features)
+        return self.moments_shape(n_components)
 
     def to_public(self, stack: np.ndarray) -> np.ndarray:
         """A stack (C, M, G, G) in the public shape."""
-        return self.to_dense(stack)
+        public = stack[:, :, 0, 0].copy() if self.elementwise else self.to_dense(stack)
+        return public[0] if self.shared else public
 
     def from_public(self, covariances: np.ndarray) -> np.ndarray:
         """The stack (C, M, G, G) of covariances in the public shape."""
-        return self.from_dense(covariances)
+        public = covariances[None] if self.shared else covariances
+        return public[:, :, None, None] if self.elementwise else self.from_dense(public)
 
     def to_dense(self, stack: np.ndarray) -> np.ndarray:
         """A stack (C, M, G, G) as matrices (C, D, D), zero between groups."""
-        dense = np.zeros((len(stack), self.n_features, self.n_features))
-        dense[:, self.groups[:, :, None], self.groups[:, None, :]] = stack
-        return dense
+        dense, groups = np.zeros((len(stack), self._n_places, self._n_places)), self.groups
+        dense[:, groups[:, :, None], groups[:, None, :]] = stack
+        return dense[:, : self.n_features, : self.n_features]
 
     def from_dense(self, dense: np.ndarray) -> np.ndarray:
         """The stack (C, M, G, G) inside matrices (C, D, D)."""
-        return dense[:, self.groups[:, :, None], self.groups[:, None, :]]
+        groups = self.groups
+        return self.completed(dense[:, groups[:, :, None], groups[:, None, :]])
 
     def n_parameters(self, n_components: int) -> int:
         """Number of free parameters of the covariances."""
-        return n_components * self.n_pairs
+        return self.n_pairs if self.shared else n_components * self.n_pairs
 
 
-@lru_cache(maxsize=8)
-def _pairs(n_groups: int, size: int) -> tuple[Any, np.ndarray, np.ndarray]:
-    """The modelled pairs (group, i, j), their entries in a stack (P,), entries' pairs (M, G, G)."""
-    upper = np.triu(np.ones((size, size), dtype=bool))[:, None]
-    i, group, j = np.nonzero(np.broadcast_to(upper, (size, n_groups, size)))
-    positions = np.empty((n_groups, size, size), dtype=np.intp)
-    positions[group, i, j] = positions[group, j, i] = np.arange(len(group))
-    entries = np.ravel_multi_index((group, i, j), positions.shape)
-    return (group, i, j), entries, positions
+@lru_cache(maxsize=16)
+def _layout(structure: Structure) -> Layout:
+    """Where the groups of a structure stand, which structures do not take along in pickles."""
+    return layout_of(structure.partition())
 
 
 NOT_POSITIVE_DEFINITE = (
@@ -275,49 +376,31 @@ def _is_positive_definite(stack: np.ndarray) -> bool:
     return True
 
 
-class Contiguous(Structure):
-    """Groups of ``block_size`` neighbouring features; one group of all where it is None."""
+class Contiguous(
+    Structure, covariance_type="full", blocked=True, in_scikit_learn="full", since="1.1"
+):
+    """Groups are blocks of neighbouring features; one of all where there is no block size."""
 
-    covariance_type = "full"
-
-    def split_rows(self, y: np.ndarray) -> np.ndarray:
-        size = self.block_size or self.n_features
-        return y.reshape(self.n_features // size, size, y.shape[1])
+    def partition(self) -> Sequence[np.ndarray]:
+        return self.blocks
 
 
-class Strided(Structure):
-    """The i-th features of blocks of ``block_size`` features correlate; singletons where None."""
+class Strided(Structure, covariance_type="diag", blocked=True, in_scikit_learn="diag", since="1.0"):
+    """The i-th features of blocks of one size correlate; singletons without a block size."""
 
-    covariance_type = "diag"
-
-    def split_rows(self, y: np.ndarray) -> np.ndarray:
-        n_groups = self.block_size or self.n_features
-        return y.reshape(self.n_features // n_groups, n_groups, y.shape[1]).swapaxes(0, 1)
+    def partition(self) -> Sequence[np.ndarray]:
+        alike: dict[int, list[np.ndarray]] = {}
+        for block in self.blocks:
+            alike.setdefault(len(block), []).append(block)
+        return [group for blocks in alike.values() for group in np.transpose(blocks)]
 
     @property
     def elementwise(self) -> bool:
         return self.block_size is None
 
-    def public_shape(self, n_components: int) -> tuple[int, ...]:
-        if not self.elementwise:
-            return super().public_shape(n_components)
-        return (n_components, self.n_features)
 
-    def to_public(self, stack: np.ndarray) -> np.ndarray:
-        if not self.elementwise:
-            return super().to_public(stack)
-        return stack[:, :, 0, 0].copy()
-
-    def from_public(self, covariances: np.ndarray) -> np.ndarray:
-        if not self.elementwise:
-            return super().from_public(covariances)
-        return covariances[:, :, None, None]
-
-
-class Spherical(Strided):
+class Spherical(Strided, covariance_type="spherical", in_scikit_learn="spherical", since="1.1"):
     """One variance per component: diagonal, with the variances averaged."""
-
-    covariance_type = "spherical"
 
     def constrain(self, stack: np.ndarray) -> np.ndarray:
         return np.broadcast_to(stack.mean(axis=1, keepdims=True), stack.shape).copy()
@@ -345,35 +428,16 @@ class Spherical(Strided):
         return n_components
 
 
-class Tied(Contiguous):
+class Tied(Contiguous, covariance_type="tied", shared=True, in_scikit_learn="tied", since="1.1"):
     """One full matrix shared by all components."""
 
-    covariance_type = "tied"
-    shared = True
 
-    def share(self, values: np.ndarray) -> np.ndarray:
-        return values.sum(axis=0, keepdims=True)
-
-    def cross(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        return (u.T @ v)[None, None]  # sums over the components without K D^2 of memory
-
-    def public_shape(self, n_components: int) -> tuple[int, ...]:
-        return (self.n_features, self.n_features)
-
-    def to_public(self, stack: np.ndarray) -> np.ndarray:
-        return stack[0, 0].copy()
-
-    def from_public(self, covariances: np.ndarray) -> np.ndarray:
-        return covariances[None, None]
-
-    def n_parameters(self, n_components: int) -> int:
-        return self.n_pairs
+class TiedDiagonal(Strided, covariance_type="tied-diag", shared=True):
+    """One diagonal matrix shared by all components."""
 
 
-class NoProducts(Strided):
+class NoProducts(Strided, covariance_type="none", shared=True):
     """No second moments at all: k-means looks at means only."""
-
-    shared = True
 
     @property
     def n_pairs(self) -> int:
@@ -383,27 +447,39 @@ class NoProducts(Strided):
         return np.empty(0)
 
 
-_STRUCTURES = {s.covariance_type: s for s in (Strided, Contiguous, Spherical, Tied)}
+_STRUCTURES = {s.covariance_type: s for s in (Strided, Contiguous, Spherical, Tied, TiedDiagonal)}
 COVARIANCE_TYPES = tuple(_STRUCTURES)
-_BLOCKED = ("diag", "full")
+DIAG, FULL = Strided.covariance_type, Contiguous.covariance_type
+
+Refuse = Callable[[str, str, object], object]  # raises: the name of a value, what it must be, is
+
+
+def _refuse(name: str, expected: str, got: object) -> None:
+    raise ValueError(f"{name} must be {expected}, got {got}.")
 
 
 def make_structure(
-    covariance_type: str, n_features: int, block_size: int | None = None
+    covariance_type: str,
+    n_features: int,
+    block_size: int | Sequence[int] | None = None,
+    refuse: Refuse = _refuse,
 ) -> Structure:
     """The structure of a name, as users give it.
 
     Parameters
     ----------
-    covariance_type : {"diag", "full", "spherical", "tied"}
+    covariance_type : {"diag", "full", "spherical", "tied", "tied-diag"}
     n_features : int
-    block_size : int, optional
-        With "full", neighbouring features in blocks of this size correlate; with "diag", the
-        i-th features of blocks of this size do.
+    block_size : int or sequence of int, optional
+        The size of all blocks of features, or the size of each. With "full", the features of a
+        block correlate; with "diag", the i-th features of blocks of the same size do.
+    refuse : callable, optional
+        Called with a name, what was expected and what was got, it raises an error.
 
     Returns
     -------
     Structure
+        Its ``block_size`` is an int where all blocks are of one size, else a tuple.
 
     Raises
     ------
@@ -418,42 +494,44 @@ def make_structure(
     >>> make_structure("diag", 4, block_size=2).groups
     array([[0, 2],
            [1, 3]])
+    >>> make_structure("diag", 5, block_size=[2, 2, 1]).groups
+    array([[ 0,  2],
+           [ 1,  3],
+           [ 4, -1]])
     """
     if not isinstance(covariance_type, str) or covariance_type not in _STRUCTURES:
-        raise ValueError(
-            f"covariance_type must be one of {COVARIANCE_TYPES}, got {covariance_type!r}."
-        )
+        refuse("covariance_type", f"one of {COVARIANCE_TYPES}", repr(covariance_type))
+    kind = _STRUCTURES[covariance_type]
     if block_size is not None:
-        if covariance_type not in _BLOCKED:
-            raise ValueError(
-                f"block_size={block_size} needs covariance_type 'full' (block-diagonal) or 'diag' "
-                f"(cross-diagonal), got {covariance_type!r}."
+        if not kind.blocked:
+            blocked = " or ".join(
+                repr(s.covariance_type) for s in _STRUCTURES.values() if s.blocked
             )
-        if block_size < 1 or n_features % block_size:
-            raise ValueError(
-                f"block_size={block_size} must divide the number of features, {n_features}."
+            refuse(
+                "block_size",
+                f"None with covariance_type={covariance_type!r}, as only {blocked} take one",
+                f"block_size={reprlib.repr(block_size)}",
             )
-    return _STRUCTURES[covariance_type](n_features, block_size)
+        block_size = _sizes(block_size, n_features, refuse)
+    return kind(n_features, block_size)
 
 
-def check_covariances(
-    structure: Structure, covariances: np.ndarray, n_components: int, name: str
-) -> np.ndarray:
-    """The stack of user-given covariances, refused with `name` where they cannot be ones."""
-    expected = structure.public_shape(n_components)
-    if covariances.shape != expected:
-        raise ValueError(f"{name} has shape {covariances.shape}, expected {expected}.")
-    stack = np.ascontiguousarray(structure.from_public(covariances), dtype=float)
-    if stack.shape[-1] > 1 or covariances.ndim == 3:
-        if np.abs(stack - np.swapaxes(stack, -1, -2)).max() > 1e-8 * np.abs(stack).max():
-            raise ValueError(f"{name} must hold symmetric matrices.")
-        if not np.array_equal(structure.to_public(stack), covariances):
-            raise ValueError(f"{name} correlates features that block_size keeps apart.")
+def _sizes(
+    block_size: int | Sequence[int], n_features: int, refuse: Refuse
+) -> int | tuple[int, ...]:
+    """The size of the blocks, or of each where they differ, refused where it does not fit."""
+    got = reprlib.repr(block_size)
     try:
-        structure.whitening(stack)
-    except ValueError:
-        least = np.linalg.eigvalsh(stack).min()
-        raise ValueError(
-            f"{name} must be positive (definite), got a smallest eigenvalue of {least:.6g}."
-        ) from None
-    return stack
+        array = np.asarray(block_size)
+    except ValueError:  # lists of several lengths
+        array = np.empty(0)
+    whole = array.dtype.kind in "iu" and array.ndim <= 1 and array.size > 0
+    if not whole or (array < 1).any():
+        refuse("block_size", "a positive whole number or a list of such", got)
+    if array.ndim == 0 and n_features % int(array):
+        refuse("block_size", f"a divisor of the number of features, {n_features}", got)
+    sizes = tuple(int(size) for size in array.flat)
+    if array.ndim == 1 and sum(sizes) != n_features:
+        expected = f"sizes that add up to the number of features, {n_features}"
+        refuse("block_size", expected, f"{got}, which add up to {sum(sizes)}")
+    return sizes if len(set(sizes)) > 1 else sizes[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from gmmkit import checks, fit, interchange, layout, progress, stepwise, stored
 from gmmkit.callbacks import SILENT, Task, without_callbacks
 from gmmkit.counted import at_least
-from gmmkit.covariance import COVARIANCE_TYPES, Structure, make_structure
+from gmmkit.covariance import COVARIANCE_TYPES, DIAG, Structure, make_structure
 from gmmkit.floor import floor_of_statistics
 from gmmkit.job import NO_UBM, given_start, goes_on, settle, shape_wanted
 from gmmkit.loop import History, logger
@@ -44,11 +45,14 @@ class GMMMachine(Mixture):
     ubm : GMMMachine, optional
         The fitted machine to adapt; `clone` keeps it as it is. Without one, "map" first trains a
         prior by maximum likelihood on the very data it then adapts to.
-    covariance_type : {"diag", "full", "tied", "spherical"}, optional
-        Structure of the covariances. None means the ubm's for MAP, else "diag".
-    block_size : int, optional
-        With "full", features correlate inside neighbouring blocks of this size (block-diagonal);
-        with "diag", the i-th features of blocks of this size do (cross-diagonal).
+    covariance_type : str, optional
+        Structure of the covariances: "diag", "full" or another of the guide's table of covariance
+        structures. None means the ubm's for MAP, else "diag".
+    block_size : int or sequence of int, optional
+        The size of all blocks of neighbouring features, or the size of each, which add up to D.
+        With "full", features correlate inside the blocks (block-diagonal); with "diag", the i-th
+        features of blocks of the same size do (cross-diagonal): ``[13, 13, 1]`` makes thirteen
+        groups of two, and the last feature stands alone. None means the ubm's for MAP, else none.
     convergence_threshold : float or None, default=1e-4
         Stop when the mean log-likelihood per sample, in nats, changes by at most this; None runs
         ``max_fitting_steps`` steps.
@@ -108,8 +112,8 @@ class GMMMachine(Mixture):
     weights_ : ndarray of shape (K,)
     means_ : ndarray of shape (K, D)
     covariances_ : ndarray
-        (K, D) for "diag", (K,) for "spherical", (D, D) for "tied", (K, D, D) for "full" and with
-        a block_size.
+        In scikit-learn's shape, where it has the structure: (K, D) for "diag", (K, D, D) for
+        "full" and with a block_size. What components share is there once, as (D, D) for "tied".
     converged_ : bool
     n_iter_ : int
         Steps made, a pass over the data each.
@@ -169,7 +173,7 @@ class GMMMachine(Mixture):
         "trainer": [StrOptions({"ml", "map"})],
         "ubm": [HasMethods(["fit", "e_step", "m_step"]), None],
         "covariance_type": [StrOptions(set(COVARIANCE_TYPES)), None],
-        "block_size": [Interval(Integral, 1, None, closed="left"), None],
+        "block_size": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "convergence_threshold": [Interval(Real, 0, None, closed="left"), None],
         "max_fitting_steps": [Interval(Integral, 0, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
@@ -201,7 +205,7 @@ class GMMMachine(Mixture):
         trainer: str = "ml",
         ubm: GMMMachine | None = None,
         covariance_type: str | None = None,
-        block_size: int | None = None,
+        block_size: int | Sequence[int] | None = None,
         convergence_threshold: float | None = 1e-4,
         max_fitting_steps: int = 200,
         n_init: int = 1,
@@ -537,7 +541,8 @@ class GMMMachine(Mixture):
         means = self.means_init if self.means_init is not None else getattr(self, "means_", None)
         if means is None:  # the number of features is still to come
             part = getattr(self, f"{name}_init")
-            structure = self._structure(part.shape[-1] if part.ndim > 1 else 1)
+            known = name == "covariances" and part.ndim > 0  # any number is good for spheres
+            structure = self._structure(part.shape[-1]) if known else make_structure(DIAG, 1)
             checked_start(structure, shape_wanted(self)[0], **{name: part})
             return
         structure = self._structure(np.shape(means)[-1] if np.ndim(means) == 2 else 1)
@@ -554,7 +559,7 @@ class GMMMachine(Mixture):
     def to_sklearn(self) -> Any:
         """The same mixture as a fitted `sklearn.mixture.GaussianMixture`.
 
-        Structures with a block size become "full".
+        Structures with a block size become "full"; those that scikit-learn lacks are a ValueError.
         """
         return interchange.fitted_mixture(self)
 

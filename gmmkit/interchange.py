@@ -13,10 +13,16 @@ from gmmkit.parameters import Parameters
 
 
 def to_gaussian_mixture(parameters: Parameters) -> Any:
-    """A fitted `sklearn.mixture.GaussianMixture`; block structures become "full"."""
+    """A fitted `sklearn.mixture.GaussianMixture`; blocks become full matrices."""
     structure = parameters.structure
-    kind = structure.covariance_type if structure.block_size is None else "full"
-    gm = GaussianMixture(parameters.n_gaussians, covariance_type=kind, reg_covar=0)
+    if structure.scikit_learn is None:
+        raise ValueError(
+            f"scikit-learn's GaussianMixture has no covariance_type "
+            f"{structure.covariance_type!r}: fit a machine of another one to convert it."
+        )
+    gm = GaussianMixture(
+        parameters.n_gaussians, covariance_type=structure.scikit_learn, reg_covar=0
+    )
     gm.weights_, gm.means_ = parameters.weights.copy(), parameters.means.copy()
     gm.covariances_ = structure.to_public(parameters.covariances)
     whitening = structure.whitening(parameters.covariances)

@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 
 from gmmkit import checks
 from gmmkit.chunks import Source
-from gmmkit.covariance import Structure, make_structure
+from gmmkit.covariance import DIAG, Structure, make_structure
 from gmmkit.floor import floor_of_parameters
 from gmmkit.mstep import MStep, Prior
 from gmmkit.parameters import Parameters
@@ -106,23 +106,27 @@ def shape_wanted(settings: Any) -> tuple[int, str, Any]:
     """Components, covariance type and block size: those given, else the ubm's."""
     ubm = settings.ubm if settings.trainer == "map" else None
     if ubm is None:
-        return settings.n_gaussians or 1, settings.covariance_type or "diag", settings.block_size
+        return settings.n_gaussians or 1, settings.covariance_type or DIAG, settings.block_size
     if not hasattr(ubm, "means_"):
         raise NotFittedError(NO_UBM)
-    _, covariance_type, block_size = shape_wanted(ubm)
+    structure = ubm.parameters_.structure
     theirs = {
         "n_gaussians": ubm.shape[0],
-        "covariance_type": covariance_type,
-        "block_size": block_size,
+        "covariance_type": structure.covariance_type,
+        "block_size": structure.block_size,
     }
     for name, value in theirs.items():
         given = getattr(settings, name)
+        if name == "block_size" and given is not None:  # any list of the same sizes agrees
+            given = make_structure(
+                structure.covariance_type, structure.n_features, given
+            ).block_size
         if given is not None and given != value:
             raise ValueError(
                 f"{name}={given!r}, but the ubm has {value!r}: leave {name} at None, or give a "
                 "ubm that agrees."
             )
-    return ubm.shape[0], covariance_type, block_size
+    return ubm.shape[0], structure.covariance_type, structure.block_size
 
 
 def given_start(settings: Any, structure: Structure) -> dict[str, np.ndarray]:

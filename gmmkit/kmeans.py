@@ -19,7 +19,7 @@ from gmmkit.callbacks import Steps, Task
 from gmmkit.checks import real_array
 from gmmkit.chunks import Source
 from gmmkit.counted import at_least
-from gmmkit.covariance import Structure, make_structure
+from gmmkit.covariance import DIAG, Structure, make_structure
 from gmmkit.densities import centroid_distances
 from gmmkit.loop import Run, first_best, logger
 from gmmkit.machine import Machine, transaction
@@ -303,7 +303,7 @@ class KMeansMachine(ClusterMixin, Machine):
         """
         check_is_fitted(self, "centroids_")
         source = self._open(X, sample_weight)
-        structure = make_structure("diag", source.n_features)
+        structure = make_structure(DIAG, source.n_features)
         statistics = weighty_statistics(self._sweep(source, self.centroids_, structure))
         variances = statistics.structure.to_public(covariances_about(statistics))
         return np.maximum(variances, 0.0), statistics.n / statistics.t

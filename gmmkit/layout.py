@@ -1,8 +1,9 @@
 """What the HDF5 files hold: plain records to groups, and back.
 
 Version 1.1 is a superset of bob.learn.em's 1.0, so that a reader of 1.0 reads a diagonal model or
-its statistics. Version 1.2 adds the floor of the variances. All of them are read, and the older
-files without a version. A file has the lowest of gmmkit's own versions that holds it.
+its statistics. Version 1.2 adds the floor of the variances and newer covariance structures. All of
+them are read, and the older files without a version. A file has the lowest of gmmkit's own versions
+that holds it.
 
 Records are dictionaries of Python values and float64 arrays. On writing, None and an absent key
 are the same. Reading version 1.1 gives every key of its record, with None for what is not in the
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from gmmkit.covariance import Structure
 from gmmkit.hdf5 import MISSING, Reader, put_array, put_group, put_scalar, put_strings
 from gmmkit.records import (
     DIAGONAL,
@@ -25,7 +27,6 @@ from gmmkit.records import (
     KMEANS,
     SIZE,
     STATS,
-    STRUCTURE,
     THRESHOLD,
     TOTALS,
     UNSET,
@@ -39,9 +40,7 @@ from gmmkit.records import (
     check_kmeans,
     check_mixture,
     check_stats,
-    check_structure,
     check_ubm,
-    covariance_shape,
     kmeans_shapes,
     lowest_version,
     minor_version,
@@ -63,9 +62,8 @@ def write_gmm(group: Any, record: Mapping[str, Any], version: str | None = None)
 
     The keys, with K components of D features; those in brackets may be None or absent:
 
-    - ``n_gaussians``, ``n_features``; ``covariance_type``, [``block_size``];
-    - ``weights`` (K,), ``means`` (K, D), ``covariances`` of shape (K, D) for "diag", (K,) for
-      "spherical", (D, D) for "tied" and (K, D, D) for "full" and with a block size;
+    - ``n_gaussians``, ``n_features``; ``covariance_type``, [``block_size``, a number or a tuple];
+    - ``weights`` (K,), ``means`` (K, D), ``covariances`` in the structure's public shape;
     - ``trainer``, [``convergence_threshold``], ``max_fitting_steps``, ``n_init``, ``warm_start``,
       ``update_means``, ``update_variances``, ``update_weights`` (each a bool or "auto"),
       ``mean_var_update_threshold``, ``weight_floor``, ``map_alpha``, [``map_relevance_factor``],
@@ -116,7 +114,8 @@ def write_gmm(group: Any, record: Mapping[str, Any], version: str | None = None)
 
 def _put_more(group: Any, record: Mapping[str, Any], version: str) -> None:
     """What version 1.0 does not know."""
-    _put_scalars(group, record, {**STRUCTURE, **GMM})
+    _put_structure(group, record)
+    _put_scalars(group, record, GMM)
     unset = [name for name in _OPTIONAL if record.get(name) is None]
     put_strings(group, "unset", [*unset, *(record.get("unset") or ())])
     put_strings(group, "auto", [name for name in UPDATES if record[name] == "auto"])
@@ -201,17 +200,14 @@ def _read_bob_gmm(reader: Reader, structure: Record) -> Record:
     n_features = means.shape[1]
     if n_features == 0:
         gaussians.refuse("means", "at least one feature", means.shape)
-    key = "variances" if structure == DIAGONAL else "covariances"
-    check_structure(structure, n_features, reader.refuse)
-    shape = covariance_shape(structure, n_gaussians, n_features)
     thresholds = ((), (n_features,), (n_gaussians, n_features))
-    record = {
-        "n_gaussians": n_gaussians,
-        "n_features": n_features,
-        **structure,
+    record = {"n_gaussians": n_gaussians, "n_features": n_features, **structure}
+    kind = structure_of(record, reader.refuse)
+    key = "variances" if kind.file_version == "1.0" else "covariances"
+    record |= {
         "weights": weights,
         "means": means,
-        "covariances": gaussians.array(key, shape),
+        "covariances": gaussians.array(key, kind.public_shape(n_gaussians)),
         "variance_thresholds": gaussians.array("variance_thresholds", *thresholds),
         **_scalars(reader, GMM_BOB),
         **{name: reader.scalar(name, bool) for name in UPDATES},
@@ -223,7 +219,7 @@ def _read_bob_gmm(reader: Reader, structure: Record) -> Record:
 
 def _read_own_gmm(reader: Reader) -> Record:
     """A mixture of version 1.1 or 1.2."""
-    record = _read_bob_gmm(reader, _scalars(reader, STRUCTURE))
+    record = _read_bob_gmm(reader, _read_structure(reader))
     record.update(_scalars(reader, GMM))
     unset = reader.strings("unset", default=())
     for name in _OPTIONAL:
@@ -249,7 +245,7 @@ def _put_gaussians(group: Any, record: Mapping[str, Any]) -> None:
     """Means and covariances; a reader of 1.0 must not find variances that are not all there is."""
     gaussians = put_group(group, "gaussians")
     put_array(gaussians, "means", record["means"])
-    key = "variances" if structure_of(record) == DIAGONAL else "covariances"
+    key = "variances" if structure_of(record).file_version == "1.0" else "covariances"
     put_array(gaussians, key, record["covariances"])
     thresholds = record.get("variance_thresholds")
     put_array(gaussians, "variance_thresholds", EPSILON if thresholds is None else thresholds)
@@ -277,23 +273,23 @@ def _put_starting_point(group: Any, record: Mapping[str, Any]) -> None:
 # Statistics.
 
 
-def write_stats(group: Any, record: Mapping[str, Any], version: str = "1.1") -> None:
+def write_stats(group: Any, record: Mapping[str, Any], version: str | None = None) -> None:
     """Write the record of the sufficient statistics of a Gaussian mixture.
 
     The keys, with K components of D features; those in brackets may be None or absent:
 
-    - ``n_gaussians``, ``n_features``; ``covariance_type``, [``block_size``];
+    - ``n_gaussians``, ``n_features``; ``covariance_type``, [``block_size``, a number or a tuple];
     - ``t``, the number of samples or the sum of their weights; ``log_likelihood``;
-    - ``n`` (K,), ``sum_px`` (K, D) and ``sum_pxx``, of shape (K, D) for "diag" and "spherical",
-      (D, D) for "tied" and (K, D, D) for "full" and with a block size;
+    - ``n`` (K,), ``sum_px`` (K, D) and ``sum_pxx``, of the shape of the structure's moments;
     - [``origin`` (K, D), ``centred_sum_px``, ``centred_sum_pxx``]: the same sums about an origin.
 
     Parameters
     ----------
     group : h5py.Group
     record : mapping
-    version : {"1.1", "1.0"}
-        "1.0" writes what that version knows and nothing else.
+    version : {"1.2", "1.1", "1.0"}, optional
+        "1.0" writes what that version knows and nothing else. None means the lowest version of
+        gmmkit's own that holds the record.
 
     Examples
     --------
@@ -307,12 +303,14 @@ def write_stats(group: Any, record: Mapping[str, Any], version: str = "1.1") -> 
     (array([[ 5., 14.]]), 3)
     """
     arrays = check_stats(record)
+    version = version or lowest_version(record)
     _put_header(group, "GMMStats", version)
-    sizes = ("n_gaussians", "n_features")
+    for name in ("n_gaussians", "n_features"):
+        put_scalar(group, name, record[name])
     if version == "1.0":
         arrays = arrays[:3]
-    for name in (*sizes, *STRUCTURE) if version != "1.0" else sizes:
-        put_scalar(group, name, record.get(name))
+    else:
+        _put_structure(group, record)
     t = float(record["t"])
     put_scalar(group, "T", int(t) if t.is_integer() and abs(t) < _EXACT else t)
     put_scalar(group, "log_likelihood", float(record["log_likelihood"]))
@@ -348,16 +346,16 @@ def read_stats(reader: Reader) -> Record:
     legacy = version is None
     n_gaussians = _size(reader, "n_gaussians")
     n_features = _size(reader, "n_inputs" if legacy else "n_features")
-    structure = _scalars(reader, STRUCTURE) if version else dict(DIAGONAL)
-    check_structure(structure, n_features, reader.refuse)
+    structure = _read_structure(reader) if version else DIAGONAL
     record: Record = {"n_gaussians": n_gaussians, "n_features": n_features, **structure}
+    keys = _stats_keys(structure_of(record, reader.refuse))
     names = {
         "t": "T",
         "log_likelihood": "log_liklihood" if legacy else "log_likelihood",
     }  # so spelt
     for name, rule in TOTALS.items():
         record[name] = _scalars(reader, {names[name]: rule})[names[name]]
-    keys, shapes = _stats_keys(structure), stats_shapes(record)
+    shapes = stats_shapes(record)
     about_origin = bool(version) and reader.has("origin")
     for name in STATS if about_origin else STATS[:3]:
         record[name] = reader.array(keys[name], shapes[name], flat=legacy)
@@ -483,13 +481,34 @@ def _scalars(reader: Reader, rules: Mapping[str, Rule]) -> Record:
     return record
 
 
+def _put_structure(group: Any, record: Mapping[str, Any]) -> None:
+    """The covariance structure; several sizes of blocks are an array."""
+    put_scalar(group, "covariance_type", record["covariance_type"])
+    size = record.get("block_size")
+    if isinstance(size, tuple):
+        put_array(group, "block_size", size, dtype="<i8")
+    else:
+        put_scalar(group, "block_size", size)
+
+
+def _read_structure(reader: Reader) -> Record:
+    """The covariance structure, as `DIAGONAL` has it."""
+    sizes = reader.array("block_size", (), (None,), default=None)
+    if sizes is not None:
+        if (sizes % 1 != 0).any():
+            reader.refuse("block_size", "whole numbers", sizes)
+        sizes = tuple(map(int, sizes.flat))
+        sizes = sizes[0] if len(sizes) == 1 else sizes
+    return {"covariance_type": reader.scalar("covariance_type", str), "block_size": sizes}
+
+
 def _size(reader: Reader, name: str) -> int:
     """A number of components or features."""
     return int(_scalars(reader, {name: SIZE})[name])
 
 
-def _stats_keys(structure: Record) -> dict[str, str]:
+def _stats_keys(structure: Structure) -> dict[str, str]:
     """Keys of the arrays; readers of 1.0 must not find second moments that they do not know."""
-    second = "sumPxx" if structure == DIAGONAL else "sum_pxx"
+    second = "sumPxx" if structure.file_version == "1.0" else "sum_pxx"
     keys = ("n", "sumPx", second, "origin", "sum_px_origin", "sum_pxx_origin")
     return dict(zip(STATS, keys, strict=True))

@@ -12,7 +12,7 @@ import numpy as np
 
 from gmmkit import seeding
 from gmmkit.chunks import Source
-from gmmkit.covariance import Structure, make_structure
+from gmmkit.covariance import DIAG, Structure, make_structure
 from gmmkit.densities import centroid_distances
 from gmmkit.estep import EStep
 from gmmkit.loop import Problem, Run, logger, run
@@ -114,7 +114,7 @@ def lbg(
         centroids = seeding.k_means_parallel(
             source, n_centroids, random_state, rounds, oversampling
         )
-    structure = make_structure("diag", source.n_features)
+    structure = make_structure(DIAG, source.n_features)
     while len(centroids) < count:
         centroids = lloyd(source, centroids, threshold=_REFINED, max_steps=rounds).parameters
         variances = covariances_about(sweep(source, centroids, structure))

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gmmkit.covariance import Structure
+from gmmkit.covariance import DegenerateError, Refuse, Structure
 
 # Deviations between a component that is split and its halves. EM moves the halves of a Gaussian
 # apart by the cube of their distance: a hundredth (as in Kaldi, which makes a fixed number of
 # steps) would look converged.
 _SPLIT = 0.5
+_TOLERANCE = 1e-6  # of sums of weights and of symmetry: numbers may come from float32
 
 
 @dataclass(frozen=True)
@@ -99,3 +100,41 @@ def standard_parameters(structure: Structure, n_gaussians: int) -> Parameters:
     covariances = np.repeat(structure.identity(), 1 if structure.shared else n_gaussians, axis=0)
     means = np.zeros((n_gaussians, structure.n_features))
     return Parameters(structure, np.full(n_gaussians, 1 / n_gaussians), means, covariances)
+
+
+# What is a valid mixture, whoever gives it: each door has words of its own to refuse with.
+
+
+def check_weights(weights: np.ndarray, name: str, refuse: Refuse) -> None:
+    """Refuse weights (K,) that are negative or whose sum is not one."""
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if (weights < 0).any():
+        refuse(name, "no negative weight", f"{weights.min():.6g}")
+    if abs(total - 1) > _TOLERANCE:
+        refuse(name, "a sum of one", f"a sum of {total:.6g}")
+
+
+def check_covariances(
+    structure: Structure, covariances: np.ndarray, name: str, refuse: Refuse
+) -> np.ndarray:
+    """The stack of covariances in the public shape, refused where they cannot be ones."""
+    stack = np.ascontiguousarray(structure.from_public(covariances), dtype=float)
+    variances = structure.diagonal(stack)  # (C, D)
+    if not (variances > 0).all():
+        refuse(name, "positive variances", f"{variances.min():.6g}")
+    if not structure.elementwise:
+        scale = np.sqrt(variances)
+        tolerance = _TOLERANCE * scale[:, :, None] * scale[:, None, :]
+        with np.errstate(over="ignore"):
+            asymmetry = np.abs(covariances - np.swapaxes(covariances, -1, -2))
+        if (asymmetry > tolerance).any():
+            refuse(name, "symmetric matrices", f"a difference of {asymmetry.max():.6g}")
+    try:
+        structure.whitening(stack)
+    except DegenerateError:
+        least = np.linalg.eigvalsh(stack).min()
+        refuse(name, "positive definite matrices", f"an eigenvalue of {least:.6g}")
+    if not np.array_equal(structure.to_public(stack), covariances):
+        refuse(name, "no covariances of features that block_size keeps apart", "some")
+    return stack

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 import numbers
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from gmmkit.covariance import DIAG, Refuse, Structure, make_structure
+from gmmkit.parameters import check_covariances, check_weights
+
 Record = dict[str, Any]
 Shape = tuple[int, ...]
-Refuse = Callable[[str, str, object], object]
 
 VERSIONS = ("1.2", "1.1", "1.0")
 _FROM_1_2 = ("variance_floor",)  # keys that older versions do not have
@@ -31,10 +33,6 @@ _MARKS = {  # a key that only files of this class have
     "sumPx": "GMMStats",
     "centroids": "KMeansMachine",
 }
-_MATRICES = ("full", "tied")  # covariance types that are matrices without blocks
-_BLOCKED = ("diag", "full")  # covariance types that know blocks
-_WEIGHTS_TOLERANCE = 1e-6
-_SYMMETRY_TOLERANCE = 1e-8
 
 
 class Rule(NamedTuple):
@@ -76,11 +74,8 @@ _POSITIVE = Rule(float, 0)
 _OPTIONAL_POSITIVE = _POSITIVE._replace(optional=True)
 _UNIT = Rule(float, 0, 1)
 
-STRUCTURE = {
-    "covariance_type": Rule(str, choices=("diag", "full", "spherical", "tied")),
-    "block_size": SIZE._replace(optional=True),
-}
-DIAGONAL: Record = {"covariance_type": "diag", "block_size": None}  # all that bob knows
+STRUCTURE = ("covariance_type", "block_size")
+DIAGONAL: Record = {"covariance_type": DIAG, "block_size": None}  # all that bob knows
 STATS = ("n", "sum_px", "sum_pxx", "origin", "centred_sum_px", "centred_sum_pxx")
 UNSET = ("n_gaussians", "covariance_type", "block_size", "ubm", "ubm_")
 UPDATES = ("update_means", "update_variances", "update_weights")
@@ -163,28 +158,21 @@ def lowest_version(record: Mapping[str, Any]) -> str:
     """The lowest version of gmmkit's own that holds a record."""
     nested = record.get("ubm")
     later = any(record.get(name) is not None for name in _FROM_1_2)
-    return "1.2" if later or (nested and lowest_version(nested) == "1.2") else "1.1"
+    versions = ["1.2" if later else "1.1", structure_of(record).file_version]
+    return max([*versions, lowest_version(nested)] if nested else versions)
 
 
 # Shapes, with K components or clusters of D features.
 
 
-def structure_of(record: Mapping[str, Any]) -> Record:
-    """The covariance structure, as `DIAGONAL` is one."""
-    return {name: record.get(name) for name in STRUCTURE}
-
-
-def covariance_shape(record: Mapping[str, Any], n_gaussians: int, n_features: int) -> Shape:
-    """Shape of the covariances as users see them."""
-    if record.get("block_size") is not None:
-        return (n_gaussians, n_features, n_features)
-    shapes: dict[str, Shape] = {
-        "diag": (n_gaussians, n_features),
-        "full": (n_gaussians, n_features, n_features),
-        "spherical": (n_gaussians,),
-        "tied": (n_features, n_features),
-    }
-    return shapes[record["covariance_type"]]
+def structure_of(record: Mapping[str, Any], refuse: Refuse | None = None) -> Structure:
+    """The covariance structure, refused where there is no such one."""
+    return make_structure(
+        record["covariance_type"],
+        record["n_features"],
+        record.get("block_size"),
+        refuse or _refuse_to_write,
+    )
 
 
 def start_shapes(record: Mapping[str, Any]) -> dict[str, Shape]:
@@ -193,7 +181,7 @@ def start_shapes(record: Mapping[str, Any]) -> dict[str, Shape]:
     return {
         "weights_init": (n_gaussians,),
         "means_init": (n_gaussians, n_features),
-        "covariances_init": covariance_shape(record, n_gaussians, n_features),
+        "covariances_init": structure_of(record).public_shape(n_gaussians),
     }
 
 
@@ -201,8 +189,7 @@ def stats_shapes(record: Mapping[str, Any]) -> dict[str, Shape]:
     """Shapes of the arrays of statistics."""
     n_gaussians, n_features = record["n_gaussians"], record["n_features"]
     first = (n_gaussians, n_features)
-    second = covariance_shape(record, n_gaussians, n_features)
-    second = first if second == (n_gaussians,) else second  # spherical: by feature, not averaged
+    second = structure_of(record).moments_shape(n_gaussians)
     return dict(zip(STATS, ((n_gaussians,), first, second, first, first, second), strict=True))
 
 
@@ -253,11 +240,10 @@ def _check_names(record: Mapping[str, Any]) -> None:
 def check_gmm(record: Mapping[str, Any]) -> None:
     """Refuse to write a mixture that reading would refuse."""
     sizes = {"n_gaussians": SIZE, "n_features": SIZE}
-    _check_rules(record, {**sizes, **STRUCTURE, **GMM_BOB, **GMM, **THRESHOLD})
+    _check_rules(record, {**sizes, **GMM_BOB, **GMM, **THRESHOLD})
     for name in UPDATES:
         if record.get(name) != "auto":
             Rule(bool).check(name, record.get(name), _refuse_to_write)
-    check_structure(record, record["n_features"], _refuse_to_write)
     shapes = {name.removesuffix("_init"): shape for name, shape in start_shapes(record).items()}
     for name, shape in shapes.items():
         _check_array(name, record[name], shape)
@@ -278,51 +264,13 @@ def check_gmm(record: Mapping[str, Any]) -> None:
     check_ubm(record, _refuse_to_write)
 
 
-def check_structure(record: Mapping[str, Any], n_features: int, refuse: Refuse) -> None:
-    """A block size fits the covariance type and the number of features."""
-    size = record.get("block_size")
-    if size is None:
-        return
-    if record["covariance_type"] not in _BLOCKED:
-        refuse("block_size", f"none with {record['covariance_type']!r}", size)
-    if n_features % size:
-        refuse("block_size", f"a divisor of the {n_features} features", size)
-
-
 def check_mixture(
     record: Mapping[str, Any], refuse: Refuse, weights: str, covariances: str
 ) -> None:
-    """Weights sum to one, covariances are positive (definite); their names are for messages."""
-    values = np.asarray(record["weights"], dtype=float)
-    with np.errstate(over="ignore"):
-        total = values.sum()
-    if (values < 0).any():
-        refuse(weights, "no negative weight", values.min())
-    if abs(total - 1) > _WEIGHTS_TOLERANCE:
-        refuse(weights, "a sum of one", total)
-    matrices = record.get("block_size") is not None or record["covariance_type"] in _MATRICES
+    """Weights and covariances are a mixture's; their names are for messages."""
+    check_weights(np.asarray(record["weights"], dtype=float), weights, refuse)
     values = np.asarray(record["covariances"], dtype=float)
-    if matrices:
-        _check_matrices(values, refuse, covariances)
-    elif not (values > 0).all():
-        refuse(covariances, "positive variances", values.min())
-
-
-def _check_matrices(matrices: np.ndarray, refuse: Refuse, name: str) -> None:
-    """Covariance matrices (..., D, D) are symmetric and positive definite."""
-    variances = np.diagonal(matrices, axis1=-2, axis2=-1)
-    if not (variances > 0).all():
-        refuse(name, "positive variances", variances.min())
-    scale = np.sqrt(variances)
-    tolerance = _SYMMETRY_TOLERANCE * scale[..., :, None] * scale[..., None, :]
-    with np.errstate(over="ignore"):
-        asymmetry = np.abs(matrices - np.swapaxes(matrices, -1, -2))
-    if (asymmetry > tolerance).any():
-        refuse(name, "symmetric matrices", f"a difference of {asymmetry.max()}")
-    try:
-        np.linalg.cholesky(matrices)
-    except np.linalg.LinAlgError:
-        refuse(name, "positive definite matrices", "one that is not")
+    check_covariances(structure_of(record), values, covariances, refuse)
 
 
 def check_floor(record: Mapping[str, Any], refuse: Refuse) -> None:
@@ -345,8 +293,7 @@ def check_ubm(record: Mapping[str, Any], refuse: Refuse) -> None:
 def check_stats(record: Mapping[str, Any]) -> list[str]:
     """Refuse to write statistics that reading would refuse; the names of their arrays."""
     sizes = {"n_gaussians": SIZE, "n_features": SIZE}
-    _check_rules(record, {**sizes, **STRUCTURE, **TOTALS})
-    check_structure(record, record["n_features"], _refuse_to_write)
+    _check_rules(record, {**sizes, **TOTALS})
     shapes = stats_shapes(record)
     names = list(STATS if record.get("origin") is not None else STATS[:3])
     for name in names:

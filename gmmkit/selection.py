@@ -13,6 +13,7 @@ from sklearn.base import clone
 
 from gmmkit import checks, information
 from gmmkit.counted import at_least
+from gmmkit.covariance import DIAG
 from gmmkit.floor import FloorWarning, credit_of_floor, typical_variance
 from gmmkit.gmm import GMMMachine
 from gmmkit.loop import first_best, log
@@ -222,7 +223,7 @@ def _chains(estimator: GMMMachine, n_gaussians: Any, kinds: Any) -> list[list[GM
     """The candidates, unfitted: for each structure one of each size, ascending."""
     sizes = sorted({int(size) for size in _listed("n_gaussians", n_gaussians, Integral)})
     if kinds is None:
-        kinds = estimator.covariance_type or "diag"
+        kinds = estimator.covariance_type or DIAG
     chains = []
     for kind in dict.fromkeys(_listed("covariance_type", kinds, str)):
         machine = clone(estimator).set_params(n_gaussians=sizes[0], covariance_type=kind)

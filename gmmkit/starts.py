@@ -7,7 +7,7 @@ There are three kinds of start: `Known` parameters, samples `Assigned` to given 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from sklearn.base import clone
@@ -15,17 +15,15 @@ from sklearn.base import clone
 from gmmkit.callbacks import Task
 from gmmkit.checks import real_array
 from gmmkit.chunks import Source
-from gmmkit.covariance import DegenerateError, Structure, check_covariances
+from gmmkit.covariance import DegenerateError, Structure
 from gmmkit.densities import centroid_distances
 from gmmkit.estep import EStep
 from gmmkit.floor import Prepared
 from gmmkit.kmeans import KMeansMachine
 from gmmkit.mstep import MStep, hard_start
-from gmmkit.parameters import Parameters
+from gmmkit.parameters import Parameters, check_covariances, check_weights
 from gmmkit.seeding import count_distinct
 from gmmkit.stats import checked_statistics
-
-_SUM_TOLERANCE = 1e-6  # of weights, which may come from float32
 
 
 def checked_start(structure: Structure, n_gaussians: int, **given: Any) -> dict[str, np.ndarray]:
@@ -33,27 +31,26 @@ def checked_start(structure: Structure, n_gaussians: int, **given: Any) -> dict[
 
     Covariances come back as a stack of the structure.
     """
-    shapes = {"weights": (n_gaussians,), "means": (n_gaussians, structure.n_features)}
-    parts = {}
-    for name, value in given.items():
-        if value is None:
-            continue
-        array = real_array(value, f"{name}_init")
-        if name == "covariances":
-            array = check_covariances(structure, array, n_gaussians, "covariances_init")
-        elif array.shape != shapes[name]:
-            raise ValueError(f"{name}_init has shape {array.shape}, expected {shapes[name]}.")
-        parts[name] = array
+    shapes = {
+        "weights": (n_gaussians,),
+        "means": (n_gaussians, structure.n_features),
+        "covariances": structure.public_shape(n_gaussians),
+    }
+    parts = {
+        name: real_array(value, f"{name}_init", shapes[name])
+        for name, value in given.items()
+        if value is not None
+    }
     if "weights" in parts:
-        _check_weights(parts["weights"])
+        check_weights(parts["weights"], "weights_init", _refuse)
+    if "covariances" in parts:
+        stack = check_covariances(structure, parts["covariances"], "covariances_init", _refuse)
+        parts["covariances"] = stack
     return parts
 
 
-def _check_weights(weights: np.ndarray) -> None:
-    if (weights < 0).any():
-        raise ValueError(f"weights_init must not be negative, got {weights.min():.6g}.")
-    if abs(weights.sum() - 1) > _SUM_TOLERANCE:
-        raise ValueError(f"weights_init must sum to 1, got a sum of {weights.sum():.6g}.")
+def _refuse(name: str, expected: str, got: object) -> NoReturn:
+    raise ValueError(f"{name} must have {expected}, got {got}.")
 
 
 @dataclass(frozen=True)

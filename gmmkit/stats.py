@@ -13,14 +13,14 @@ small where data lie far from zero; users see the sums about zero.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from gmmkit import checks, layout
-from gmmkit.covariance import Structure, make_structure
+from gmmkit.covariance import DIAG, Structure, make_structure
 from gmmkit.hdf5 import read, write
 from gmmkit.pickles import pickled, unpickled
 
@@ -36,10 +36,10 @@ class GMMStats:
         Number of components, K.
     n_features : int
         Number of features, D.
-    covariance_type : {"diag", "full", "tied", "spherical"}, default="diag"
+    covariance_type : str, default="diag"
         The structure of the covariances, which says what pairs of features are summed.
-    block_size : int, optional
-        See `GMMMachine`.
+    block_size : int or sequence of int, optional
+        The size of blocks of features, or the sizes; see `GMMMachine`.
 
     Attributes
     ----------
@@ -49,9 +49,9 @@ class GMMStats:
         Sums of responsibilities.
     sum_px : ndarray of shape (K, D)
         Sums of samples, weighted by responsibility. Read-only where ``origin`` is not zero.
-    sum_pxx : ndarray of shape (K, D), (D, D) or (K, D, D)
-        Sums of products of features, weighted by responsibility: (K, D) for "diag" and
-        "spherical", (D, D) for "tied", else (K, D, D).
+    sum_pxx : ndarray of shape (K, D) or (K, D, D), or (D,) or (D, D) if all components share it
+        Sums of products of features, weighted by responsibility: of each feature with itself where
+        none correlate, else of all pairs. Zero for pairs that the structure leaves out.
     log_likelihood : float
         Sum of the samples' log-likelihoods, in nats.
     origin : ndarray of shape (K, D)
@@ -79,8 +79,8 @@ class GMMStats:
         self,
         n_gaussians: int,
         n_features: int,
-        covariance_type: str = "diag",
-        block_size: int | None = None,
+        covariance_type: str = DIAG,
+        block_size: int | Sequence[int] | None = None,
     ) -> None:
         self._allocate(n_gaussians, _structure(n_features, covariance_type, block_size))
 
@@ -150,8 +150,8 @@ class GMMStats:
         return self.structure.covariance_type
 
     @property
-    def block_size(self) -> int | None:
-        """The covariance structure's block size."""
+    def block_size(self) -> int | tuple[int, ...] | None:
+        """The size of all blocks of the covariance structure, or the sizes, or None."""
         return self.structure.block_size
 
     # What users see: sums about zero.
@@ -200,18 +200,17 @@ class GMMStats:
 
     @property
     def sum_pxx(self) -> np.ndarray:
-        """Sums of products of features by responsibility, (K, D), (D, D) or (K, D, D)."""
+        """Sums of products of features by responsibility, in the shape that the structure has."""
         stats = self.about(np.zeros(self.shape)) if self.origin.any() else self
         public = self._public(stats.second)
         return public if np.shares_memory(public, self.buffer) else _read_only(public)
 
     @sum_pxx.setter
     def sum_pxx(self, value: Any) -> None:
-        elementwise = self.structure.elementwise
-        shape = self.shape if elementwise else self.structure.public_shape(self.n_gaussians)
+        shape = self.structure.moments_shape(self.n_gaussians)
         value = checks.real_array(value, "sum_pxx", shape)
         self._rebase(np.zeros(self.shape))
-        if elementwise:
+        if self.structure.elementwise:
             self.second[:] = value
         else:
             self.second[:] = self.structure.pack(self.structure.from_public(value))
@@ -219,7 +218,7 @@ class GMMStats:
     def _public(self, second: np.ndarray) -> np.ndarray:
         """Packed second moments (C, P) in the shape that users see."""
         if self.structure.elementwise:
-            return second
+            return second.reshape(self.structure.moments_shape(self.n_gaussians))  # a view
         return self.structure.to_public(self.structure.unpack(second))
 
     def overall_variance(self) -> np.ndarray:
@@ -460,10 +459,9 @@ def checked_statistics(statistics: GMMStats) -> GMMStats:
 
 def _structure(n_features: Any, covariance_type: Any, block_size: Any) -> Structure:
     """The structure of a name, with sizes that are Python's own integers."""
-    n_features = checks.whole_number(n_features, "n_features")
-    if block_size is not None:
-        block_size = checks.whole_number(block_size, "block_size")
-    return make_structure(covariance_type, n_features, block_size)
+    return make_structure(
+        covariance_type, checks.whole_number(n_features, "n_features"), block_size
+    )
 
 
 def _origin(origin: Any, shape: tuple[int, int]) -> np.ndarray:

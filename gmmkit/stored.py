@@ -7,21 +7,20 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit.covariance import check_covariances, make_structure
 from gmmkit.job import shape_wanted
 from gmmkit.mixture import Mixture
 from gmmkit.parameters import Parameters
-from gmmkit.records import UNSET
+from gmmkit.records import UNSET, structure_of
 
 
 def record_of(machine: Any) -> dict[str, Any]:
     """The record of a machine that has parameters."""
     check_is_fitted(machine, "means_")
-    n_gaussians, covariance_type, block_size = shape_wanted(machine)
+    structure = machine._structure(machine.shape[1])
     record = {
-        "n_gaussians": n_gaussians,
-        "covariance_type": covariance_type,
-        "block_size": block_size,
+        "n_gaussians": shape_wanted(machine)[0],
+        "covariance_type": structure.covariance_type,
+        "block_size": structure.block_size,
         "weights": machine.weights_,
         "means": machine.means_,
         "covariances": machine.covariances_,
@@ -68,11 +67,8 @@ def _restore_prior(machine: Any, record: dict[str, Any], given: Any) -> None:
 
 
 def _checked_parameters(machine: Any, record: dict[str, Any]) -> Parameters:
-    wanted = shape_wanted(machine)
-    if wanted != (record["n_gaussians"], record["covariance_type"], record["block_size"]):
+    wanted, structure = shape_wanted(machine), machine._structure(record["n_features"])
+    if (wanted[0], structure) != (record["n_gaussians"], structure_of(record)):
         raise ValueError(f"the parameters are not those of {wanted}, as the settings say")
-    structure = make_structure(record["covariance_type"], record["n_features"], wanted[2])
-    stack = check_covariances(
-        structure, record["covariances"], record["n_gaussians"], "gaussians/covariances"
-    )
+    stack = structure.from_public(record["covariances"])
     return Parameters(structure, record["weights"], record["means"], stack)

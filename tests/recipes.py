@@ -11,9 +11,10 @@ import dask.array as da
 import h5py
 import numpy as np
 from hypothesis import strategies as st
-from reference import Mixture, Structure, constrain, groups
+from reference import FORMULAS, Mixture, Structure, constrain, groups
 
 from gmmkit import Blocks
+from gmmkit.covariance import COVARIANCE_TYPES, make_structure
 
 MOST_SAMPLES, MOST_FEATURES, MOST_GAUSSIANS = 200, 8, 6
 STEP = 2.0**-10  # data are multiples of it: exact in float32 as well, and after a shift
@@ -28,6 +29,33 @@ SOURCES = ["array", "Fortran order", "dask", "dask of unknown length", "Blocks",
 WEIGHTS = [None, "integers", "reals", "large and small"]
 
 _FILE_NUMBERS = count()
+
+# Every structure of the package's table: what enters it enters the tests. None is left out, since
+# one that the textbook does not know cannot be checked.
+assert FORMULAS.keys() == set(COVARIANCE_TYPES), "tests/reference.py has a formula for each type"
+PLAIN = [Structure(name) for name in COVARIANCE_TYPES]
+BLOCKED = [each for each in PLAIN if make_structure(each.covariance_type, 1).blocked]
+IN_SCIKIT_LEARN = [
+    each for each in PLAIN if make_structure(each.covariance_type, 1).scikit_learn is not None
+]
+
+
+def every_structure(n_features):
+    """Each type without blocks, and with blocks of one size and of several.
+
+    Of six features those are, with "full", the groups {0, 1}, {2, 3}, {4, 5} and {0}, {1},
+    {2, 3, 4, 5}; with "diag" {0, 2, 4}, {1, 3, 5} and {0, 1}, {2}, {3}, {4}, {5}.
+    """
+    sizes = [2, (1, 1, n_features - 2)]
+    return PLAIN + [each._replace(block_size=size) for each in BLOCKED for size in sizes]
+
+
+def of_features(structure, n_features):
+    """The same structure for so many features: the last of several blocks has the others."""
+    if not isinstance(structure.block_size, tuple):
+        return structure
+    *sizes, _ = structure.block_size
+    return structure._replace(block_size=(*sizes, n_features - sum(sizes)))
 
 
 @dataclass(frozen=True)
@@ -92,7 +120,7 @@ class Recipe:
         One for all features where their variances are averaged.
         """
         scale = self.scale
-        if self.structure.covariance_type == "spherical":
+        if FORMULAS[self.structure.covariance_type].averaged:
             scale = np.full_like(scale, scale.max())
         return 2.0 ** np.round(np.log2(scale))
 
@@ -240,10 +268,15 @@ def _dataset(X):
 @st.composite
 def structures(draw, n_features):
     """A covariance structure for so many features."""
-    plain = [Structure(name) for name in ("diag", "spherical", "tied", "full")]
-    sizes = [size for size in range(1, n_features + 1) if n_features % size == 0]
-    blocks = [Structure(name, size) for name in ("full", "diag") for size in sizes]
-    return draw(st.sampled_from(plain + blocks))
+    structure = draw(st.sampled_from(PLAIN + BLOCKED + BLOCKED))
+    if structure in BLOCKED and draw(st.booleans()):
+        sizes = [size for size in range(1, n_features + 1) if n_features % size == 0]
+        structure = structure._replace(block_size=draw(st.sampled_from(sizes)))
+    elif structure in BLOCKED and n_features > 1:
+        cuts = sorted(draw(st.sets(st.integers(1, n_features - 1), min_size=1)))
+        sizes = np.diff([0, *cuts, n_features]).tolist()
+        structure = structure._replace(block_size=tuple(sizes))
+    return structure
 
 
 @st.composite

@@ -38,10 +38,28 @@ class Statistics(NamedTuple):
 
 class Structure(NamedTuple):
     covariance_type: str
-    block_size: int | None = None
+    block_size: int | tuple[int, ...] | None = None
 
     def __str__(self):
-        return self.covariance_type + (f"-blocks-of-{self.block_size}" if self.block_size else "")
+        sizes = str(self.block_size or "").strip("()").replace(", ", "+")
+        return self.covariance_type + (f"-blocks-of-{sizes}" if sizes else "")
+
+
+class Formula(NamedTuple):
+    """What a covariance type says of a matrix."""
+
+    together: bool = False  # without blocks all features correlate; else none do
+    shared: bool = False  # one matrix for all components
+    averaged: bool = False  # one variance for all features
+
+
+FORMULAS = {  # every covariance type of the package
+    "diag": Formula(),
+    "full": Formula(together=True),
+    "spherical": Formula(averaged=True),
+    "tied": Formula(together=True, shared=True),
+    "tied-diag": Formula(shared=True),
+}
 
 
 # --------------------------------------------------------------------------------------- structures
@@ -49,15 +67,18 @@ class Structure(NamedTuple):
 
 def groups(structure, n_features):
     """The groups of features that may correlate."""
-    covariance_type, size = structure
-    features = list(range(n_features))
-    if covariance_type == "full" and size:  # block-diagonal: neighbours
-        return [features[start : start + size] for start in range(0, n_features, size)]
-    if covariance_type == "diag" and size:  # cross-diagonal: i-th features of the blocks
-        return [features[i::size] for i in range(size)]
-    if covariance_type in ("full", "tied"):
-        return [features]
-    return [[feature] for feature in features]
+    together, size = FORMULAS[structure.covariance_type].together, structure.block_size
+    sizes = [size] * (n_features // size) if isinstance(size, int) else size or [n_features]
+    ends = np.cumsum(sizes)
+    blocks = [list(range(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
+    if together:
+        return blocks
+    # the i-th features of blocks that are equally long
+    return [
+        [block[i] for block in blocks if len(block) == size]
+        for size in dict.fromkeys(sizes)
+        for i in range(size)
+    ]
 
 
 def modelled_pairs(structure, n_features):
@@ -68,44 +89,77 @@ def modelled_pairs(structure, n_features):
     return mask
 
 
+def by_feature(structure):
+    """Whether users see a number for each feature, and no matrix."""
+    return not FORMULAS[structure.covariance_type].together and structure.block_size is None
+
+
+def n_free(structure, n_gaussians, n_features):
+    """The number of free (co)variances."""
+    formula = FORMULAS[structure.covariance_type]
+    pairs = sum(len(group) * (len(group) + 1) // 2 for group in groups(structure, n_features))
+    return (1 if formula.averaged else pairs) * (1 if formula.shared else n_gaussians)
+
+
 def constrain(covariances, counts, structure):
     """The structure's ML covariances from each component's full one (K, D, D) and count (K,).
 
-    Tied is the average weighted by the counts, spherical the average variance (Celeux and Govaert
-    1995, the models with a common matrix and with lambda_k I). Groups of features are independent,
-    so a group's block of the matrix is its ML.
+    What components share is the average weighted by the counts, what features share is the average
+    (Celeux and Govaert 1995, the models with a common matrix and with lambda_k I). Groups of
+    features are independent, so a group's block of the matrix is its ML.
     """
-    n_features = covariances.shape[1]
-    if structure.covariance_type == "tied":
-        return np.array([np.average(covariances, axis=0, weights=counts)] * len(covariances))
-    if structure.covariance_type == "spherical":
-        return np.array(
-            [np.trace(matrix) / n_features * np.eye(n_features) for matrix in covariances]
-        )
-    return covariances * modelled_pairs(structure, n_features)
+    K, D, _ = covariances.shape
+    formula = FORMULAS[structure.covariance_type]
+    if formula.shared:
+        covariances = np.array([np.average(covariances, axis=0, weights=counts)] * K)
+    if formula.averaged:
+        covariances = np.array([np.trace(matrix) / D * np.eye(D) for matrix in covariances])
+    return covariances * modelled_pairs(structure, D)
+
+
+def effective_floors(floors, structure):
+    """The floors (K, D): the strictest for a matrix of all components, the mean for one number."""
+    formula = FORMULAS[structure.covariance_type]
+    if formula.shared:
+        floors = np.broadcast_to(floors.max(0), floors.shape)
+    if formula.averaged:
+        floors = np.broadcast_to(floors.mean(1, keepdims=True), floors.shape)
+    return floors
 
 
 def to_matrices(covariances, structure, n_gaussians, n_features):
-    """(K, D, D) from covariances in scikit-learn's shape for their type."""
-    covariances = np.asarray(covariances, float)
-    if structure.covariance_type == "tied":
-        return np.array([covariances] * n_gaussians)
-    if structure.covariance_type == "spherical":
+    """(K, D, D) from covariances in the shape that users see."""
+    formula, covariances = FORMULAS[structure.covariance_type], np.asarray(covariances, float)
+    if formula.shared:
+        covariances = np.array([covariances] * n_gaussians)
+    if formula.averaged:
         return np.array([variance * np.eye(n_features) for variance in covariances])
-    if structure.covariance_type == "diag" and structure.block_size is None:
+    if by_feature(structure):
         return np.array([np.diag(variances) for variances in covariances])
     return covariances
 
 
 def from_matrices(matrices, structure):
-    """The shape scikit-learn gives to covariances of this type, from (K, D, D)."""
-    if structure.covariance_type == "tied":
-        return matrices[0].copy()
-    if structure.covariance_type == "spherical":
-        return matrices[:, 0, 0].copy()
-    if structure.covariance_type == "diag" and structure.block_size is None:
-        return np.array([np.diag(matrix) for matrix in matrices])
-    return matrices.copy()
+    """The shape that users see, scikit-learn's where it has the type, from (K, D, D)."""
+    formula = FORMULAS[structure.covariance_type]
+    if formula.averaged:
+        seen = matrices[:, 0, 0].copy()
+    elif by_feature(structure):
+        seen = np.array([np.diag(matrix) for matrix in matrices])
+    else:
+        seen = matrices.copy()
+    return seen[0] if formula.shared else seen
+
+
+def seen_moments(second, structure):
+    """Second moments in the shape that users see, from (K, D, D) of all pairs."""
+    if FORMULAS[structure.covariance_type].shared:
+        second = second.sum(axis=0, keepdims=True)
+    if by_feature(structure):
+        second = np.array([np.diag(matrix) for matrix in second])
+    else:
+        second = second * modelled_pairs(structure, second.shape[-1])
+    return second[0] if FORMULAS[structure.covariance_type].shared else second
 
 
 # ------------------------------------------------------------------------------------------- E-step

@@ -231,12 +231,24 @@ def unfitted_ubm():
     return GMMMachine(K)
 
 
+BLOCKS = {
+    **without(whole(), "None", "list"),
+    "no divisor": 2,
+    "too few": [1, 1],
+    "too many": (D, 1),
+    "no features": [D, 0],
+    "fractions": [1.5, D - 1.5],
+    "texts": ["1", "2"],
+    "none": [],
+    "a table": np.ones((1, D), dtype=int),
+    "ragged": [[1], [1, 2]],
+}
 CONSTRUCTOR = {
     "n_gaussians": without(whole(), "None"),
     "trainer": choice(),
     "ubm": {"number": 3, "path": "ubm.h5", "unfitted": unfitted_ubm(), "k-means": KMeansMachine()},
     "covariance_type": without(choice(), "None"),
-    "block_size": {**without(whole(), "None"), "no divisor": 2},
+    "block_size": BLOCKS,
     "convergence_threshold": without(real(-1), "None"),
     "max_fitting_steps": whole(0),
     "n_init": whole(),
@@ -270,7 +282,7 @@ STATS_CONSTRUCTOR = {
     "n_gaussians": {**SIZES["n_gaussians"], "too large": 10**30},
     "n_features": {**SIZES["n_features"], "too large": 10**30},
     "covariance_type": choice(),
-    "block_size": {**without(whole(), "None"), "no divisor": 2},
+    "block_size": BLOCKS,
 }
 SIMILAR = {
     "other": {"None": None, "number": 3, "text": "a", "array": np.zeros((K, D))},

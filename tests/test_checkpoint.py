@@ -11,6 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from gmmkit import GMMMachine
+from gmmkit.covariance import COVARIANCE_TYPES
 from gmmkit.hdf5 import write
 
 K = 4
@@ -58,7 +59,7 @@ def assert_same_fit(machine, expected):
 @pytest.mark.row(42)
 @pytest.mark.parametrize("steps", [1, 2, 7, 20])
 @pytest.mark.parametrize("acceleration", [None, "squarem"])
-@pytest.mark.parametrize("kind", ["diag", "full", "tied", "spherical"])
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_fit_goes_on(kind, acceleration, steps, tmp_path, monkeypatch):
     settings = {"covariance_type": kind, "convergence_threshold": None, "max_fitting_steps": 12}
     settings |= {"n_init": 2, "acceleration": acceleration}

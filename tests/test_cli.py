@@ -11,11 +11,13 @@ import h5py
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from recipes import every_structure
 from test_layout import read_1_0
 
 import gmmkit
 from gmmkit import GMMMachine, GMMStats, KMeansMachine
 from gmmkit.cli import main
+from gmmkit.covariance import make_structure
 
 DATA = Path(__file__).parent / "data"
 BOBS = ["bob_gmm_v1", "bob_gmm_legacy", "bob_stats_v1"]
@@ -341,6 +343,38 @@ def test_what_version_1_0_cannot_hold_is_refused_by_name(
     assert status == 1
     assert errors == f"gmmkit: {path}: version 1.0 cannot hold {', '.join(names)}\n"
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("structure", every_structure(4), ids=str)
+def test_a_version_without_the_structure_is_refused_by_name(structure, call, path, tmp_path):
+    X = np.random.default_rng(0).normal(size=(60, 4)) + 9 * (np.arange(60) % 2)[:, None]
+    settings = {"covariance_type": structure.covariance_type, "block_size": structure.block_size}
+    first = make_structure(structure.covariance_type, 4, structure.block_size).file_version
+    ubm = GMMMachine(2, **settings).fit(X)
+    for model in (ubm, ubm.e_step(X), GMMMachine(1, ubm=ubm).fit(X)):  # the prior's counts, too
+        model.save(path)
+        for version in ("1.1", "1.2"):
+            status, _, errors = call("convert", path, tmp_path / "new.h5", "--to", version)
+            assert status == (version < first)
+            name = str(structure).replace("-blocks-of-", ", blocks of ").replace("+", ", ")
+            words = f"gmmkit: {path}: version {version} cannot hold covariance_type {name}\n"
+            assert status == 0 or errors == words
+    ubm.e_step(X).save(path)
+    with h5py.File(path) as file:
+        assert file.attrs["file_version"] == max(first, "1.1")
+    if structure.block_size is None and first > "1.0":
+        assert (
+            f"version 1.0 cannot hold covariance_type {structure}"
+            in (call("convert", path, tmp_path / "old.h5", "--to", "1.0")[2])
+        )
+
+
+def test_blocks_of_several_sizes_are_described(call, path):
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    GMMMachine(1, covariance_type="full", block_size=[1, 3]).fit(X).save(path)
+    assert lines_of(call("info", path)[1])["structure"] == "full, blocks of 1, 3"
+    facts = json.loads(call("info", path, "--json")[1])
+    assert (facts["block_size"], facts["file_version"]) == ([1, 3], "1.2")
 
 
 def test_settings_that_mean_nothing_to_the_trainer_are_no_obstacle(call, eruptions, path):

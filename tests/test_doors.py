@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture
 
 from gmmkit import Blocks, GMMMachine, GMMStats, KMeansMachine
+from gmmkit.covariance import COVARIANCE_TYPES
 
 K, D = 2, 3
 MACHINES = [GMMMachine, KMeansMachine]
@@ -138,7 +139,7 @@ def test_conditionals_and_marginals_of_a_machine_draw_different_noise():
 
 
 @pytest.mark.parametrize("name", ["means", "variances", "weights"])
-@pytest.mark.parametrize("kind", ["diag", "full", "tied", "spherical"])
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_arrays_of_the_model_cannot_be_changed_in_place(name, kind):
     machine = fitted(covariance_type=kind)
     with pytest.raises(ValueError, match="read-only"):
@@ -210,7 +211,7 @@ def test_machines_made_of_a_machine_share_no_arrays(make):
 
 def test_weights_are_refused_when_they_are_assigned():
     machine = GMMMachine(3)
-    with pytest.raises(ValueError, match=r"^weights must sum to 1, got a sum of 0.66"):
+    with pytest.raises(ValueError, match=r"^weights must have a sum of one, got a sum of 0.66"):
         machine.weights = [0.2, 0.3, 0.16]
     assert machine.weights_init is None
     with pytest.raises(ValueError, match=r"^weights has shape \(2,\), expected \(3,\)"):

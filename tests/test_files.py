@@ -16,6 +16,7 @@ import joblib
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from recipes import every_structure
 from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.mixture import GaussianMixture
@@ -95,8 +96,7 @@ def test_bobs_statistics_make_bobs_mixture():
 
 # Round trips.
 
-STRUCTURES = [("diag", None), ("spherical", None), ("tied", None), ("full", None)]
-STRUCTURES += [("full", 2), ("diag", 2), (None, None)]
+STRUCTURES = [*map(tuple, every_structure(4)), (None, None)]
 
 
 def trained(trainer, **settings):
@@ -310,10 +310,14 @@ def test_load_replaces_what_a_machine_was(eruptions, tmp_path):
 
 def test_covariances_between_blocks_are_refused(eruptions, tmp_path):
     machine = GMMMachine(1, covariance_type="full", block_size=1).fit(eruptions)
-    machine.covariances_[0, 0, 1] = machine.covariances_[0, 1, 0] = 1e-3
     machine.save(tmp_path / "machine.h5")
-    with pytest.raises(ValueError, match=r"machine\.h5: .*keeps apart"):
-        GMMMachine.from_hdf5(tmp_path / "machine.h5")
+    machine.covariances_[0, 0, 1] = machine.covariances_[0, 1, 0] = 1e-3
+    with pytest.raises(ValueError, match=r"covariances: .*keeps apart"):
+        machine.save(tmp_path / "other.h5")
+    with h5py.File(tmp_path / "machine.h5", "r+") as file:
+        file["gaussians/covariances"][...] = machine.covariances_
+    with pytest.raises(ValueError, match=r"machine\.h5: gaussians/covariances: .*keeps apart"):
+        GMMMachine.from_hdf5(tmp_path / "machine.h5", verify=False)
 
 
 def test_settings_that_do_not_fit_the_parameters_are_refused(eruptions, tmp_path):

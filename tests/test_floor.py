@@ -6,15 +6,16 @@ import dask.array as da
 import h5py
 import numpy as np
 import pytest
+import recipes
 from numpy.testing import assert_allclose, assert_array_equal
+from reference import FORMULAS
 from scipy.stats import norm
 from sklearn.datasets import load_diabetes, load_digits, load_iris, load_wine
-from test_laws import every_structure
 
 from gmmkit import Blocks, FloorWarning, GMMMachine, select
+from gmmkit.covariance import COVARIANCE_TYPES as STRUCTURES
 
 pytestmark = pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
-STRUCTURES = ["diag", "spherical", "tied", "full"]
 OUTLIERS = [1e4, 1e5, -999999.0]
 
 
@@ -173,7 +174,7 @@ def test_likelihood_never_falls_on_features_that_never_vary(covariance_type, dty
         assert np.diff(bounds.lower_bounds_).min() > (-1e-3 if dtype == np.float32 else -1e-6)
 
 
-@every_structure
+@pytest.mark.parametrize("structure", recipes.every_structure(4), ids=str)
 @pytest.mark.parametrize("floor", [0.2, 1.0, 5.0])
 def test_likelihood_never_falls_at_a_floor(structure, floor):
     rng = np.random.default_rng(7)
@@ -275,8 +276,9 @@ NO_VARIANCE = {
 @pytest.mark.parametrize("covariance_type", STRUCTURES)
 def test_without_a_floor_a_singular_covariance_is_an_error(covariance_type, data):
     machine = GMMMachine(1, covariance_type=covariance_type, variance_thresholds=0)
-    regular = {"collinear": ("diag", "spherical"), "one": ("spherical",)}
-    if covariance_type in regular.get(data.split(",")[0].split(" ")[0], ()):
+    together, _, averaged = FORMULAS[covariance_type]
+    regular = {"collinear": not together, "one": averaged, "constant": False}
+    if regular[data.split(",")[0].split(" ")[0]]:
         machine.fit(NO_VARIANCE[data])
     else:
         with pytest.raises(ValueError, match="not positive definite"):

@@ -6,11 +6,11 @@ import h5py
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from recipes import every_structure
 from reference import constrain, to_matrices
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from test_files import DATA
-from test_laws import every_structure
 
 from gmmkit import GMMMachine
 
@@ -20,7 +20,7 @@ def two_clusters(seed=0):
     return np.concatenate([rng.normal(c, s, (100, 4)) for c, s in ((-9, 1), (9, 3))])
 
 
-@every_structure
+@pytest.mark.parametrize("structure", every_structure(4), ids=str)
 @pytest.mark.parametrize("flags", [(False, True), (True, False), (False, False)])
 def test_what_is_not_updated_starts_as_the_clusters_have_it(structure, flags):
     X = two_clusters()[:150]

@@ -14,19 +14,21 @@ import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from recipes import KINDS, REGULAR, recipes, rounding
+from recipes import IN_SCIKIT_LEARN, KINDS, PLAIN, REGULAR, recipes, rounding
 from reference import (
+    FORMULAS,
     Statistics,
     Structure,
+    by_feature,
     from_matrices,
     log_likelihoods,
     log_weighted_densities,
     m_step_gauvain,
     m_step_ml,
     m_step_reynolds,
-    modelled_pairs,
     nearest,
     responsibilities,
+    seen_moments,
     statistics,
 )
 from sklearn.base import clone
@@ -38,7 +40,6 @@ from gmmkit import GMMMachine, KMeansMachine
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 NEARLY_NONE = 1e-18  # a floor, as a share of variances: without one, degenerate data are refused
-PLAIN = [Structure(name) for name in ("diag", "spherical", "tied", "full")]
 UPDATES = [flags for flags in np.ndindex(2, 2, 2) if any(flags)]
 SHIFTED = [kind for kind in KINDS if kind not in ("constant feature", "offset")]  # exactly
 
@@ -54,16 +55,16 @@ def assert_within(actual, expected, size):
     assert np.all(ratio <= 1), f"{ratio.max():.3g} times what rounding explains"
 
 
-def is_matrix(structure):
-    """Whether second moments of a structure are matrices (D, D)."""
-    return structure.covariance_type in ("tied", "full") or bool(structure.block_size)
+def is_shared(structure):
+    """Whether all components have one covariance."""
+    return FORMULAS[structure.covariance_type].shared
 
 
 def assert_same_sums(actual, expected, recipe):
     """Equal statistics, as far as rounding leaves each of what it sums."""
     rtol, total = rounding(recipe), recipe.effective_weight.sum()
     reach = np.abs(np.vstack([recipe.X, recipe.start.means])).max(axis=0)
-    products = np.outer(reach, reach) if is_matrix(recipe.structure) else reach**2
+    products = reach**2 if by_feature(recipe.structure) else np.outer(reach, reach)
     score = total + abs(expected.log_likelihood)
     for name, size in [("n", 1), ("sum_px", reach), ("sum_pxx", products)]:
         assert_within(getattr(actual, name), getattr(expected, name), rtol * total * size)
@@ -84,8 +85,8 @@ def assert_same_mixture(actual, expected, recipe, counts, rtol=0.0):
     digits = 4 * np.finfo(float).eps * np.abs(X).max(axis=0)  # of a mean as such
     assert_within(actual.weights, expected.weights, rtol)
     assert_within(actual.means[seen], expected.means[seen], rtol * extent + digits)
-    if recipe.structure.covariance_type == "tied" or seen.any():
-        chosen = slice(None) if recipe.structure.covariance_type == "tied" else seen
+    if is_shared(recipe.structure) or seen.any():
+        chosen = slice(None) if is_shared(recipe.structure) else seen
         size = rtol * np.outer(extent, extent) + np.outer(digits, digits)
         assert_within(actual.covariances[chosen], expected.covariances[chosen], size)
 
@@ -97,17 +98,12 @@ def textbook(recipe):
 
 def about_zero(recipe, stats):
     """The textbook's statistics of the samples themselves, in the shapes of the structure."""
-    c, structure = recipe.centre, recipe.structure
+    c = recipe.centre
     first = stats.sum_px * recipe.unit
     second = stats.sum_pxx * recipe.unit_products
     cross = first[:, :, None] * c
     second = second + cross + cross.transpose(0, 2, 1) + stats.n[:, None, None] * np.outer(c, c)
-    if structure.covariance_type == "tied":
-        second = second.sum(axis=0)
-    elif not is_matrix(structure):
-        second = second.diagonal(axis1=1, axis2=2)
-    else:
-        second = second * modelled_pairs(structure, recipe.n_features)
+    second = seen_moments(second, recipe.structure)
     volume = stats.t * np.log(recipe.unit).sum()
     first = first + stats.n[:, None] * c
     return Statistics(stats.t, stats.n, first, second, stats.log_likelihood - volume)
@@ -318,7 +314,7 @@ def test_shifting_the_data_shifts_the_model(recipe):
 @given(recipes())
 def test_scaling_the_features_scales_the_model(recipe):
     powers = recipe.generator("scale").integers(-10, 11, recipe.n_features)
-    if recipe.structure.covariance_type == "spherical":
+    if FORMULAS[recipe.structure.covariance_type].averaged:
         powers[:] = powers[0]
     scale, products, (X, w) = 2.0**powers, 4.0**powers, recipe.given()
     here = one_step(recipe, X, w, variance_thresholds=floor(recipe))
@@ -348,8 +344,9 @@ def test_structures_agree_where_they_must(recipe, data):
         (Structure("full", D), full),
         (Structure("diag", 1), full),
     ]
-    pairs += [(full, diag), (Structure("spherical"), diag)] if D == 1 else []
-    pairs += [(Structure("tied"), full)] if recipe.n_gaussians == 1 else []
+    pairs += [(each, diag) for each in PLAIN if D == 1 and not is_shared(each)]
+    if recipe.n_gaussians == 1:
+        pairs += [(each, diag if by_feature(each) else full) for each in PLAIN if is_shared(each)]
     one, other = data.draw(st.sampled_from(pairs))
     recipe = replace(recipe, structure=other)
     X, w = recipe.given()
@@ -391,7 +388,7 @@ def scikit_learn_s(recipe, structure, steps):
 
 @given(
     recipes(kinds=[*REGULAR, "integers"], dtypes=["float64"], weights=[None], samples=2),
-    st.sampled_from(PLAIN),
+    st.sampled_from(IN_SCIKIT_LEARN),
     st.integers(1, 3),
 )
 def test_scikit_learn_agrees(recipe, structure, steps):

@@ -6,14 +6,17 @@ import warnings
 import dask.array as da
 import numpy as np
 import pytest
+import recipes
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import (
+    FORMULAS,
     Mixture,
     Structure,
     constrain,
     floor_covariances,
     floor_weights,
     from_matrices,
+    groups,
     lloyd_step,
     log_likelihoods,
     log_likelihoods_exact,
@@ -24,6 +27,7 @@ from reference import (
     modelled_pairs,
     nearest,
     responsibilities,
+    seen_moments,
     statistics,
     to_matrices,
 )
@@ -33,15 +37,9 @@ from sklearn.mixture import GaussianMixture
 
 from gmmkit import GMMMachine, GMMStats, KMeansMachine
 
-STRUCTURES = [
-    Structure("diag"),
-    Structure("spherical"),
-    Structure("tied"),
-    Structure("full"),
-    Structure("full", 2),  # groups {0, 1}, {2, 3}, {4, 5}
-    Structure("diag", 2),  # groups {0, 2, 4}, {1, 3, 5}
-]
 N, D, K = 90, 6, 3
+STRUCTURES = recipes.every_structure(D)
+CORRELATING = [each for each in STRUCTURES if len(groups(each, D)) < D]
 FLAGS = ("update_weights", "update_means", "update_variances")
 
 every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
@@ -192,11 +190,7 @@ def assert_identical_model(actual, expected):
 def textbook_stats(X, mixture, structure, sample_weight=None):
     """The textbook's statistics, with sum_pxx in the structure's shape."""
     stats = statistics(X, mixture, sample_weight)
-    if structure.covariance_type == "tied":
-        return stats._replace(sum_pxx=stats.sum_pxx.sum(0))
-    if structure.covariance_type in ("diag", "spherical") and not structure.block_size:
-        return stats._replace(sum_pxx=np.array([np.diag(matrix) for matrix in stats.sum_pxx]))
-    return stats._replace(sum_pxx=stats.sum_pxx * modelled_pairs(structure, X.shape[1]))
+    return stats._replace(sum_pxx=seen_moments(stats.sum_pxx, structure))
 
 
 def assert_like_textbook(stats, expected, structure, rtol):
@@ -386,7 +380,7 @@ def test_far_apart_components_lose_no_digits(structure, separation, dtype, nats)
 
 @pytest.mark.parametrize("condition", [1e2, 1e5, 1e8])
 @pytest.mark.parametrize("dtype, nats", [(np.float64, 1e-6), (np.float32, 1e-3)])
-@pytest.mark.parametrize("structure", STRUCTURES[2:], ids=str)
+@pytest.mark.parametrize("structure", CORRELATING, ids=str)
 def test_ill_conditioned_covariances_lose_no_digits(structure, condition, dtype, nats):
     # within each group: features that share nearly all of their variance
     common = np.full((K, D, D), condition) * (1 + np.arange(K))[:, None, None] + np.eye(D)
@@ -725,7 +719,7 @@ def test_shifting_the_data_by_a_million_sigma_shifts_the_model(structure):
 def test_scaling_the_features_scales_the_model(structure):
     X, start = problem(structure)
     scale = 10.0 ** np.array([-3, 3, 0, 1, -2, 2])
-    if structure.covariance_type == "spherical":  # one scale for all features
+    if FORMULAS[structure.covariance_type].averaged:  # one scale for all features
         scale = np.full(D, 1e3)
     squares = np.outer(scale, scale)
     scaled = start._replace(means=start.means * scale, covariances=start.covariances * squares)
@@ -760,6 +754,9 @@ def test_rotating_the_data_rotates_full_matrices(structure):
         (Structure("full", 4), Structure("full"), 3, 4),
         (Structure("diag", 1), Structure("full"), 3, 4),
         (Structure("tied"), Structure("full"), 1, 4),
+        (Structure("full", (2, 2)), Structure("full", 2), 3, 4),
+        (Structure("diag", (2, 2)), Structure("diag", 2), 3, 4),
+        (Structure("diag", (3, 1)), Structure("diag"), 3, 4),
     ],
     ids=str,
 )
@@ -776,15 +773,14 @@ def test_structures_agree_where_they_must(one, other, n_gaussians, n_features):
 
 
 @steps_may_run_out  # scikit-learn says so with tol=0
-@pytest.mark.parametrize("covariance_type", ["diag", "spherical", "tied", "full"])
+@pytest.mark.parametrize("structure", recipes.IN_SCIKIT_LEARN, ids=str)
 @pytest.mark.parametrize("steps", [1, 10])
-def test_scikit_learn_agrees(covariance_type, steps):
-    structure = Structure(covariance_type)
+def test_scikit_learn_agrees(structure, steps):
     X, start = problem(structure)
     precisions = np.linalg.inv(start.covariances)
     theirs = GaussianMixture(
         K,
-        covariance_type=covariance_type,
+        covariance_type=structure.covariance_type,
         reg_covar=0,
         tol=0,
         max_iter=steps,

@@ -11,6 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from recipes import every_structure
+from reference import Structure, by_feature, constrain, from_matrices, seen_moments
 
 import gmmkit
 from gmmkit import layout
@@ -36,20 +38,14 @@ def matrices(rng, n, d):
     return factors @ np.swapaxes(factors, -1, -2) + np.eye(d)
 
 
-STRUCTURES = [("diag", None), ("spherical", None), ("tied", None), ("full", None)]
-STRUCTURES += [("full", 2), ("diag", 2)]
+STRUCTURES = every_structure(4)
+MATRICES = [each for each in STRUCTURES if not by_feature(each)]
 
 
 def public(full, covariance_type, block_size):
     """Matrices (K, D, D) in the shape that the structure has for users."""
-    if block_size is not None:
-        d = full.shape[-1]
-        i = np.arange(d)
-        group = i // block_size if covariance_type == "full" else i % block_size
-        return full * (group[:, None] == group)
-    diagonal = np.ascontiguousarray(np.diagonal(full, axis1=1, axis2=2))
-    shapes = {"diag": diagonal, "spherical": diagonal[:, 0].copy(), "tied": full[0], "full": full}
-    return shapes[covariance_type]
+    structure = Structure(covariance_type, block_size)
+    return from_matrices(constrain(full, np.ones(len(full)), structure), structure)
 
 
 def gmm(covariance_type="diag", block_size=None, seed=0, **changes):
@@ -111,9 +107,7 @@ def stats(covariance_type="diag", block_size=None, **changes):
     """A record of statistics, with every key."""
     rng = np.random.default_rng(1)
     full = matrices(rng, 3, 4)
-    second = public(full, covariance_type, block_size)
-    if covariance_type == "spherical":
-        second = public(full, "diag", None)
+    second = seen_moments(full, Structure(covariance_type, block_size))
     record = {
         "n_gaussians": 3,
         "n_features": 4,
@@ -489,7 +483,8 @@ def test_wrong_values_are_refused_by_name(tmp_path, kind, key, value, message):
 
 
 @pytest.mark.parametrize(
-    "covariance_type, block_size", [("full", None), ("tied", None), ("full", 2)]
+    "covariance_type, block_size",
+    [each for each in MATRICES if each.covariance_type == "full" or each.block_size is None],
 )
 @pytest.mark.parametrize(
     "change, message",
@@ -511,7 +506,8 @@ def test_matrices_that_are_no_covariances_are_refused(
 
 
 @pytest.mark.parametrize(
-    "covariance_type, block_size", [("tied", 2), ("spherical", 2), ("full", 3)]
+    "covariance_type, block_size",
+    [("tied", 2), ("spherical", 2), ("full", 3), ("full", [1, 2]), ("full", [4, 0])],
 )
 def test_block_sizes_that_do_not_fit_are_refused(tmp_path, covariance_type, block_size):
     path = save(tmp_path / "file", "gmm", gmm("full"))
@@ -519,6 +515,15 @@ def test_block_sizes_that_do_not_fit_are_refused(tmp_path, covariance_type, bloc
         del file["covariance_type"]
         file["covariance_type"], file["block_size"] = covariance_type, block_size
     refused(path, "gmm", "block_size: expected", verify=False)
+
+
+@pytest.mark.parametrize("sizes", [[1.5, 2.5], [-1, 5], [], [[2, 2]], [0, 4], [np.inf, 1]])
+def test_sizes_of_blocks_that_are_none_are_refused(tmp_path, sizes):
+    record = gmm("full", (1, 3))
+    edit(tmp_path / "file", "gmm", "block_size", np.array(sizes, float), record)
+    refused(tmp_path / "file", "gmm", "block_size: expected", verify=False)
+    with pytest.raises(ValueError, match="Cannot save: block_size: expected"):
+        save(tmp_path / "new", "gmm", {**record, "block_size": sizes})
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_257_candidates_are_not_one():
 
 @every_dtype
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("block_size", [None, 6, 2])
+@pytest.mark.parametrize("block_size", [None, 6, 2, (1, 5, 5, 1)])
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])
 def test_products_are_those_of_each_label_s_samples(covariance_type, block_size, weighted, dtype):
     X, centroids = clusters(5, n_features=12)

@@ -8,6 +8,7 @@ import dask.array as da
 import h5py
 import numpy as np
 import pytest
+import recipes
 from grid import (
     CONDITIONS,
     DIAG,
@@ -17,6 +18,7 @@ from grid import (
     OFFSETS,
     SEPARATIONS,
     TIED,
+    D,
     draw,
     hard_mixture,
     largest_errors,
@@ -37,7 +39,6 @@ from reference import (
 )
 from scipy.special import softmax
 from test_laws import (
-    STRUCTURES,
     assert_close,
     assert_same_stats,
     machine,
@@ -57,7 +58,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")  # collap
 
 SPEECH = Path(__file__).parent.parent / "examples" / "data" / "prompts.h5"
 
-every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
+every_structure = pytest.mark.parametrize("structure", recipes.every_structure(D), ids=str)
 every_dtype = pytest.mark.parametrize("dtype", NATS)
 on_the_grid = [
     pytest.mark.parametrize("condition", CONDITIONS, ids="condition {:.0e}".format),
@@ -249,7 +250,7 @@ def test_wide_float32_data_far_from_zero_lose_no_digits():
 @every_structure
 def test_a_far_sample_changes_nothing_for_the_others(structure, dtype, deviations):
     # its densities underflow, from 13 deviations on in float32, from 40 on in float64
-    mixture = random_mixture(structure)
+    mixture = random_mixture(structure, n_features=D)
     X = random_data(mixture).astype(dtype)
     far = X.copy()
     far[7] = mixture.means[0] + deviations * np.sqrt(np.diag(mixture.covariances[0]))
@@ -329,7 +330,7 @@ def test_estimate_is_the_linear_form_s_error_within_two_orders(structure, dtype)
 
 @every_structure
 def test_both_forms_agree_on_ordinary_data(structure):
-    mixture = random_mixture(structure)
+    mixture = random_mixture(structure, n_features=D)
     X, w = random_data(mixture), random_weights()
     one = mixture_densities(parameters_of(mixture, structure), np.dtype(float))
     assert one.linear
@@ -347,7 +348,7 @@ def test_both_forms_agree_on_ordinary_data(structure):
 
 @every_structure
 def test_linear_form_in_float32_is_the_one_in_float64_to_its_digits(structure):
-    mixture = random_mixture(structure)
+    mixture = random_mixture(structure, n_features=D)
     X = random_data(mixture)
     densities = mixture_densities(parameters_of(mixture, structure), np.dtype(float))
     double, single = (estep.EStep(linear(densities, dtype))(X) for dtype in (float, "float32"))

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from reference import groups, to_matrices
+from recipes import of_features
+from reference import Structure, groups, to_matrices
 from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
 from test_laws import STRUCTURES, assert_close, machine_at, random_data, random_mixture
@@ -84,10 +85,12 @@ class Order(NamedTuple):
     @classmethod
     def at_random(cls, X, structure, seed):
         """Features that may correlate stay together."""
-        rng = np.random.default_rng(seed)
-        features, parts = np.empty(X.shape[1], int), groups(structure, X.shape[1])
-        for part, other in zip(parts, rng.permutation(len(parts)), strict=True):
-            features[part] = rng.permutation(parts[other])
+        rng, features = np.random.default_rng(seed), np.empty(X.shape[1], int)
+        parts = groups(of_features(structure, X.shape[1]), X.shape[1])
+        for size in sorted({len(part) for part in parts}):
+            alike = [part for part in parts if len(part) == size]
+            for part, other in zip(alike, rng.permutation(len(alike)), strict=True):
+                features[part] = rng.permutation(alike[other])
         return cls(rng.permutation(len(X)), features, rng.permutation(K))
 
     def of(self, X):
@@ -112,7 +115,8 @@ def fitted(X, structure, order=None, start=None, weight=None, **options):
     if start is not None:
         options["means_init"] = start[order.components][:, order.features]
     options = {"covariance_type": structure.covariance_type} | options
-    machine = GMMMachine(K, block_size=structure.block_size, n_jobs=1, **options)
+    block_size = of_features(structure, X.shape[1]).block_size
+    machine = GMMMachine(K, block_size=block_size, n_jobs=1, **options)
     rows = order.of(X)
     machine.fit(rows, sample_weight=None if weight is None else weight[order.samples])
     components, features, samples = (
@@ -163,7 +167,7 @@ def assert_same_model(one, other, dtype, nats):
 @every_dtype
 @pytest.mark.parametrize("form", ["linear", "centred", "tied", "nearest"])
 def test_the_fixture_reaches_every_kernel_and_moves_it_by_rounding(form, dtype, rounding):
-    structure = STRUCTURES[2 if form == "tied" else 3]
+    structure = Structure("tied" if form == "tied" else "full")
     mixture = random_mixture(structure)
     X = random_data(mixture).astype(dtype)
     densities = mixture_densities(machine_at(mixture, structure).parameters_, X.dtype)

@@ -8,19 +8,28 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from recipes import IN_SCIKIT_LEARN, PLAIN
 from reference import (
+    FORMULAS,
     Structure,
+    by_feature,
     constrain,
+    effective_floors,
     floor_covariances,
     floor_weights,
     from_matrices,
     groups,
     log_likelihoods,
+    modelled_pairs,
+    n_free,
     responsibilities,
+    seen_moments,
+    statistics,
     to_matrices,
 )
 from scipy.integrate import quad
 from scipy.stats import dirichlet, kstest, multivariate_normal, wishart
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.mixture import GaussianMixture
@@ -41,10 +50,12 @@ from test_laws import (
 )
 
 from gmmkit import GMMMachine, GMMStats
+from gmmkit.covariance import make_structure
 
 every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
-PLAIN = [structure for structure in STRUCTURES if structure.block_size is None]
-every_plain_structure = pytest.mark.parametrize("structure", PLAIN, ids=str)
+every_structure_of_scikit_learn = pytest.mark.parametrize("structure", IN_SCIKIT_LEARN, ids=str)
+BLOCKS = [structure for structure in STRUCTURES if structure.block_size is not None]
+to_scikit_learn = pytest.mark.parametrize("structure", IN_SCIKIT_LEARN + BLOCKS, ids=str)
 
 
 def options(structure):
@@ -59,7 +70,7 @@ def random_machine(structure, **others):
 # --------------------------------------------------------------------- free parameters, information
 
 # K = 3, D = 6: two free weights, eighteen means and so many (co)variances
-FREE = {
+FREE = {each: 20 + n_free(each, K, D) for each in STRUCTURES} | {
     Structure("diag"): 20 + 3 * 6,
     Structure("spherical"): 20 + 3,
     Structure("tied"): 20 + 21,
@@ -68,6 +79,8 @@ FREE = {
     Structure("diag", 2): 20 + 3 * 2 * 6,  # two crossed groups of 3 x 3
     Structure("full", 6): 20 + 3 * 21,
     Structure("diag", 6): 20 + 3 * 6,
+    Structure("full", (1, 1, 4)): 20 + 3 * (1 + 1 + 10),
+    Structure("diag", (1, 1, 4)): 20 + 3 * (3 + 4),  # the two single ones correlate
 }
 
 
@@ -80,7 +93,7 @@ def test_information_criteria_count_the_free_parameters(structure):
     assert gmm.bic(X) == pytest.approx(deviance + np.log(len(X)) * FREE[structure], rel=1e-12)
 
 
-@every_plain_structure
+@every_structure_of_scikit_learn
 def test_information_criteria_are_scikit_learn_s(structure):
     X, start = problem(structure)
     gmm = machine_at(start, structure)
@@ -99,6 +112,109 @@ def test_bic_finds_the_structure_that_drew_the_data():
             for structure in STRUCTURES
         ]
         assert STRUCTURES[np.argmin(bics)] == truth
+
+
+# ----------------------------------------------------------------------------------- unequal blocks
+
+
+@pytest.mark.parametrize(
+    "sizes", [(13, 13, 1), (1, 13, 13), (2, 3, 2, 3, 1), (6, 1, 1, 4)], ids=str
+)
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_groups_are_those_of_blocks_of_their_own_size(covariance_type, sizes):
+    structure = make_structure(covariance_type, sum(sizes), list(sizes))
+    matrix, i, j = structure.pairs
+    features = structure.groups
+    mask = np.zeros((sum(sizes), sum(sizes)), bool)
+    mask[features[matrix, i], features[matrix, j]] = True
+    kind = Structure(covariance_type, sizes)
+    assert_array_equal(mask | mask.T, modelled_pairs(kind, sum(sizes)))
+    assert structure.n_pairs == n_free(kind, 1, sum(sizes)) == mask.sum()
+
+
+def test_i_th_features_of_equally_long_blocks_correlate():
+    structure = make_structure("diag", 27, [13, 13, 1])
+    expected = [[i, 13 + i] for i in range(13)] + [[26, -1]]
+    assert_array_equal(structure.groups, expected)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[100] + [1] * 100, [1] * 100 + [100], [7, 60, 30, 40, 1]],
+    ids=["large first", "large last", "mixed"],
+)
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_small_groups_cost_no_more_memory_than_twice_the_features_by_the_largest(
+    covariance_type, sizes
+):
+    structure = make_structure(covariance_type, sum(sizes), sizes)
+    largest = structure.groups.shape[1]
+    assert structure.identity().size <= largest * (2 * sum(sizes) + largest)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+@pytest.mark.parametrize("sizes", [[2, 2, 2], (3, 3), np.array([1] * 6), [6]], ids=str)
+def test_blocks_of_one_size_are_that_size_bit_for_bit(covariance_type, sizes):
+    size = int(sizes[0])
+    X, start = problem(Structure(covariance_type, size))
+    one, other = (
+        machine(start, Structure(covariance_type, each), steps=3) for each in (sizes, size)
+    )
+    assert_identical_model(one.fit(X), other.fit(X))
+    assert one == other
+    assert one.e_step(X) == other.e_step(X)
+    assert one.e_step(X).block_size == size
+    assert one.block_size is sizes
+
+
+def test_lists_tuples_and_arrays_of_sizes_agree(tmp_path):
+    sizes = [1, 1, 4]
+    X, start = problem(Structure("full", tuple(sizes)))
+    ubm = machine(start, Structure("full", sizes), steps=2).fit(X)
+    assert clone(ubm).block_size == sizes
+    for given in (None, sizes, tuple(sizes), np.array(sizes)):
+        speaker = GMMMachine(trainer="map", ubm=ubm, block_size=given).fit(X)
+        assert speaker.get_params()["block_size"] is given
+        assert clone(speaker).fit(X) == speaker
+        speaker.save(tmp_path / "speaker.h5")
+        loaded = GMMMachine.from_hdf5(tmp_path / "speaker.h5")
+        assert loaded == speaker
+        assert loaded.block_size == (None if given is None else tuple(sizes))
+        assert loaded.fit(X) == speaker
+    for given in ([4, 1, 1], 2):
+        with pytest.raises(ValueError, match=r"block_size=.*, but the ubm has \(1, 1, 4\)"):
+            GMMMachine(trainer="map", ubm=ubm, block_size=given).fit(X)
+    total = ubm.e_step(X) + GMMStats(K, D, "full", np.array(sizes))
+    assert total == ubm.e_step(X)
+
+
+def test_groups_above_the_floor_stay_bit_for_bit_beside_one_below():
+    structure = make_structure("full", 6, [3, 2, 1])  # the last two share a matrix
+    rng = np.random.default_rng(0)
+    factors = rng.normal(size=(200, 6, 9))
+    stack = structure.from_dense(factors @ np.swapaxes(factors, -1, -2))
+    stack[:, 1, 2, 2] = rng.uniform(0.01, 0.09, 200)
+    floored = structure.floor(stack, np.full((1, 6), 0.1))
+    expected = stack.copy()
+    expected[:, 1, 2, 2] = 0.1
+    above = np.linalg.eigvalsh(stack)[..., 1].min(axis=1) > 0.1
+    assert above.sum() > 100
+    assert_allclose(floored[above, 1, 2, 2], 0.1, rtol=1e-12)
+    floored[:, 1, 2, 2] = 0.1
+    assert_array_equal(floored[above], expected[above])
+
+
+@pytest.mark.parametrize("sizes", [(30, 1, 5), (5, 40, 40, 2)], ids=str)
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_wide_blocks_of_several_sizes_score_like_the_textbook(covariance_type, sizes):
+    structure = Structure(covariance_type, sizes)
+    mixture = random_mixture(structure, n_gaussians=2, n_features=sum(sizes))
+    X = random_data(mixture, 20)
+    gmm = machine_at(mixture, structure)
+    for rows in (X, X[:1]):  # a single one takes another way
+        assert_close(gmm.score_samples(rows), log_likelihoods(rows, mixture))
+    stats = statistics(X, mixture)
+    assert_close(gmm.e_step(X).sum_pxx, seen_moments(stats.sum_pxx, structure))
 
 
 # ---------------------------------------------------------------------------------------------- MAP
@@ -184,11 +300,7 @@ def test_map_covariance_is_that_of_the_formula(structure):
 def effective(thresholds, structure, n_gaussians=K, n_features=D):
     """The floors (K, D): the strictest for a matrix of all components, the mean for spheres."""
     floors = np.broadcast_to(thresholds, (n_gaussians, n_features)).astype(float)
-    if structure.covariance_type == "tied":
-        return np.broadcast_to(floors.max(0), floors.shape)
-    if structure.covariance_type == "spherical":
-        return np.broadcast_to(floors.mean(1, keepdims=True), floors.shape)
-    return floors
+    return effective_floors(floors, structure)
 
 
 def lowest_eigenvalue(gmm, structure, floors):
@@ -280,7 +392,9 @@ def test_degenerate_data_are_floored_and_finite(structure, dtype, degenerate):
 
 @pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 @pytest.mark.parametrize(
-    "structure", [each for each in STRUCTURES if each.covariance_type != "spherical"], ids=str
+    "structure",
+    [each for each in STRUCTURES if not FORMULAS[each.covariance_type].averaged],
+    ids=str,
 )
 def test_floors_move_with_the_units_of_collinear_features(structure):
     X, scale = collinear(), 2.0 ** np.array([-10, 10, 0, 3, -7, 7])
@@ -288,7 +402,7 @@ def test_floors_move_with_the_units_of_collinear_features(structure):
     here = GMMMachine(2, means_init=X[:2], **setting).fit(X)
     there = GMMMachine(2, means_init=X[:2] * scale, **setting).fit(X * scale)
     assert_allclose(there.means_ / scale, here.means_, rtol=1e-9)
-    squares = np.square(scale) if here.covariances_.shape == (2, D) else np.outer(scale, scale)
+    squares = np.square(scale) if by_feature(structure) else np.outer(scale, scale)
     assert_close(there.covariances_ / squares, here.covariances_, 1e-9)
     assert_close(there.predict_proba(X * scale), here.predict_proba(X), 1e-6)
 
@@ -340,7 +454,7 @@ def test_starved_component_is_reported_once_and_keeps_its_parameters(structure, 
     ]
     assert_array_equal(gmm.means_[2], start.means[2])
     assert gmm.weights_[2] == 0
-    if structure.covariance_type != "tied":  # nobody's own
+    if not FORMULAS[structure.covariance_type].shared:  # nobody's own
         assert_array_equal(learned(gmm, structure).covariances[2], start.covariances[2])
     assert np.all(gmm.means_[:2] != start.means[:2])
     assert np.isfinite(gmm.score_samples(X)).all()
@@ -354,7 +468,7 @@ def test_starved_component_of_map_is_the_prior_s(structure, capsys, caplog):
     assert [record.getMessage() for record in caplog.records].count(STARVED) == 1
     assert capsys.readouterr().out == ""
     assert_array_equal(gmm.means_[2], prior.means[2])
-    if structure.covariance_type != "tied":
+    if not FORMULAS[structure.covariance_type].shared:
         assert_array_equal(learned(gmm, structure).covariances[2], prior.covariances[2])
     assert gmm.weights_[2] > 0  # the prior is worth some samples
 
@@ -414,7 +528,7 @@ def test_saved_map_machine_comes_back_with_its_prior(structure, tmp_path):
 # ------------------------------------------------------------------------------------- scikit-learn
 
 
-@every_structure
+@to_scikit_learn
 def test_scikit_learn_s_class_predicts_the_same(structure):
     X, start = problem(structure)
     gmm = machine(start, structure, steps=2).fit(X)
@@ -433,7 +547,7 @@ def test_scikit_learn_s_class_predicts_the_same(structure):
     assert_close(theirs.precisions_, from_matrices(precisions, shape))
 
 
-@every_plain_structure
+@every_structure_of_scikit_learn
 def test_scikit_learn_s_class_goes_on_from_there(structure):
     X, start = problem(structure)
     theirs = machine_at(start, structure).to_sklearn()
@@ -445,7 +559,7 @@ def test_scikit_learn_s_class_goes_on_from_there(structure):
         assert_close(getattr(theirs, name), getattr(ours, name), 1e-9)
 
 
-@every_plain_structure
+@every_structure_of_scikit_learn
 def test_machine_comes_back_from_scikit_learn_s_class(structure):
     X, start = problem(structure)
     gmm = machine(start, structure, steps=2).fit(X)
@@ -457,7 +571,7 @@ def test_machine_comes_back_from_scikit_learn_s_class(structure):
     assert_array_equal(back.score_samples(X), gmm.score_samples(X))
 
 
-@every_structure
+@to_scikit_learn
 def test_blocks_come_back_from_scikit_learn_s_class_as_full_matrices(structure):
     X, start = problem(structure)
     gmm = machine_at(start, structure)
@@ -470,7 +584,7 @@ def test_blocks_come_back_from_scikit_learn_s_class_as_full_matrices(structure):
     )
 
 
-@every_plain_structure
+@every_structure_of_scikit_learn
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_mixture_of_scikit_learn_s_becomes_a_machine(structure, dtype):
     X = problem(structure)[0].astype(dtype)
@@ -489,6 +603,16 @@ def test_mixture_of_scikit_learn_s_becomes_a_machine(structure, dtype):
         assert not np.shares_memory(getattr(again, name), getattr(ours, name))
     adapted = GMMMachine(trainer="map", ubm=ours).fit(X[:20])
     assert adapted.score(X[:20]) > ours.score(X[:20])
+
+
+def test_what_scikit_learn_lacks_is_refused_by_name():
+    for structure in PLAIN:
+        gmm = random_machine(structure)
+        if structure in IN_SCIKIT_LEARN:
+            assert gmm.to_sklearn().covariance_type == structure.covariance_type
+        else:
+            with pytest.raises(ValueError, match=f"has no covariance_type '{structure}'"):
+                gmm.to_sklearn()
 
 
 def test_names_of_features_go_along_with_scikit_learn_s_class():
@@ -607,7 +731,7 @@ def test_conditional_mean_of_one_gaussian_is_the_linear_regression():
     assert_close(gmm.condition(SOME, X[0, SOME]).covariances_[0], residuals.T @ residuals / len(X))
 
 
-@pytest.mark.parametrize("structure", [Structure("diag"), Structure("spherical")], ids=str)
+@pytest.mark.parametrize("structure", [each for each in PLAIN if by_feature(each)], ids=str)
 def test_known_features_say_nothing_else_about_independent_ones(structure):
     gmm = random_machine(structure)
     given, part = gmm.condition(SOME, [1.0, 2.0, 3.0]), gmm.marginal(REST)
@@ -752,6 +876,6 @@ def test_statistics_loaded_from_files_add_up(structure, tmp_path):
     assert_same_stats(total, gmm.e_step(X))
     assert total.shape == (K, D)
     # as many sums as there are parameters of a component's densities, and t and the log-likelihood
-    shared = structure.covariance_type == "tied"
+    shared = FORMULAS[structure.covariance_type].shared
     pairs = sum(len(g) * (len(g) + 1) // 2 for g in groups(structure, D))
     assert total.buffer.size == K * (1 + D) + (1 if shared else K) * pairs + 2
