@@ -263,15 +263,11 @@ def smallest_total(dtype: np.dtype) -> float:
 
 
 def centroid_distances(
-    centroids: np.ndarray,
-    dtype: np.dtype,
-    structure: Structure | None = None,
-    nearest: bool = True,
+    centroids: np.ndarray, dtype: np.dtype, structure: Structure | None = None
 ) -> Densities:
-    """Minus half the squared distances to centroids, as densities without constants.
+    """Minus half the squared distances to centroids, of which only the nearest are looked for.
 
-    The structure says what second moments statistics have: none, unless given. Only the nearest
-    centroids are looked for, unless all distances are wanted.
+    The structure says what second moments statistics have: none, unless given.
     """
     structure = structure or NoProducts(centroids.shape[1])
     return Densities(
@@ -282,7 +278,7 @@ def centroid_distances(
         np.ones((1, centroids.shape[1])),
         _representable(_middle(centroids), dtype),
         dtype,
-        nearest=nearest,
+        nearest=True,
     )
 
 

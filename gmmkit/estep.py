@@ -101,16 +101,6 @@ def labels(block: Block) -> np.ndarray:
     return block.labels()
 
 
-def squared_distances(block: ScoredBlock) -> np.ndarray:
-    """Squared distances to centroids, (B, K)."""
-    return np.maximum(-2 * log_weighted_densities(block), 0.0)
-
-
-def distances(block: ScoredBlock) -> np.ndarray:
-    """Euclidean distances to centroids, (B, K)."""
-    return np.sqrt(squared_distances(block))
-
-
 def checked_weights(weight: np.ndarray) -> np.ndarray:
     if not np.isfinite(weight).all():
         raise ValueError("Input sample_weight contains NaN or infinity.")
