@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from gmmkit import nearest
 from gmmkit.blocks import first_true, not_one_true
 from gmmkit.covariance import make_structure
 from gmmkit.densities import centroid_distances
@@ -256,7 +255,7 @@ def test_a_column_of_ones_changes_no_label(dtype, monkeypatch):
     X = X.astype(dtype)
     labels = []
     for joined in (-np.inf, np.inf):
-        monkeypatch.setattr(nearest, "_JOINED", joined)
+        monkeypatch.setattr("gmmkit.centroids._JOINED", joined)
         labels.append(found(X, centroids))
     assert np.array_equal(*labels)
     assert np.array_equal(labels[0][:50], exactly(X[:50], centroids))
