@@ -35,8 +35,8 @@ _BLOCK_ELEMENTS = 1 << 19  # of L (K, B): long rows, and a few MiB a thread
 _PRODUCT_BYTES = 1 << 24  # of T (F, B) with products
 _SAMPLE_BYTES = 1 << 21  # of a block (D, B) without, which stays in the cache
 _MIN_ROWS, _MAX_ROWS = 1024, 32768
-_NEAREST_SCORES, _NEAREST_NUMBERS = 1 << 22, 1 << 21  # where only the largest counts, measured
-_NEAREST_ROWS = 1 << 16
+_NEAREST_SCORES, _NEAREST_ROWS = 1 << 22, 1 << 16  # where only the largest counts, measured
+_NEAREST_BYTES, _NEAREST_SHORTEST = 1 << 22, 256  # of samples that are worked on at once there
 _NEAR, _FAR = 4, 64  # halves of a range to be near to zero: of all features together, and of each
 _WIDE, _WIDE_SHARE = 24, 4  # features in a group, and for each component, to be wide, measured
 _ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
@@ -76,11 +76,18 @@ class Densities:
     def block_length(self) -> int:
         """Rows of a block: long ones, while L (K, B) and T (F, B) take a few MiB."""
         if self.nearest:
-            longest = min(_NEAREST_SCORES // self.shape[0], _NEAREST_NUMBERS // self.shape[1])
-            return min(max(longest, _MIN_ROWS), _NEAREST_ROWS)
+            return min(max(_NEAREST_SCORES // self.shape[0], _MIN_ROWS), _NEAREST_ROWS)
         rows = min(max(_BLOCK_ELEMENTS // self.shape[0], _MIN_ROWS), _MAX_ROWS)
         n_bytes = _PRODUCT_BYTES if self.forms_products else _SAMPLE_BYTES
         return max(16, min(rows, n_bytes // (self.dtype.itemsize * self.n_terms)))
+
+    @property
+    def strip_length(self) -> int:
+        """Rows worked on at once: where only the nearest counts, few enough for the cache."""
+        if not self.nearest:
+            return self.block_length
+        rows = _NEAREST_BYTES // (self.dtype.itemsize * self.shape[1])
+        return min(self.block_length, max(rows, _NEAREST_SHORTEST))
 
     @property
     def wide(self) -> bool:

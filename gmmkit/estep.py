@@ -19,7 +19,7 @@ _QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ig
 
 def _blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
     """X in blocks of equal length that are loaded; the same buffers serve all of them."""
-    n_blocks = -(-len(X) // densities.block_length)
+    n_blocks = -(-len(X) // densities.strip_length)
     length = -(-len(X) // max(n_blocks, 1))
     block = _kind_of_block(densities)(densities, length)
     for start in range(0, len(X), max(length, 1)):

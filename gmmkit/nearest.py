@@ -23,12 +23,12 @@ from gmmkit.densities import Densities
 from gmmkit.stats import GMMStats
 
 _FORMED = 4  # products of features a feature up to which forming all of them is faster, measured
-_STRIP = 1 << 20  # scores of a strip, measured
+_STRIP = 1 << 19  # scores of a strip, which stay in the cache, measured
 _SHORTEST = 256  # rows of a strip at least
 _NARROW = 32  # features below which a row is too short to be subtracted from fast, measured
 _RUN = 256  # squares, about, that are added up in their own type, the sums of them in float64
 _CANCELLED, _ROUNDED = 1e-6, 1e-2  # of |x|^2, below which differences are summed: float64, 32
-_LEAST = float(np.finfo(np.float32).tiny)
+_TINY = {kind: float(np.finfo(kind).tiny) for kind in (np.float32, np.float64)}
 
 
 class NearestBlock(Block):
@@ -40,23 +40,23 @@ class NearestBlock(Block):
     def __init__(self, densities: Densities, length: int) -> None:
         self._centroids = known = densities.centroids
         self._dtype = densities.dtype
-        strip = max(_SHORTEST, _STRIP // len(known.theta))
-        self._strip = -(-length // max(1, -(-length // strip)))
         n_rows, (_, n_features) = len(known.theta), known.means.shape
+        strip = max(_SHORTEST, _STRIP // n_rows)
+        self._strip = -(-length // max(1, -(-length // strip)))
         self._shifted = bool(known.origin.any())
         tiled = self._shifted and n_features < _NARROW
         self._scores, self._candidates, self._centred, self._terms, self._shift = allocate(
             ((n_rows * self._strip,), np.float32),
             ((n_rows * self._strip,), bool),
             ((length, n_features), self._dtype),
-            ((length, known.joined + n_features), np.float32),
+            ((self._strip, known.joined + n_features), np.float32),
             ((length if tiled else 1, n_features), self._dtype),
         )
         self._shift[:] = known.origin
         self._terms[:, : known.joined] = known.scale
 
     def load(self, x: np.ndarray) -> None:
-        """Take the samples x (B, D) about the origin, in their type and in float32."""
+        """Take the samples x (B, D) about the origin."""
         self.samples, self.n_rows = x, len(x)
         self._labels: np.ndarray | None = None
         self.centred = self._centred[: self.n_rows]
@@ -67,11 +67,6 @@ class NearestBlock(Block):
             self.centred = x
         else:
             np.copyto(self.centred, x, casting="unsafe")
-        self._float32 = self.centred  # [scale, x] or x
-        joined = self._centroids.joined
-        if joined or self._dtype != np.float32:
-            self._float32 = self._terms[: self.n_rows]
-            np.copyto(self._float32[:, joined:], self.centred, casting="same_kind")
 
     def labels(self) -> np.ndarray:
         """The nearest centroid, (B,); ties go to the first."""
@@ -85,7 +80,7 @@ class NearestBlock(Block):
         labels, in_doubt = np.empty(self.n_rows, np.int32), np.empty(self.n_rows, bool)
         for start in range(0, self.n_rows, self._strip):
             rows = slice(start, start + self._strip)
-            labels[rows], in_doubt[rows] = self._largest(self._float32[rows], margin)
+            labels[rows], in_doubt[rows] = self._largest(self._float32(self.centred[rows]), margin)
         doubtful = np.flatnonzero(in_doubt)
         for start in range(0, doubtful.size, self._strip):
             part = doubtful[start : start + self._strip]
@@ -94,11 +89,20 @@ class NearestBlock(Block):
 
     def _reach(self) -> float:
         """The largest |x|, or more. Squares may underflow: each counts as a normal number."""
-        least = max(_RUN, self._centroids.means.shape[1]) * _LEAST
+        least = max(_RUN, self._centroids.means.shape[1]) * _TINY[self._dtype.type]
         reach = math.sqrt(self._squares.max(initial=0.0) + least)
         if not math.isfinite(reach):  # or only too large to be squared
             refuse_non_finite(self.samples)
         return reach
+
+    def _float32(self, centred: np.ndarray) -> np.ndarray:
+        """The strip [scale, x] or x in float32, (B, 1 + D) or (B, D)."""
+        joined = self._centroids.joined
+        if not joined and self._dtype == np.float32:
+            return centred
+        terms = self._terms[: len(centred)]
+        np.copyto(terms[:, joined:], centred, casting="same_kind")
+        return terms
 
     def _largest(self, terms: np.ndarray, margin: np.float32) -> tuple[np.ndarray, np.ndarray]:
         """Labels (B,) of a strip, and whether other centroids are as near except for rounding."""
@@ -135,17 +139,21 @@ class NearestBlock(Block):
 
     def distances(self) -> np.ndarray:
         """Euclidean distances from all centroids, (B, K); differences where scores cancel."""
-        known, centred = self._centroids, self.centred
+        strips = range(0, self.n_rows, self._strip)
+        return np.concatenate([self._distances(slice(at, at + self._strip)) for at in strips])
+
+    def _distances(self, rows: slice) -> np.ndarray:
+        known, samples, centred = self._centroids, self.samples[rows], self.centred[rows]
         size = np.einsum("bd,bd->b", centred, centred)[:, None] - 2 * known.constants
         if not np.isfinite(size).all():  # or only too large to be squared
-            refuse_non_finite(self.samples)
+            refuse_non_finite(samples)
         squares = size - 2 * (centred @ known.means.T)
         cancelled = ~((squares > _CANCELLED * size) & (size < np.inf))
         distances = np.sqrt(np.maximum(squares, 0.0))
-        samples, centroids = np.nonzero(cancelled)
-        for start in range(0, samples.size, max(1, self.n_rows)):
-            pairs = samples[start : start + self.n_rows], centroids[start : start + self.n_rows]
-            distances[pairs] = distances_of(self.samples[pairs[0]], known.positions[pairs[1]])
+        pairs = np.argwhere(cancelled)
+        for start in range(0, len(pairs), self._strip):
+            row, k = pairs[start : start + self._strip].T
+            distances[row, k] = distances_of(samples[row], known.positions[k])
         return distances
 
     def add_to(self, stats: GMMStats, weight: np.ndarray | None) -> None:
