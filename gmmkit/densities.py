@@ -308,9 +308,9 @@ def _middle(centroids: np.ndarray) -> np.ndarray:
     count = ordered.shape[1]
     middle = (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
     half_range = (ordered[:, 3 * count // 4] - ordered[:, count // 4]) / 2
-    near = np.abs(middle) <= _FAR * half_range
-    near_zero = near.all() and np.linalg.norm(middle) <= _NEAR * np.linalg.norm(half_range)
-    return np.zeros_like(middle) if near_zero else middle
+    distance = np.abs(middle)
+    near = (distance <= _FAR * half_range).all() and distance.mean() <= _NEAR * half_range.mean()
+    return np.zeros_like(middle) if near else middle
 
 
 def _choose_form(densities: Densities) -> Densities:
