@@ -41,11 +41,11 @@ def make_samples(dtype: str, n_clusters: int) -> tuple[np.ndarray, np.ndarray]:
     return X, X[rows]
 
 
-def ours(X: Any, centroids: np.ndarray) -> Fit:
+def ours(X: Any, centroids: np.ndarray, n_jobs: int | None = None) -> Fit:
     """Runs of KMeansMachine: steps -> inertia."""
     from gmmkit import KMeansMachine
 
-    settings = {"init_method": centroids, "convergence_threshold": None}
+    settings = {"init_method": centroids, "convergence_threshold": None, "n_jobs": n_jobs}
     return lambda steps: KMeansMachine(len(centroids), max_iter=steps, **settings).fit(X).inertia_
 
 
@@ -74,7 +74,8 @@ def shapes() -> None:
     for n, d, k in SHAPES:
         for dtype in ("float32", "float64"):
             X = rng.normal(size=(k, d))[rng.integers(0, k, n)] + 2 * rng.normal(size=(n, d))
-            fits = [make(X.astype(dtype), X[:k].astype(dtype)) for make in (ours, scikit_learn)]
+            samples, centroids = X.astype(dtype), X[:k].astype(dtype)
+            fits = [ours(samples, centroids, n_jobs=1), scikit_learn(samples, centroids)]
             rounds = [[_step_time(fit) for fit in fits] for _ in range(7)]
             mine, theirs = np.median(rounds, axis=0) * 1e3
             line = (

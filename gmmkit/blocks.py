@@ -13,6 +13,7 @@ cycles for each, in the exponential and in every product with it. Such responsib
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -394,9 +395,11 @@ def allocate(*layouts: tuple[tuple[int, ...], Any]) -> list[np.ndarray]:
     some to the system, which has to clear them again.
     """
     sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in layouts]
-    starts = np.cumsum([0, *(-(-size // _LINE) * _LINE for size in sizes)])
+    starts = list(accumulate((-(-size // _LINE) * _LINE for size in sizes), initial=0))
     memory = np.empty(starts[-1] + _LINE, np.uint8)
-    memory = memory[-memory.ctypes.data % _LINE :]  # a multiple of the cache's lines
+    memory = memory[
+        -memory.__array_interface__["data"][0] % _LINE :
+    ]  # a multiple of the cache's lines
     return [
         memory[start : start + size].view(dtype).reshape(shape)
         for start, size, (shape, dtype) in zip(starts, sizes, layouts, strict=False)

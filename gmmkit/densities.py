@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from gmmkit.cached import cached_property
+from gmmkit.centroids import Centroids
 from gmmkit.covariance import NoProducts, Structure
 from gmmkit.parameters import Parameters
 
@@ -35,7 +36,9 @@ _BLOCK_ELEMENTS = 1 << 19  # of L (K, B): long rows, and a few MiB a thread
 _PRODUCT_BYTES = 1 << 24  # of T (F, B) with products
 _SAMPLE_BYTES = 1 << 21  # of a block (D, B) without, which stays in the cache
 _MIN_ROWS, _MAX_ROWS = 1024, 32768
-_NEAREST_ELEMENTS, _NEAREST_ROWS = 1 << 20, 1 << 16  # where only the largest counts, measured
+_NEAREST_SCORES, _NEAREST_ROWS = 1 << 22, 1 << 16  # where only the largest counts, measured
+_NEAREST_BYTES, _NEAREST_SHORTEST = 1 << 22, 256  # of samples that are worked on at once there
+_NEAR, _FAR = 4, 64  # halves of a range to be near to zero: of all features together, and of each
 _WIDE, _WIDE_SHARE = 24, 4  # features in a group, and for each component, to be wide, measured
 _ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
@@ -75,10 +78,18 @@ class Densities:
     def block_length(self) -> int:
         """Rows of a block: long ones, while L (K, B) and T (F, B) take a few MiB."""
         if self.nearest:
-            return min(max(_NEAREST_ELEMENTS // self.shape[0], _MIN_ROWS), _NEAREST_ROWS)
+            return min(max(_NEAREST_SCORES // self.shape[0], _MIN_ROWS), _NEAREST_ROWS)
         rows = min(max(_BLOCK_ELEMENTS // self.shape[0], _MIN_ROWS), _MAX_ROWS)
         n_bytes = _PRODUCT_BYTES if self.forms_products else _SAMPLE_BYTES
         return max(16, min(rows, n_bytes // (self.dtype.itemsize * self.n_terms)))
+
+    @property
+    def strip_length(self) -> int:
+        """Rows worked on at once: where only the nearest counts, few enough for the cache."""
+        if not self.nearest:
+            return self.block_length
+        rows = _NEAREST_BYTES // (self.dtype.itemsize * self.shape[1])
+        return min(self.block_length, max(rows, _NEAREST_SHORTEST))
 
     @property
     def wide(self) -> bool:
@@ -100,6 +111,11 @@ class Densities:
     def origins(self) -> np.ndarray:
         """What statistics are kept about: the origin or, centred, the means, (D,) or (K, D)."""
         return self.origin if self.linear else _representable(self.means, self.dtype)
+
+    @cached_property
+    def centroids(self) -> Centroids:
+        """The means as centroids, where only the nearest is looked for."""
+        return Centroids(self.means, self.origin)
 
     @cached_property
     def whitening_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
@@ -274,15 +290,11 @@ def smallest_total(dtype: np.dtype) -> float:
 
 
 def centroid_distances(
-    centroids: np.ndarray,
-    dtype: np.dtype,
-    structure: Structure | None = None,
-    nearest: bool = True,
+    centroids: np.ndarray, dtype: np.dtype, structure: Structure | None = None
 ) -> Densities:
-    """Minus half the squared distances to centroids, as densities without constants.
+    """Minus half the squared distances to centroids, of which only the nearest are looked for.
 
-    The structure says what second moments statistics have: none, unless given. Only the nearest
-    centroids are looked for, unless all distances are wanted.
+    The structure says what second moments statistics have: none, unless given.
     """
     structure = structure or NoProducts(centroids.shape[1])
     return Densities(
@@ -293,20 +305,23 @@ def centroid_distances(
         np.ones((1, centroids.shape[1])),
         _representable(_middle(centroids), dtype),
         dtype,
-        nearest=nearest,
+        nearest=True,
     )
 
 
 def _middle(centroids: np.ndarray) -> np.ndarray:
     """The median (D,), which a few far centroids do not move, or zero, which costs nothing.
 
-    Zero serves where it is near: within four times half the range of each feature's middle half.
+    Zero serves where it is near: within a few times half the range of the middle half, which
+    scores need, and of no feature too far, which sums in float32 need.
     """
     ordered = np.sort(np.ascontiguousarray(centroids.T), axis=1)  # short rows: faster
     count = ordered.shape[1]
     middle = (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
     half_range = (ordered[:, 3 * count // 4] - ordered[:, count // 4]) / 2
-    return np.zeros_like(middle) if (np.abs(middle) <= 4 * half_range).all() else middle
+    distance = np.abs(middle)
+    near = (distance <= _FAR * half_range).all() and distance.mean() <= _NEAR * half_range.mean()
+    return np.zeros_like(middle) if near else middle
 
 
 def _choose_form(densities: Densities) -> Densities:

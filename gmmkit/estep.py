@@ -20,7 +20,7 @@ _QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ig
 
 def _blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
     """X in blocks of equal length that are loaded; the same buffers serve all of them."""
-    n_blocks = -(-len(X) // densities.block_length)
+    n_blocks = -(-len(X) // densities.strip_length)
     length = -(-len(X) // max(n_blocks, 1))
     block = _kind_of_block(densities)(densities, length)
     for start in range(0, len(X), max(length, 1)):
@@ -106,16 +106,6 @@ def log_weighted_densities(block: ScoredBlock) -> np.ndarray:
 def labels(block: Block) -> np.ndarray:
     """The most likely component, (B,)."""
     return block.labels()
-
-
-def squared_distances(block: ScoredBlock) -> np.ndarray:
-    """Squared distances to centroids, (B, K)."""
-    return np.maximum(-2 * log_weighted_densities(block), 0.0)
-
-
-def distances(block: ScoredBlock) -> np.ndarray:
-    """Euclidean distances to centroids, (B, K)."""
-    return np.sqrt(squared_distances(block))
 
 
 def checked_weights(weight: np.ndarray) -> np.ndarray:

@@ -36,15 +36,23 @@ def sweep(
     Second moments are those of the structure, none unless it is given. The log-likelihood is
     minus half the inertia. Blocks are summed in the type; labels do not depend on it.
     """
+    return _sweep(source, centroids, structure, dtype)[0]
+
+
+def _sweep(
+    source: Source, centroids: np.ndarray, structure: Structure | None, dtype: np.dtype
+) -> tuple[GMMStats, float]:
+    """The statistics, and the sum of squares about their origin."""
     densities = centroid_distances(centroids, dtype, structure)
     statistics = source.map_sum(EStep(densities), "gmmkit-k-means", densities.block_length)
     statistics = checked_statistics(statistics)
-    if not sum_of_squares(statistics, centroids) <= float(np.finfo(source.dtype).max):
+    squares = _sum_of_squares(statistics, centroids)
+    if not squares <= float(np.finfo(source.dtype).max):
         raise ValueError("Input X contains values too large: sums of their squares overflow.")
-    return statistics
+    return statistics, squares
 
 
-def sum_of_squares(statistics: GMMStats, centroids: np.ndarray) -> float:
+def _sum_of_squares(statistics: GMMStats, centroids: np.ndarray) -> float:
     """``sum |x - o|^2 = sum |x - c|^2 + sum_k (2 c_k' s_k - n_k |c_k|^2)``, c and s about o."""
     with np.errstate(over="ignore", invalid="ignore"):
         offsets = centroids - statistics.origin
@@ -68,8 +76,7 @@ class Clusters(Problem):
 
     def sweep(self, parameters: np.ndarray) -> GMMStats:
         """Statistics of the samples, each assigned to the nearest centroid."""
-        statistics = sweep(self._source, parameters, dtype=self._dtype)
-        self._squares = sum_of_squares(statistics, parameters)
+        statistics, self._squares = _sweep(self._source, parameters, None, self._dtype)
         share = -2 * statistics.log_likelihood / (self._squares or 1.0)
         self._dtype = self._source.dtype if share > _OVERLAPPING else _EXACT
         return statistics

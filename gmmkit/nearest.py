@@ -11,88 +11,54 @@ a doubt, differences from the centroids decide. Sums are made in the type of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import math
 
 import numpy as np
 from scipy.sparse import csc_array
 
 from gmmkit.blocks import Block, allocate, first_true, not_one_true, refuse_non_finite, unit_weights
+from gmmkit.centroids import distances_of
 from gmmkit.covariance import Structure
 from gmmkit.densities import Densities
 from gmmkit.stats import GMMStats
 
-_FEW = 300  # centroids up to which comparing whole rows is faster than argmax, measured
 _FORMED = 4  # products of features a feature up to which forming all of them is faster, measured
-_STRIP = 1 << 20  # numbers of a strip's scores or samples, which stay in the cache, measured
+_STRIP = 1 << 19  # scores of a strip, which stay in the cache, measured
 _SHORTEST = 256  # rows of a strip at least
-_NARROW = 32  # features below which adding up rows one by one is slow, measured
-_JOINED = 100  # above it, twice the centroids less the features, the first form of T(x) is faster
-_RUN = 256  # numbers that are added up in their own type, the sums of them in float64
-_MANY = 0.05  # of a strip's samples: so many in doubt are looked at one by one in float32 first
-_CANCELLED = {"float32": 1e-2, "float64": 1e-6}  # of |x|^2, below which differences are summed
-_SINGLE, _DOUBLE = np.finfo(np.float32), np.finfo(np.float64)
+_NARROW = 32  # features below which a row is too short to be subtracted from fast, measured
+_RUN = 256  # squares, about, that are added up in their own type, the sums of them in float64
+_CANCELLED, _ROUNDED = 1e-6, 1e-2  # of |x|^2, below which differences are summed: float64, 32
+_TINY = {kind: float(np.finfo(kind).tiny) for kind in (np.float32, np.float64)}
 
 
 class NearestBlock(Block):
     """A block of samples, which are its rows: sums over rows are fastest so.
 
-    It is worked on in strips. Samples and centroids are taken about the origin.
+    Samples and centroids are taken about the origin. Scores are made strip by strip.
     """
 
     def __init__(self, densities: Densities, length: int) -> None:
-        self._centroids, self._origin = densities.means, densities.origin
+        self._centroids = known = densities.centroids
         self._dtype = densities.dtype
-        self._cancelled = _CANCELLED[self._dtype.name]
-        self._means = means = densities.means - densities.origin  # (K, D)
-        self._constants = -0.5 * (means**2).sum(axis=1)  # (K,)
-        self._scale = _power_of_two(np.abs(means).max())  # that of scores: as large as x is
-        unit = means / self._scale
-        self._lengths = np.sqrt((unit**2).sum(axis=1))  # |c| (K,), scaled
-        self._longest = float(self._lengths.max())
-        constants = -0.5 * self._lengths**2  # times the scale
-        # many of them come cheaper as a product with a column of T(x), which has to be copied then
-        self._joined = int(2 * len(means) > _JOINED + means.shape[1])
-        columns = [constants[:, None]] * self._joined + [unit]
-        self._theta = np.concatenate(columns, axis=1).astype(np.float32)
-        self._offsets = (self._scale * constants).astype(np.float32)
-        self._by_sample = len(means) > _FEW
-        n_strips = -(-length // max(_SHORTEST, _STRIP // max(means.shape))) or 1
-        self._length = -(-length // n_strips)
-        self._make_buffers()
-        self._responsibilities: csc_array | None = None
-
-    def _make_buffers(self) -> None:
-        n_clusters, n_features = self._means.shape
-        scores = (self._length, n_clusters) if self._by_sample else (n_clusters, self._length)
-        rows = self._length, n_features
-        self._shifted = bool(self._origin.any())
-        tiled = self._shifted and n_features < _NARROW  # a row is too short to be subtracted fast
+        n_rows, (_, n_features) = len(known.theta), known.means.shape
+        strip = max(_SHORTEST, _STRIP // n_rows)
+        self._strip = -(-length // max(1, -(-length // strip)))
+        self._shifted = bool(known.origin.any())
+        tiled = self._shifted and n_features < _NARROW
         self._scores, self._candidates, self._centred, self._terms, self._shift = allocate(
-            (scores, np.float32),
-            ((0, 0) if self._by_sample else scores, bool),
-            (rows, self._dtype),
-            ((self._length, self._joined + n_features), np.float32),
-            (rows if tiled else (1, n_features), self._dtype),
+            ((n_rows * self._strip,), np.float32),
+            ((n_rows * self._strip,), bool),
+            ((length, n_features), self._dtype),
+            ((self._strip, known.joined + n_features), np.float32),
+            ((length if tiled else 1, n_features), self._dtype),
         )
-        self._shift[:] = self._origin
-        self._terms[:, : self._joined] = self._scale
+        self._shift[:] = known.origin
+        self._terms[:, : known.joined] = known.scale
 
     def load(self, x: np.ndarray) -> None:
-        """Take the samples x (B, D)."""
-        self._samples = x
+        """Take the samples x (B, D) about the origin."""
+        self.samples, self.n_rows = x, len(x)
         self._labels: np.ndarray | None = None
-
-    def _strips(self) -> Iterator[slice]:
-        """Rows of the strips, each of which is centred before the next."""
-        for start in range(0, len(self._samples), self._length):
-            rows = slice(start, start + self._length)
-            self._centre(self._samples[rows])
-            yield rows
-
-    def _centre(self, x: np.ndarray) -> None:
-        """Take the samples x (B, D) of a strip about the origin, in their type and in float32."""
-        self._strip, self.n_rows = x, len(x)
         self.centred = self._centred[: self.n_rows]
         if self._shifted:
             shift = self._shift[: self.n_rows]
@@ -101,191 +67,116 @@ class NearestBlock(Block):
             self.centred = x
         else:
             np.copyto(self.centred, x, casting="unsafe")
-        self._float32 = self.centred  # [scale, x] or x
-        if self._joined or self._dtype != np.float32:
-            self._float32 = self._terms[: self.n_rows]
-            np.copyto(self._float32[:, self._joined :], self.centred, casting="same_kind")
 
     def labels(self) -> np.ndarray:
         """The nearest centroid, (B,); ties go to the first."""
         if self._labels is None:
-            parts = [self._find_labels() for _ in self._strips()]
-            self._labels = np.concatenate([np.empty(0, np.int32), *parts])
+            self._labels = self._find_labels()
         return self._labels
 
     def _find_labels(self) -> np.ndarray:
-        """The nearest centroids of a strip's samples, (B,)."""
-        self._measure()
-        find = self._largest_of_rows if self._by_sample else self._largest_of_columns
-        labels, in_doubt = find()
-        rows = np.flatnonzero(in_doubt)
-        if rows.size > _MANY * self.n_rows:
-            labels[rows], in_doubt = self._closer_labels(rows)
-            rows = rows[in_doubt]
-        if rows.size:
-            labels[rows] = self._exact_labels(rows)
+        self._squares = _sums_of_squares(self.centred)
+        margin = self._centroids.margin(self._reach())
+        labels, in_doubt = np.empty(self.n_rows, np.int32), np.empty(self.n_rows, bool)
+        for start in range(0, self.n_rows, self._strip):
+            rows = slice(start, start + self._strip)
+            labels[rows], in_doubt[rows] = self._largest(self._float32(self.centred[rows]), margin)
+        doubtful = np.flatnonzero(in_doubt)
+        for start in range(0, doubtful.size, self._strip):
+            part = doubtful[start : start + self._strip]
+            labels[part] = self._centroids.labels(self.samples[part])
         return labels
 
-    def _measure(self) -> None:
-        """The sum of |x|^2 over the strip, each of them unless rows are short, and the largest |x|.
+    def _reach(self) -> float:
+        """The largest |x|, or more. Squares may underflow: each counts as a normal number."""
+        least = max(_RUN, self._centroids.means.shape[1]) * _TINY[self._dtype.type]
+        reach = math.sqrt(self._squares.max(initial=0.0) + least)
+        if not math.isfinite(reach):  # or only too large to be squared
+            refuse_non_finite(self.samples)
+        return reach
 
-        Squares may underflow: each counts as the smallest normal number at least.
-        """
-        centred, n_features = self.centred, self.centred.shape[1]
-        if n_features < _NARROW:
-            self._squares: np.ndarray | None = None
-            self._size = _sum_of_squares(centred.ravel())
-            terms = self._float32
-            self._reach = max(float(terms.max()), -float(terms.min())) * n_features**0.5
-        else:
-            squares = self._all_squares(fresh=True)
-            self._size = float(squares.sum(dtype=float))
-            self._reach = float(self._norms(squares.max()))
-        if not np.isfinite(self._reach):  # or only too large to be squared
-            refuse_non_finite(self._strip)
+    def _float32(self, centred: np.ndarray) -> np.ndarray:
+        """The strip [scale, x] or x in float32, (B, 1 + D) or (B, D)."""
+        joined = self._centroids.joined
+        if not joined and self._dtype == np.float32:
+            return centred
+        terms = self._terms[: len(centred)]
+        np.copyto(terms[:, joined:], centred, casting="same_kind")
+        return terms
 
-    def _all_squares(self, fresh: bool = False) -> np.ndarray:
-        """|x|^2 of the strip's samples, (B,)."""
-        if fresh or self._squares is None:
-            self._squares = np.einsum("bd,bd->b", self.centred, self.centred)
-        return self._squares
+    def _largest(self, terms: np.ndarray, margin: np.float32) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (B,) of a strip, and whether other centroids are as near except for rounding."""
+        known, n_samples = self._centroids, len(terms)
+        n_rows, group = len(known.theta), known.group
+        scores = self._scores[: n_rows * n_samples].reshape(n_rows, n_samples)
+        np.matmul(known.theta, terms.T, out=scores)
+        if not known.joined:
+            scores += known.addends
+        if group == 1:
+            scores = scores[: len(known.means)]
+            return self._only(scores, scores.max(axis=0) - margin)
+        peaks = scores.reshape(-1, group, n_samples).max(axis=1)  # of each group
+        lowest = peaks.max(axis=0) - margin
+        first, in_doubt = self._only(peaks, lowest)
+        at = first * np.intp(group * n_samples) + np.arange(n_samples)
+        within = [scores.ravel()[k * n_samples :].take(at, mode="clip") for k in range(group)]
+        labels, in_doubt_within = self._only(np.stack(within), lowest)
+        return group * first + labels, in_doubt | in_doubt_within
 
-    def _norms(self, squares: Any) -> Any:
-        """|x| of |x|^2, or more where that underflowed."""
-        return np.sqrt(squares + self._means.shape[1] * float(np.finfo(self._dtype).tiny))
-
-    def _largest_of_columns(self) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (B,), and whether other centroids are as near except for rounding."""
-        scores = np.matmul(self._theta, self._float32.T, out=self._scores[:, : self.n_rows])
-        if not self._joined:
-            scores += self._offsets[:, None]
-        candidates = self._candidates[:, : self.n_rows]
-        np.greater_equal(scores, scores.max(axis=0) - self._margin(), out=candidates)
+    def _only(self, scores: np.ndarray, lowest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first of the scores (K, B) above the lowest (B,), and whether there are others."""
+        candidates = self._candidates[: scores.size].reshape(scores.shape)
+        np.greater_equal(scores, lowest, out=candidates)
         in_doubt = not_one_true(candidates)
         return first_true(candidates), in_doubt
 
-    def _largest_of_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """The same for many centroids, where finding the largest sample by sample is faster."""
-        scores = np.matmul(self._float32, self._theta.T, out=self._scores[: self.n_rows])
-        if not self._joined:
-            scores += self._offsets
-        labels = scores.argmax(axis=1)
-        at = labels + np.arange(0, scores.size, scores.shape[1])
-        peak = scores.ravel().take(at)  # unlike indexing, this lets other threads run
-        np.put(scores, at, -np.inf)
-        second = scores.ravel().take(scores.argmax(axis=1) + at - labels)  # faster than max
-        np.put(scores, at, peak)
-        return labels.astype(np.int32), ~(second < peak - self._margin())  # true also for NaN
-
-    def _margin(self) -> np.float32:
-        """Twice what rounding can change a float32 score of the strip by."""
-        size = (self._reach + 0.5 * self._scale * self._longest) * self._longest
-        if not max(size, self._reach) < float(_SINGLE.max):  # some may have overflowed
-            return np.float32(np.inf)
-        return np.float32(2 * self._rounding(size, _SINGLE))
-
-    def _rounding(self, size: Any, kind: Any) -> Any:
-        """What rounding can change scores by that are as large as this.
-
-        Products of D terms and a number are off by at most ``(D + 1) u (|c| |x| + |c|^2 / 2)``,
-        with u half the machine epsilon (Higham, 2002, section 3.1). Rounding x, c, the sum and
-        this bound itself adds less than 9 to D + 1, and underflow the smallest number a term.
-        """
-        return (self._means.shape[1] + 10) * (0.5 * float(kind.eps) * size + float(kind.tiny))
-
-    def _sizes(self, norms: np.ndarray) -> np.ndarray:
-        """|c| |x| + |c|^2 / 2 of samples of such norms (B,), scaled as the scores are, (B, K)."""
-        return (norms[:, None] + 0.5 * self._scale * self._lengths) * self._lengths
-
-    def _closer_labels(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Labels of samples and which are in doubt, by their own norms and each centroid's."""
-        scores = self._scores[rows] if self._by_sample else self._scores[:, rows].T
-        sizes = self._sizes(self._norms(self._all_squares()[rows].astype(float)))
-        possible = _possible(scores.astype(float), self._rounding(sizes, _SINGLE))
-        return possible.argmax(axis=1), possible.sum(axis=1) != 1
-
-    def _exact_labels(self, rows: np.ndarray) -> np.ndarray:
-        """The nearest centroids of some samples, from scores and differences in float64."""
-        samples = self._strip[rows].astype(float)
-        centred = samples - self._origin
-        scores = centred @ self._means.T + self._constants
-        scores /= self._scale
-        labels = scores.argmax(axis=1)
-        norms = np.sqrt((centred**2).sum(axis=1) + _DOUBLE.tiny)
-        size = (norms + 0.5 * self._scale * self._longest) * self._longest
-        lowest = scores.max(axis=1) - 2 * self._rounding(size, _DOUBLE)
-        rest = np.flatnonzero((scores < lowest[:, None]).sum(axis=1) != scores.shape[1] - 1)
-        if rest.size:  # where that leaves a doubt, by each centroid's own rounding
-            rounding = self._rounding(self._sizes(norms[rest]), _DOUBLE)
-            possible = _possible(scores[rest], rounding)
-            labels[rest] = _nearest_of(samples[rest], self._centroids, possible)
-        return labels
-
     def squares(self) -> np.ndarray:
         """Squared distances from the nearest centroids, (B,), from differences in float64."""
-        labels = self.labels()
-        parts = [np.empty(0)]
-        for start in range(0, len(labels), self._length):
-            rows = slice(start, start + self._length)
-            parts.append(_squares_about(self._samples[rows], self._centroids, labels[rows]))
-        return np.concatenate(parts)
+        squares = self._centroids.squares(self.samples, self.labels())
+        if not np.isfinite(squares).all():
+            refuse_non_finite(self.samples)
+        return squares
 
     def distances(self) -> np.ndarray:
         """Euclidean distances from all centroids, (B, K); differences where scores cancel."""
-        parts = [self._strip_distances() for _ in self._strips()]
-        return np.concatenate([np.empty((0, len(self._means))), *parts])
+        strips = range(0, self.n_rows, self._strip)
+        return np.concatenate([self._distances(slice(at, at + self._strip)) for at in strips])
 
-    def _strip_distances(self) -> np.ndarray:
-        size = (self.centred**2).sum(axis=1)[:, None] - 2 * self._constants  # |x|^2 + |c|^2
+    def _distances(self, rows: slice) -> np.ndarray:
+        known, samples, centred = self._centroids, self.samples[rows], self.centred[rows]
+        size = np.einsum("bd,bd->b", centred, centred)[:, None] - 2 * known.constants
         if not np.isfinite(size).all():  # or only too large to be squared
-            refuse_non_finite(self._strip)
-        squares = size - 2 * (self.centred @ self._means.T)
-        cancelled = ~((squares > _CANCELLED["float64"] * size) & (size < np.inf))
+            refuse_non_finite(samples)
+        squares = size - 2 * (centred @ known.means.T)
+        cancelled = ~((squares > _CANCELLED * size) & (size < np.inf))
         distances = np.sqrt(np.maximum(squares, 0.0))
-        samples, centroids = np.nonzero(cancelled)
-        for start in range(0, samples.size, self._length):
-            pairs = samples[start : start + self._length], centroids[start : start + self._length]
-            distances[pairs] = _distances_of(self._strip, self._centroids, *pairs)
+        pairs = np.argwhere(cancelled)
+        for start in range(0, len(pairs), self._strip):
+            row, k = pairs[start : start + self._strip].T
+            distances[row, k] = distances_of(samples[row], known.positions[k])
         return distances
 
     def add_to(self, stats: GMMStats, weight: np.ndarray | None) -> None:
         """Add the sums of each label's samples."""
-        n, first = np.zeros(stats.n_gaussians), np.zeros(stats.shape)
-        inertia = 0.0
-        for rows in self._strips():
-            unit, largest = unit_weights(None if weight is None else weight[rows], self._dtype)
-            labels = self._find_labels()
-            responsibilities = self._one_hot(labels, unit)
-            strip_n = np.bincount(labels, unit, minlength=stats.n_gaussians)
-            strip_first = np.asarray(responsibilities @ self.centred, dtype=float)
-            inertia += self._inertia(labels, strip_n, strip_first, unit) * largest
-            n += strip_n * largest
-            first += strip_first * largest
-            if stats.structure.n_pairs:
-                self._add_products(stats, labels, responsibilities, unit, largest)
-        stats.n[...] += n
-        stats.first[...] += first
-        stats.t += len(self._samples) if weight is None else weight.sum()
-        stats.log_likelihood -= 0.5 * inertia
-
-    def _one_hot(self, labels: np.ndarray, weight: np.ndarray | None) -> csc_array:
-        """R (K, B), by weight. Without weights only the labels change: making R takes longer."""
-        shape, known = (len(self._means), self.n_rows), self._responsibilities
-        if weight is None and known is not None and known.shape == shape:
-            known.indices = labels
-            return known
-        values = np.ones(self.n_rows, self._dtype) if weight is None else weight
-        columns = np.arange(self.n_rows + 1, dtype=np.int32)
-        responsibilities = csc_array((values, labels, columns), shape=shape)
-        if weight is None:
-            self._responsibilities = responsibilities
-        return responsibilities
+        labels, n_clusters = self.labels(), stats.n_gaussians
+        unit, largest = unit_weights(weight, self._dtype)
+        values = np.ones(self.n_rows, self._dtype) if unit is None else unit
+        starts = np.arange(self.n_rows + 1, dtype=np.int32)
+        one_hot = csc_array((values, labels, starts), shape=(n_clusters, self.n_rows))
+        n = np.bincount(labels, unit, minlength=n_clusters)
+        first = np.asarray(one_hot @ self.centred, dtype=float)
+        stats.n[...] += n * largest
+        stats.first[...] += first * largest
+        if stats.structure.n_pairs:
+            self._add_products(stats, labels, one_hot, unit, largest)
+        stats.t += self.n_rows if weight is None else weight.sum()
+        stats.log_likelihood -= 0.5 * self._inertia(n, first, unit) * largest
 
     def _add_products(
         self,
         stats: GMMStats,
         labels: np.ndarray,
-        responsibilities: csc_array,
+        one_hot: csc_array,
         weight: np.ndarray | None,
         largest: float,
     ) -> None:
@@ -295,7 +186,7 @@ class NearestBlock(Block):
         elif structure.n_pairs <= _FORMED * structure.n_features:
             products = np.empty((structure.n_pairs, self.n_rows), self.centred.dtype)
             structure.products(self.centred.T, out=products)
-            second = responsibilities @ products.T
+            second = one_hot @ products.T
         else:
             second = self._products_by_label(structure, labels, weight)
         stats.second[...] += np.multiply(second, largest, dtype=float)
@@ -308,86 +199,34 @@ class NearestBlock(Block):
         rows = self.centred[order]
         if weight is not None:
             rows *= np.sqrt(weight[order])[:, None]  # so that each sum is a symmetric product
-        ends = np.cumsum(np.bincount(labels, minlength=len(self._means)))[:-1]
-        second = np.zeros((len(self._means), structure.n_pairs), rows.dtype)
+        ends = np.cumsum(np.bincount(labels, minlength=len(self._centroids.means)))[:-1]
+        second = np.zeros((len(self._centroids.means), structure.n_pairs), rows.dtype)
         for sums, part in zip(second, np.split(rows, ends), strict=True):
             if len(part):
                 sums[:] = structure.weighted_products(part.T, None)
         return second
 
-    def _inertia(
-        self, labels: np.ndarray, n: np.ndarray, first: np.ndarray, weight: np.ndarray | None
-    ) -> float:
+    def _inertia(self, n: np.ndarray, first: np.ndarray, weight: np.ndarray | None) -> float:
         """Squared distances by weight: scores and |x|^2, or differences where those cancel."""
-        size = self._size
+        known = self._centroids
+        size = float(self._squares.sum(dtype=float))
         if weight is not None:
-            size = float(self._all_squares().astype(float) @ weight)
-        inertia = size - 2 * float(self._constants @ n + np.vdot(self._means, first))
-        if inertia > self._cancelled * size:  # not where it is no number
+            squares = np.einsum("bd,bd->b", self.centred, self.centred)
+            size = float(squares.astype(float) @ weight)
+        inertia = size - 2 * float(known.constants @ n + np.vdot(known.means, first))
+        if (
+            inertia > (_CANCELLED if self._dtype == np.float64 else _ROUNDED) * size
+        ):  # not where it is no number
             return inertia
-        squares = _squares_about(self._strip, self._centroids, labels)
+        squares = self.squares()
         if weight is not None:
             squares = np.where(weight > 0, squares * weight, 0.0)  # even where they are infinite
         return float(squares.sum())
 
 
-def _power_of_two(size: float) -> float:
-    """About the size, or one: multiplying by it rounds nothing."""
-    return float(2.0 ** np.frexp(size)[1] / 2) if 0 < size < np.inf else 1.0
-
-
-def _sum_of_squares(x: np.ndarray) -> float:
-    """|x|^2 of x (N,): runs are summed in their own type, the sums of them in float64."""
-    if x.dtype == float:
-        return float(np.vdot(x, x))
-    runs = x[: x.size - x.size % _RUN].reshape(-1, _RUN)
-    rest = x[runs.size :].astype(float)
-    return float(np.einsum("rn,rn->r", runs, runs).sum(dtype=float) + rest @ rest)
-
-
-def _possible(scores: np.ndarray, rounding: np.ndarray) -> np.ndarray:
-    """Which scores (B, K) may be the largest of their sample; all where one is no number."""
-    lowest = (scores - rounding).max(axis=1, keepdims=True)
-    return ~(scores + rounding < lowest)
-
-
-def _squares_about(x: np.ndarray, centroids: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Squared distances of samples (B, D) from their labels' centroids, (B,)."""
-    offset = x - centroids.take(labels, axis=0)
-    squares = np.einsum("bd,bd->b", offset, offset)
-    if not np.isfinite(squares).all():
-        refuse_non_finite(x)
-    return squares
-
-
-def _distances_of(
-    x: np.ndarray, centroids: np.ndarray, rows: np.ndarray, labels: np.ndarray
-) -> np.ndarray:
-    """Distances between pairs of samples and centroids, (P,)."""
-    offset = x[rows].astype(float) / 2 - centroids[labels] / 2  # does not overflow
-    size = np.abs(offset).max(axis=1)
-    size[size == 0] = 1.0
-    return 2 * size * np.sqrt(((offset / size[:, None]) ** 2).sum(axis=1))
-
-
-def _nearest_of(x: np.ndarray, centroids: np.ndarray, possible: np.ndarray) -> np.ndarray:
-    """The nearest of the possible (B, K) centroids of samples (B, D), (B,); ties go to the first.
-
-    Two centroids are compared by the sign of ``|x - a|^2 - |x - b|^2 = (b - a) . (2 x - a - b)``,
-    for which both factors may be scaled. It is sharp where x is far from both, too.
-    """
-    labels = possible.argmax(axis=1)
-    x, centroids = x.astype(float) / 4, centroids / 4  # no sum of them overflows
-    for k in np.flatnonzero(possible.any(axis=0)):
-        rows = np.flatnonzero(possible[:, k] & (labels != k))
-        nearest = centroids[labels[rows]]
-        toward = _scaled(centroids[k] - nearest)
-        from_both = _scaled((x[rows] - nearest) + (x[rows] - centroids[k]))
-        labels[rows[(toward * from_both).sum(axis=1) > 0]] = k
-    return labels
-
-
-def _scaled(offset: np.ndarray) -> np.ndarray:
-    """Rows (B, D) over powers of two: their largest numbers come close to one."""
-    size = np.abs(offset).max(axis=1, keepdims=True)
-    return np.ldexp(offset, -np.frexp(size)[1])
+def _sums_of_squares(x: np.ndarray) -> np.ndarray:
+    """Sums of squares of x (B, D) over a few rows each, in their own type."""
+    length = max(1, _RUN // x.shape[1]) * x.shape[1]
+    runs = x[: x.size // length * length // x.shape[1]].reshape(-1, length)
+    rest = x.ravel()[runs.size :]
+    return np.append(runs[:, None, :] @ runs[:, :, None], rest @ rest)

@@ -36,6 +36,7 @@ FLOORS = {
     "nearest": 2.2,
     "blocks": 2,
     "mstep": 2,
+    "centroids": 1,
     "conditional": 1.5,
     "information": 1.5,
     "interchange": 1.5,

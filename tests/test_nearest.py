@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from gmmkit import nearest
 from gmmkit.blocks import first_true, not_one_true
 from gmmkit.covariance import make_structure
 from gmmkit.densities import centroid_distances
@@ -29,7 +28,7 @@ def clusters(n_clusters, n_samples=3000, n_features=7, seed=0):
 
 
 @every_dtype
-@pytest.mark.parametrize("n_clusters", [1, 2, 3, 64, 255, 256, 300, 301, 520])
+@pytest.mark.parametrize("n_clusters", [1, 2, 3, 64, 255, 256, 257, 301, 520, 2100])
 def test_labels_are_those_of_the_least_distance(n_clusters, dtype):
     X, centroids = clusters(n_clusters)
     X = X.astype(dtype)
@@ -250,13 +249,23 @@ def test_sums_and_inertia_are_those_of_the_loop(weighted, dtype):
     assert -2 * statistics.log_likelihood == pytest.approx(inertia, rel=1e-9)
 
 
+@pytest.mark.parametrize("far", [0.0, 1e9])
+def test_the_origin_is_zero_unless_the_centroids_lie_far_from_it(far):
+    centroids = np.random.default_rng(0).normal(size=(10, 2000))
+    centroids[0] += far  # one of them alone moves no origin
+    assert not centroid_distances(centroids, np.dtype(float)).origin.any()
+    centroids[:, 3] += 100  # sums of this feature in float32 would lose its digits
+    assert centroid_distances(centroids, np.dtype(float)).origin[3] == pytest.approx(100, abs=1)
+    assert centroid_distances(centroids + 20, np.dtype(float)).origin.min() > 10
+
+
 @every_dtype
 def test_a_column_of_ones_changes_no_label(dtype, monkeypatch):
     X, centroids = clusters(60)
     X = X.astype(dtype)
     labels = []
     for joined in (-np.inf, np.inf):
-        monkeypatch.setattr(nearest, "_JOINED", joined)
+        monkeypatch.setattr("gmmkit.centroids._JOINED", joined)
         labels.append(found(X, centroids))
     assert np.array_equal(*labels)
     assert np.array_equal(labels[0][:50], exactly(X[:50], centroids))
