@@ -23,6 +23,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.linalg.lapack import dtrtri
 
+from gmmkit.cached import cached_property
 from gmmkit.stacks import Layout, layout_of
 
 _LARGE = 16  # features in a group from which on matrices are inverted one by one
@@ -69,6 +70,13 @@ class Structure:
         """The features of each group."""
         raise NotImplementedError
 
+    @cached_property
+    def _layout(self) -> Layout:
+        return _layout(self)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"n_features": self.n_features, "block_size": self.block_size}  # tasks stay small
+
     @property
     def blocks(self) -> list[np.ndarray]:
         """The features of each block; one of all where there is no block size."""
@@ -79,12 +87,12 @@ class Structure:
     @property
     def groups(self) -> np.ndarray:
         """The features of each matrix of a stack, (M, G); -1 where there is none."""
-        return _layout(self).features
+        return self._layout.features
 
     @property
     def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Indices (matrix, i, j <= G) of the P modelled pairs, in the order of `products`."""
-        return _layout(self).pairs
+        return self._layout.pairs
 
     @property
     def elementwise(self) -> bool:
@@ -117,7 +125,7 @@ class Structure:
 
         That is a view where the groups are blocks of one size or stride through such.
         """
-        layout = _layout(self)
+        layout = self._layout
         (n_groups, size), shape = layout.features.shape, y.shape
         if layout.contiguous:
             return y.reshape(*shape[:-2], n_groups, size, shape[-1])
@@ -129,7 +137,7 @@ class Structure:
 
     def products(self, y: np.ndarray, out: np.ndarray) -> None:
         """Write ``y_i y_j`` of the modelled pairs of y (D, B) into out (P, B)."""
-        if not _layout(self).equal:
+        if not self._layout.equal:
             self._products_one_by_one(y, out)
             return
         grouped = self.split_rows(y)
@@ -157,25 +165,25 @@ class Structure:
 
     def pack(self, stack: np.ndarray) -> np.ndarray:
         """Symmetric matrices (..., M, G, G) as their modelled pairs (..., P)."""
-        return stack.reshape(*stack.shape[:-3], -1).take(_layout(self).entries, axis=-1)
+        return stack.reshape(*stack.shape[:-3], -1).take(self._layout.entries, axis=-1)
 
     def unpack(self, packed: np.ndarray) -> np.ndarray:
         """Modelled pairs (..., P) as symmetric matrices (..., M, G, G)."""
-        return self.completed(packed.take(_layout(self).positions, axis=-1))
+        return self.completed(packed.take(self._layout.positions, axis=-1))
 
     @property
     def _n_places(self) -> int:
         """The features, and where there are gaps between them a last place for what fills these."""
-        return self.n_features + (not _layout(self).equal)
+        return self.n_features + (not self._layout.equal)
 
     def completed(self, stack: np.ndarray) -> np.ndarray:
         """A stack with a unit matrix's numbers where it models nothing."""
-        layout = _layout(self)
+        layout = self._layout
         return stack if layout.equal else np.where(layout.modelled, stack, self.identity())
 
     def split(self, vectors: np.ndarray, fill: float = 0) -> np.ndarray:
         """Vectors (..., D) as (..., M, G), with another number where there is no feature."""
-        layout = _layout(self)
+        layout = self._layout
         split = vectors[..., layout.features]
         return split if layout.equal else np.where(layout.real, split, fill)
 
@@ -334,7 +342,7 @@ class Structure:
 
 @lru_cache(maxsize=16)
 def _layout(structure: Structure) -> Layout:
-    """Where the groups of a structure stand, which structures do not take along in pickles."""
+    """Where the groups of a structure stand: the same for equal structures."""
     return layout_of(structure.partition())
 
 
@@ -520,18 +528,21 @@ def _sizes(
     block_size: int | Sequence[int], n_features: int, refuse: Refuse
 ) -> int | tuple[int, ...]:
     """The size of the blocks, or of each where they differ, refused where it does not fit."""
-    got = reprlib.repr(block_size)
     try:
         array = np.asarray(block_size)
     except ValueError:  # lists of several lengths
         array = np.empty(0)
     whole = array.dtype.kind in "iu" and array.ndim <= 1 and array.size > 0
-    if not whole or (array < 1).any():
-        refuse("block_size", "a positive whole number or a list of such", got)
-    if array.ndim == 0 and n_features % int(array):
-        refuse("block_size", f"a divisor of the number of features, {n_features}", got)
-    sizes = tuple(int(size) for size in array.flat)
-    if array.ndim == 1 and sum(sizes) != n_features:
-        expected = f"sizes that add up to the number of features, {n_features}"
-        refuse("block_size", expected, f"{got}, which add up to {sum(sizes)}")
-    return sizes if len(set(sizes)) > 1 else sizes[0]
+    sizes = array.ravel().tolist()
+    expected = ""
+    if not whole or min(sizes) < 1:
+        expected = "a positive whole number or a list of such"
+    elif array.ndim == 0 and n_features % sizes[0]:
+        expected = f"a divisor of the number of features, {n_features}"
+    elif array.ndim == 1 and sum(sizes) != n_features:
+        expected = (
+            f"sizes that add up to the number of features, {n_features}, and not {sum(sizes)}"
+        )
+    if expected:
+        refuse("block_size", expected, reprlib.repr(block_size))
+    return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
