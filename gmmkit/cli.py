@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from gmmkit import layout
 from gmmkit.atomic import replace_file
+from gmmkit.formats import FORMATS
 from gmmkit.gmm import GMMMachine
 from gmmkit.hdf5 import Reader, read, write
 from gmmkit.kmeans import KMeansMachine
-from gmmkit.records import STRUCTURE, VERSIONS, kind_of, lowest_version, structure_of
+from gmmkit.mixture_files import EPSILON
+from gmmkit.rules import STRUCTURE, VERSIONS, kind_of, lowest_version, structure_of
 from gmmkit.stats import GMMStats
 
 _CLASSES: dict[str, Any] = {
@@ -283,14 +284,14 @@ def _save_own(model: Model, path: str, file_version: str | None) -> None:
     if model.kind != "GMMMachine" or file_version is None:
         model.loaded.save(path)
         return
-    write(path, lambda group: layout.write_gmm(group, model.record, file_version))
+    write(path, lambda group: FORMATS[model.kind].write(group, model.record, file_version))
     if file_version < lowest_version(model.record):
         _say(f"{path}: left out, as version {file_version} has no place for it: variance_floor")
 
 
 def _save_1_0(model: Model, path: str) -> None:
     """Write the oldest layout of HDF5, in one step."""
-    put = layout.write_gmm if model.kind == "GMMMachine" else layout.write_stats
+    put = FORMATS[model.kind].write
     image = io.BytesIO()
     with h5py.File(image, "w", libver=("earliest", "v108")) as file:
         write(file, lambda group: put(group, model.record, "1.0"))
@@ -343,7 +344,7 @@ def _left_out_of_1_0(model: Model) -> Iterator[str]:
     record = model.record
     held = {"n_gaussians", "trainer", "max_fitting_steps", *STRUCTURE}
     held |= {"update_means", "update_variances", "update_weights"}  # "auto" as what it stands for
-    stands_for = {"convergence_threshold": 0, "variance_thresholds": layout.EPSILON}
+    stands_for = {"convergence_threshold": 0, "variance_thresholds": EPSILON}
     for name in sorted(_changed(record) - held - stands_for.keys()):
         yield name
     for name, value in stands_for.items():

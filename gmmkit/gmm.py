@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import checks, fit, interchange, layout, progress, stepwise, stored
+from gmmkit import checks, fit, interchange, progress, stepwise, stored
 from gmmkit.callbacks import SILENT, Task, without_callbacks
 from gmmkit.counted import at_least
 from gmmkit.covariance import COVARIANCE_TYPES, DIAG, Structure, make_structure
@@ -572,7 +572,7 @@ class GMMMachine(Mixture):
 
     # Files.
 
-    _layout = (layout.write_gmm, layout.read_gmm)
+    _format = "GMMMachine"
     _stored_settings = (
         *("trainer", "convergence_threshold", "max_fitting_steps", "n_init", "warm_start"),
         *("weights_init", "means_init", "covariances_init", "variance_thresholds"),

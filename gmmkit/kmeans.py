@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from gmmkit import estep, layout, lloyd, progress, seeding
+from gmmkit import estep, lloyd, progress, seeding
 from gmmkit.callbacks import Steps, Task
 from gmmkit.checks import real_array
 from gmmkit.chunks import Source
@@ -362,7 +362,7 @@ class KMeansMachine(ClusterMixin, Machine):
     def _n_features_out(self) -> int:
         return len(self.centroids_)
 
-    _layout = (layout.write_kmeans, layout.read_kmeans)
+    _format = "KMeansMachine"
     _stored_settings = (
         *("n_clusters", "init_method", "convergence_threshold", "max_iter", "n_init"),
         *("random_state", "init_max_iter", "oversampling_factor", "n_jobs", "verbose"),

@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 from gmmkit import checks
 from gmmkit.callbacks import CallbackSupportMixin
 from gmmkit.chunks import Source
+from gmmkit.formats import FORMATS
 from gmmkit.hdf5 import Reader, read, write
 from gmmkit.open import kind_of
 from gmmkit.pickles import pickled, unpickled
@@ -28,7 +29,7 @@ class Machine(
     n_jobs: int | None
     verbose: int
     _names_elsewhere: ClassVar[dict[str, str]] = {}  # other packages' parameters, and ours for them
-    _layout: ClassVar[tuple[Any, Any]]  # how a record is written and read
+    _format: ClassVar[str]  # of files: a name in `FORMATS`
     _stored_settings: ClassVar[tuple[str, ...]]  # parameters that files hold as they are
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -110,8 +111,8 @@ class Machine(
         ----------
         target : path, h5py.File or h5py.Group
         """
-        record, (write_record, _) = self._record(), type(self)._layout
-        write(target, lambda group: write_record(group, record))
+        record = self._record()
+        write(target, lambda group: FORMATS[self._format].write(group, record))
 
     @classmethod
     def from_hdf5(cls, source: Any, *, verify: bool = True) -> Any:
@@ -139,7 +140,7 @@ class Machine(
         """The machine in a file; what does not fit together is refused by the file's name."""
 
         def parse(reader: Reader) -> Any:
-            machine, record = cls(), cls._layout[1](reader)
+            machine, record = cls(), FORMATS[cls._format].read(reader)
             try:
                 machine._load_record(record, *given)
             except ValueError as error:

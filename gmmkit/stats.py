@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from gmmkit import checks, layout
+from gmmkit import checks
 from gmmkit.covariance import DIAG, Structure, make_structure
 from gmmkit.hdf5 import read, write
 from gmmkit.pickles import pickled, unpickled
+from gmmkit.statistics_files import read_stats, write_stats
 
 _MOST_SUMS = sys.maxsize // 8  # that can be addressed
 
@@ -378,7 +379,7 @@ class GMMStats:
         ----------
         target : path, h5py.File or h5py.Group
         """
-        write(target, lambda group: layout.write_stats(group, self._record()))
+        write(target, lambda group: write_stats(group, self._record()))
 
     @classmethod
     def from_hdf5(cls, source: Any, *, verify: bool = True) -> GMMStats:
@@ -399,7 +400,7 @@ class GMMStats:
         ValueError
             If the file is damaged or holds something else; it names the file and the key.
         """
-        return cls._from_record(read(source, layout.read_stats, verify=verify))
+        return cls._from_record(read(source, read_stats, verify=verify))
 
     def load(self, source: Any, *, verify: bool = True) -> None:
         """Read into these statistics; see `from_hdf5`."""

@@ -9,8 +9,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from gmmkit.job import shape_wanted
 from gmmkit.mixture import Mixture
+from gmmkit.mixture_files import UNSET
 from gmmkit.parameters import Parameters
-from gmmkit.records import UNSET, structure_of
+from gmmkit.rules import structure_of
 
 
 def record_of(machine: Any) -> dict[str, Any]:

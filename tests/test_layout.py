@@ -15,8 +15,10 @@ from recipes import every_structure
 from reference import Structure, by_feature, constrain, from_matrices, seen_moments
 
 import gmmkit
-from gmmkit import layout
+from gmmkit.clusters_files import read_kmeans, write_kmeans
 from gmmkit.hdf5 import FileFormatError, read, write
+from gmmkit.mixture_files import read_gmm, write_gmm
+from gmmkit.statistics_files import read_stats, write_stats
 
 DATA = Path(__file__).parent / "data"
 PACKAGE = str(Path(gmmkit.__file__).resolve().parents[1])
@@ -153,9 +155,9 @@ def kmeans(**changes):
 
 
 KINDS = {
-    "gmm": (layout.write_gmm, layout.read_gmm, gmm),
-    "stats": (layout.write_stats, layout.read_stats, stats),
-    "kmeans": (layout.write_kmeans, layout.read_kmeans, kmeans),
+    "gmm": (write_gmm, read_gmm, gmm),
+    "stats": (write_stats, read_stats, stats),
+    "kmeans": (write_kmeans, read_kmeans, kmeans),
 }
 
 
@@ -217,14 +219,14 @@ def test_absent_keys_are_as_none(tmp_path):
 @pytest.mark.parametrize("seed", [np.random.RandomState(0), np.random.default_rng(0), None])
 def test_generators_of_random_numbers_are_not_kept(tmp_path, seed):
     path = save(tmp_path / "file", "gmm", gmm(random_state=seed))
-    assert read(path, layout.read_gmm)["random_state"] is None
+    assert read(path, read_gmm)["random_state"] is None
 
 
 def test_priors_come_back_with_their_own_priors(tmp_path):
     record = gmm(trainer="map", ubm=gmm("full", trainer="map", ubm=gmm("tied", seed=2)))
     assert same(round_trip(tmp_path / "file", "gmm", record), record)
     with h5py.File(tmp_path / "file") as file:  # a prior can be read by itself
-        assert same(read(file["ubm"], layout.read_gmm), record["ubm"])
+        assert same(read(file["ubm"], read_gmm), record["ubm"])
 
 
 @pytest.mark.parametrize("t", [0.0, 0.5, 2.0**60, 1e300])
@@ -238,8 +240,8 @@ def test_totals_of_any_size_come_back(tmp_path, t, log_likelihood):
 
 
 def test_bobs_two_files_hold_the_same_model():
-    new = read(DATA / "bob_gmm_v1.hdf5", layout.read_gmm)
-    old = read(DATA / "bob_gmm_legacy.hdf5", layout.read_gmm)
+    new = read(DATA / "bob_gmm_v1.hdf5", read_gmm)
+    old = read(DATA / "bob_gmm_legacy.hdf5", read_gmm)
     for name in old:
         assert same(new[name], old[name]), name
     np.testing.assert_allclose(new["weights"], [0.64345984, 0.35654016], rtol=1e-7)
@@ -255,7 +257,7 @@ def test_bobs_two_files_hold_the_same_model():
 
 
 def test_bobs_statistics_are_those_of_the_data():
-    record = read(DATA / "bob_stats_v1.hdf5", layout.read_stats)
+    record = read(DATA / "bob_stats_v1.hdf5", read_stats)
     with h5py.File(DATA / "faithful.hdf5") as file:
         x = file["arrayset"][()]
     means, variances = np.array([[3, 70], [4, 72.0]]), np.array([[1, 10], [2, 5.0]])
@@ -277,7 +279,7 @@ def test_statistics_of_the_older_files_may_be_flat(tmp_path):
         file["n"] = [[1.0, 2.0]]
         file["sumPx"] = np.arange(6.0)
         file["sumPxx"] = np.arange(6.0, 12.0)
-    record = read(tmp_path / "file", layout.read_stats)
+    record = read(tmp_path / "file", read_stats)
     assert (record["n_gaussians"], record["n_features"], record["t"]) == (2, 3, 5.0)
     assert record["log_likelihood"] == -4.5
     assert record["n"].tolist() == [1, 2]
@@ -361,7 +363,7 @@ def test_a_file_has_the_lowest_version_that_holds_it(tmp_path):
         with h5py.File(save(tmp_path / "file", "gmm", record)) as file:
             assert file.attrs["file_version"] == version
     path = tmp_path / "older"
-    write(path, lambda group: layout.write_gmm(group, gmm(), "1.1"))
+    write(path, lambda group: write_gmm(group, gmm(), "1.1"))
     with h5py.File(path) as file:
         assert file.attrs["file_version"] == "1.1"
         assert "variance_floor" not in file
@@ -408,7 +410,7 @@ def test_later_minor_versions_and_unknown_keys_are_read(tmp_path):
     with h5py.File(path, "r+") as file:
         file.attrs["file_version"] = "1.7"
         file["later"] = 1
-    assert same(read(path, layout.read_gmm, verify=False), gmm())
+    assert same(read(path, read_gmm, verify=False), gmm())
 
 
 def edit(path, kind, key, value, record=None):
@@ -564,7 +566,7 @@ def test_a_prior_of_another_size_is_refused(tmp_path):
     )
     with h5py.File(path, "r+") as file:
         del file["ubm"]
-        write(file.create_group("ubm"), lambda group: layout.write_gmm(group, other))
+        write(file.create_group("ubm"), lambda group: write_gmm(group, other))
     refused(path, "gmm", "ubm: expected 4 for n_features", verify=False)
 
 
@@ -602,7 +604,7 @@ def damaged(source, folder):
         path.write_bytes((DATA / "bob_gmm_v1.hdf5").read_bytes())
     elif source == "group":
         with h5py.File(path, "w") as file:
-            write(file, lambda group: layout.write_gmm(group, record))
+            write(file, lambda group: write_gmm(group, record))
     else:
         save(path, source, record if source == "gmm" else KINDS[source][2]())
     return path, KINDS.get(source, KINDS["gmm"])[1]
