@@ -67,7 +67,9 @@ class Densities:
     @property
     def form(self) -> str:
         """The form's name."""
-        return "linear" if self.linear else "centred"
+        if not self.linear:
+            return "centred"
+        return "factored" if self.wide else "linear"
 
     @property
     def block_length(self) -> int:
@@ -92,18 +94,25 @@ class Densities:
     @property
     def forms_products(self) -> bool:
         """Whether a block forms the products of features: not where they are all shared."""
-        return self.linear and not (self.structure.shared or self.nearest)
+        return self.form == "linear" and not (self.structure.shared or self.nearest)
 
     @cached_property
     def origins(self) -> np.ndarray:
         """What statistics are kept about: the origin or, centred, the means, (D,) or (K, D)."""
-        return self.origin if self.linear else _representable(self.means, self.dtype)
+        return self.origin if self.linear else self.representable_means
 
     @cached_property
-    def whitening_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
-        """W_k (C, M, G, G), and W_k times what rounding left of the means, (K, M, G, 1)."""
-        rest = self.structure.split(self.means - self.origins)[..., None]
+    def representable_means(self) -> np.ndarray:
+        """The means as the dtype's numbers, so that subtracting them is exact, (K, D)."""
+        return _representable(self.means, self.dtype)
+
+    @cached_property
+    def whitening_and_shift(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """W_k (C, M, G, G), and W_k times what rounding left of the means, (K, M, G, 1), if any."""
         whitening = self.whitening.astype(self.dtype, copy=False)
+        if self.dtype == np.float64:
+            return whitening, None
+        rest = self.structure.split(self.means - self.representable_means)[..., None]
         return whitening, (self.whitening @ rest).astype(self.dtype)
 
     @cached_property
@@ -124,8 +133,9 @@ class Densities:
 
     def _theta(self) -> np.ndarray:
         offset = self.structure.split(self.means - self.origin)[..., None]  # (K, M, G, 1)
-        linear = self.structure.join((self._precisions @ offset)[..., 0])
-        constant = self.constants - 0.5 * ((self.whitening @ offset) ** 2).sum(axis=(1, 2, 3))
+        whitened = self.whitening @ offset
+        linear = self.structure.join((np.swapaxes(self.whitening, -1, -2) @ whitened)[..., 0])
+        constant = self.constants - 0.5 * (whitened**2).sum(axis=(1, 2, 3))
         parts = [constant[:, None], linear, *([] if self.shares_quadratic else [self._quadratic])]
         return np.concatenate(parts, axis=1)
 
@@ -179,6 +189,18 @@ class Densities:
         reach = self._reach[..., None]  # (K, M, G, 1)
         terms = np.abs(self._precisions) @ reach * reach
         return float(_ROUNDING * np.finfo(dtype).eps * terms.sum(axis=(1, 2, 3)).max())
+
+    def rounds_within(self, tolerance: float) -> bool:
+        """Whether `rounding` is below a tolerance.
+
+        Mostly an upper bound shows it that needs no precisions: |P| is at most |W|' |W|. Those of
+        wide problems cost more than the centred form in float64 does.
+        """
+        terms = np.abs(self.whitening) @ self._reach[..., None]  # (K, M, G, 1)
+        most = _ROUNDING * np.finfo(self.dtype).eps * np.square(terms).sum(axis=(1, 2, 3)).max()
+        if most < tolerance or (self.wide and self.dtype == np.float64):
+            return bool(most < tolerance)
+        return self.rounding(self.dtype) < tolerance
 
 
 def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
@@ -299,18 +321,16 @@ def _middle(centroids: np.ndarray) -> np.ndarray:
 
 
 def _choose_form(densities: Densities) -> Densities:
-    centred = densities.wide
     with np.errstate(over="ignore", invalid="ignore"):
         for name in ("float32", "float64"):
             dtype = np.dtype(name)
             if dtype.itemsize < densities.dtype.itemsize:
                 continue
             origin = _representable(densities.origin, dtype)
-            candidate = replace(densities, dtype=dtype, origin=origin, linear=not centred)
-            if centred and dtype == np.float64:  # as accurate as can be
-                return candidate
-            if candidate.rounding(dtype) < _TOLERANCE[name] and not candidate.underflows:
-                return candidate
+            candidate = replace(densities, dtype=dtype, origin=origin)
+            if candidate.rounds_within(_TOLERANCE[name]) and not candidate.underflows:
+                single = dtype == np.float32
+                return replace(candidate, linear=False) if single and candidate.wide else candidate
     return replace(candidate, linear=False)
 
 
