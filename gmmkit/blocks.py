@@ -23,7 +23,7 @@ from gmmkit.stats import GMMStats
 
 _STRIDE = 61  # of the samples, between those that are looked at to learn what a block's scores are
 _FEW_LOW = 1e-3  # of the scores: where fewer would be subnormal, another pass costs more than they
-_TRANSPOSED = 128  # samples that are transposed at once
+_TRANSPOSED, _TRANSPOSED_ROWS = 1 << 13, 128  # numbers, and samples at least, transposed at once
 _FEW_ROWS = 4  # samples up to which calls take longer than products do
 _MOST_ZERO = 0.5  # of the samples: where fewer have a part in a component, only they are taken
 _MANY_FAR = 0.25  # of the samples: where more lie far out, all of them take their maxima
@@ -342,8 +342,9 @@ class FactoredBlock(CentredBlock):
 
 def copy_transposed(x: np.ndarray, out: np.ndarray) -> None:
     """Write x (B, D) into out (D, B), a few rows at a time, which stay in the cache."""
-    for start in range(0, len(x), _TRANSPOSED):
-        rows = slice(start, start + _TRANSPOSED)
+    step = max(_TRANSPOSED_ROWS, _TRANSPOSED // x.shape[1])
+    for start in range(0, len(x), step):
+        rows = slice(start, start + step)
         out[:, rows] = x[rows].T
 
 
@@ -357,7 +358,7 @@ def multiply_triangular(matrices: np.ndarray, y: np.ndarray) -> None:
         return
     trmm = _TRMM[y.dtype]
     for matrix, part in zip(matrices, y, strict=True):
-        trmm(1.0, matrix.T, part.T, side=1, overwrite_b=1)  # part' matrix', as BLAS stores them
+        trmm(1.0, matrix.T, part.T, side=1, overwrite_b=1)  # part' matrix': BLAS goes by columns
 
 
 def exponentials(scores: np.ndarray, lowest: np.floating, kept: np.ndarray) -> np.ndarray:

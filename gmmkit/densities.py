@@ -12,7 +12,9 @@ is left out of Theta and added to the likelihood, a number a sample.
 That is the linear form, one matrix product for all components. Its rounding grows with the squared
 distances between components in units of their deviations and with the condition numbers. Where it
 would show, float64 takes the place of float32, and then the centred form, |W (x - mu)|^2 component
-by component. The choice looks at the parameters alone, so that it cannot depend on the chunking.
+by component and sums about each mean. Wide problems, with many features for few components, never
+form products of features: their factored form evaluates as the centred one and sums as the linear
+one. The choice looks at the parameters alone, so that it cannot depend on the chunking.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ _PRODUCT_BYTES = 1 << 24  # of T (F, B) with products
 _SAMPLE_BYTES = 1 << 21  # of a block (D, B) without, which stays in the cache
 _MIN_ROWS, _MAX_ROWS = 1024, 32768
 _NEAREST_ELEMENTS, _NEAREST_ROWS = 1 << 20, 1 << 16  # where only the largest counts, measured
-_WIDE, _WIDE_SHARE = 24, 4  # features in a group, and for each component, to be wide, measured
+# features in a group, and more for each component, to be wide: measured
+_WIDE, _WIDE_SHARE = 8, {np.dtype(np.float32): 4, np.dtype(np.float64): 2}
 _ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
 
@@ -84,7 +87,8 @@ class Densities:
     def wide(self) -> bool:
         """Whether a group has too many features to form their products for so few components."""
         size = self.structure.groups.shape[1]
-        return not self.structure.shared and size >= max(_WIDE, _WIDE_SHARE * self.shape[0])
+        enough = _WIDE + _WIDE_SHARE[self.dtype] * self.shape[0]
+        return not self.structure.shared and size >= enough
 
     @property
     def n_terms(self) -> int:
@@ -206,7 +210,8 @@ class Densities:
 def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
     """The weighted log densities of a mixture, in the cheapest form that is accurate enough.
 
-    For wide problems that is the centred form even where the linear one would be accurate enough.
+    For wide problems that is the factored form in float64 and the centred one in float32, in place
+    of the linear one.
     """
     structure = parameters.structure
     whitening = structure.whitening(parameters.covariances)
