@@ -67,14 +67,14 @@ class Densities:
         """(K, D)."""
         return self.means.shape
 
-    @property
+    @cached_property
     def form(self) -> str:
         """The form's name."""
         if not self.linear:
             return "centred"
         return "factored" if self.wide else "linear"
 
-    @property
+    @cached_property
     def block_length(self) -> int:
         """Rows of a block: long ones, while L (K, B) and T (F, B) take a few MiB."""
         if self.nearest:
@@ -83,7 +83,7 @@ class Densities:
         n_bytes = _PRODUCT_BYTES if self.forms_products else _SAMPLE_BYTES
         return max(16, min(rows, n_bytes // (self.dtype.itemsize * self.n_terms)))
 
-    @property
+    @cached_property
     def wide(self) -> bool:
         """Whether a group has too many features to form their products for so few components."""
         size = self.structure.groups.shape[1]
