@@ -17,6 +17,7 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from scipy.linalg.blas import dtrmm, strmm
 
 from gmmkit.densities import Densities, smallest_total
 from gmmkit.stats import GMMStats
@@ -24,8 +25,9 @@ from gmmkit.stats import GMMStats
 _STRIDE = 61  # of the samples, between those that are looked at to learn what a block's scores are
 _FEW_LOW = 1e-3  # of the scores: where fewer would be subnormal, another pass costs more than they
 _SUMMED = 1024  # samples that are added up in the block's own type, at most, measured
-_STEP = 64  # rows of a triangular matrix that are multiplied at once
+_TRANSPOSED, _TRANSPOSED_ROWS = 1 << 13, 128  # numbers, and samples at least, transposed at once
 _FEW_ROWS = 4  # samples up to which calls take longer than products do
+_MOST_ZERO = 0.5  # of the samples: where fewer have a part in a component, only they are taken
 _MANY_FAR = 0.25  # of the samples: where more lie far out, all of them take their maxima
 
 
@@ -205,7 +207,8 @@ class LinearBlock(ScoredBlock):
         x = self.samples
         self.terms = self._terms[:, : self.n_rows]  # T(X), (F, B)
         self.centred = self.terms[1 : 1 + x.shape[1]]  # (D, B)
-        np.subtract(x.T, self._origin, out=self.centred, dtype=self.terms.dtype, casting="unsafe")
+        copy_transposed(x, self.centred)
+        self.centred -= self._origin
         self._load_products()
 
     def score(self) -> None:
@@ -246,9 +249,8 @@ class TiedBlock(LinearBlock):
 
     def _shared_terms(self) -> np.ndarray | float:
         whitening = self.densities.whitening[0].astype(self.scores.dtype)  # (M, G, G)
-        split = self.densities.structure.split_rows(self.centred)  # (M, G, B)
-        whitened = np.empty(split.shape, split.dtype)
-        multiply_triangular(whitening, split, whitened)
+        whitened = self.densities.structure.split_rows(self.centred).copy()  # (M, G, B)
+        multiply_triangular(whitening, whitened)
         return -0.5 * np.square(whitened, out=whitened).sum(axis=(0, 1), dtype=float)
 
     def _add_shared(self, stats: GMMStats, weight: np.ndarray | None, largest: float) -> None:
@@ -261,53 +263,67 @@ class CentredBlock(ScoredBlock):
 
     def __init__(self, densities: Densities, length: int) -> None:
         super().__init__(densities, length)
-        dtype, structure = densities.dtype, densities.structure
+        n_features, dtype = densities.shape[1], densities.dtype
         self._whitening, self._shift = densities.whitening_and_shift
-        self._origins = densities.origins.astype(dtype)[..., None]  # (K, D, 1)
-        self._samples, self._centred = np.empty((2, densities.shape[1], length), dtype)
-        self._whitened = np.empty((*structure.groups.shape, length), dtype)  # (M, G, B)
+        self._near = densities.representable_means[..., None].astype(dtype)  # (K, D, 1)
+        self._terms = np.empty((1 + n_features, length), dtype)  # [1, x]
+        self._terms[:1] = 1
+        # in one piece for any B; unequal groups have gaps
+        self._scratch = np.empty(densities.structure.groups.size * length, dtype)
 
     def _load_terms(self) -> None:
-        self._columns = self._samples[:, : self.n_rows]  # (D, B)
-        self._columns[:] = self.samples.T
-
-    def _about(self, k: int) -> np.ndarray:
-        """The samples about the k-th mean, (D, B)."""
-        return np.subtract(self._columns, self._origins[k], out=self._centred[:, : self.n_rows])
+        self._columns = self._terms[1:, : self.n_rows]  # (D, B)
+        copy_transposed(self.samples, self._columns)
 
     def score(self) -> None:
         """Compute ``c_k - |W_k (x - mu_k)|^2 / 2``."""
         if self.n_rows <= _FEW_ROWS:
             self._score_few()
             return
-        densities, whitened = self.densities, self._whitened[..., : self.n_rows]
-        for k, constant in enumerate(densities.constants):
-            split = densities.structure.split_rows(self._about(k))  # (M, G, B)
-            multiply_triangular(self._whitening[k % len(self._whitening)], split, whitened)
-            whitened -= self._shift[k]
-            squares = np.einsum("mgb,mgb->b", whitened, whitened)
+        structure = self.densities.structure
+        near = structure.split(self._near[..., 0])[..., None]  # (K, M, G, 1)
+        split = structure.split_rows(self._columns)
+        y = self._scratch[: split.size].reshape(split.shape)
+        for k, constant in enumerate(self.densities.constants):
+            np.subtract(split, near[k], out=y)  # (M, G, B)
+            multiply_triangular(self._whitening[k % len(self._whitening)], y)
+            if self._shift is not None:
+                y -= self._shift[k]
+            squares = np.einsum("mgb,mgb->b", y, y)
             self.scores[k] = constant - 0.5 * squares
 
     def _score_few(self) -> None:
         """The same for few samples, of all components at once."""
-        offset = self._columns - self._origins  # (K, D, B)
-        split = self.densities.structure.split_rows(offset)  # (K, M, G, B)
+        split = self.densities.structure.split_rows(self._columns - self._near)  # (K, M, G, B)
         whitened = self._whitening @ split
-        whitened -= self._shift
+        if self._shift is not None:
+            whitened -= self._shift
         squares = np.einsum("kmgb,kmgb->kb", whitened, whitened)
         self.scores[:] = self.densities.constants[:, None] - 0.5 * squares
 
     def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
-        """Add the sums of each component's samples."""
-        n_features = stats.n_features
-        factors = _product(weight, self.scale)
+        """Add the sums of each component's samples, about its mean."""
+        factors, n_features = _product(weight, self.scale), stats.n_features
         for k, scores in enumerate(self.scores):
-            weighted = scores if factors is None else scores * factors
-            centred = self._about(k)
+            columns, weighted = self._part(scores if factors is None else scores * factors)
+            y = np.subtract(columns, self._near[k], out=self._scratch_like(columns))
             stats.moments[k, 0] += weighted.sum(dtype=float)
-            stats.moments[k, 1 : 1 + n_features] += centred @ weighted
-            centred *= np.sqrt(weighted)  # so that sums of products are a symmetric product
-            stats.second[k % len(stats.second)] += stats.structure.weighted_products(centred, None)
+            stats.moments[k, 1 : 1 + n_features] += y @ weighted
+            y *= np.sqrt(weighted)  # so that sums of products are a symmetric product
+            stats.second[k % len(stats.second)] += stats.structure.weighted_products(y, None)
+
+    def _part(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The samples (D, B) and their weights (B,), without those of weight zero if many are.
+
+        Many features tell components apart so well that most responsibilities are zero.
+        """
+        rows = np.flatnonzero(weights)
+        if len(rows) > _MOST_ZERO * self.n_rows:
+            return self._columns, weights
+        return self._columns.take(rows, axis=1), weights[rows]
+
+    def _scratch_like(self, columns: np.ndarray) -> np.ndarray:
+        return self._scratch[: columns.size].reshape(columns.shape)
 
 
 def sums_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -322,11 +338,42 @@ def sums_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return parts.sum(axis=0, dtype=float) + a[:, end:] @ b[:, end:].T
 
 
-def multiply_triangular(matrix: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
-    """Write the product of lower triangular matrices (M, G, G) and y (M, G, B) into out."""
-    for start in range(0, matrix.shape[-1], _STEP):
-        rows, columns = slice(start, start + _STEP), slice(start + _STEP)
-        np.matmul(matrix[:, rows, columns], y[:, columns], out=out[:, rows])
+class FactoredBlock(CentredBlock):
+    """|W_k (x - mu_k)|^2 component by component, and sums about the origin of all."""
+
+    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add the sums of each component's samples. Samples are spent then."""
+        self._columns -= self.densities.origin[:, None]
+        factors = _product(weight, self.scale)
+        if factors is not None:
+            np.multiply(self.scores, factors, out=self.scores)
+        terms = self._terms[:, : self.n_rows]
+        stats.moments[:, : len(terms)] += self.scores @ terms.T
+        for k, scores in enumerate(self.scores):
+            columns, weighted = self._part(scores)
+            y = np.multiply(columns, np.sqrt(weighted), out=self._scratch_like(columns))
+            stats.second[k] += stats.structure.weighted_products(y, None)
+
+
+def copy_transposed(x: np.ndarray, out: np.ndarray) -> None:
+    """Write x (B, D) into out (D, B), a few rows at a time, which stay in the cache."""
+    step = max(_TRANSPOSED_ROWS, _TRANSPOSED // x.shape[1])
+    for start in range(0, len(x), step):
+        rows = slice(start, start + step)
+        out[:, rows] = x[rows].T
+
+
+_TRMM = {np.dtype(np.float32): strmm, np.dtype(np.float64): dtrmm}
+
+
+def multiply_triangular(matrices: np.ndarray, y: np.ndarray) -> None:
+    """Multiply y (M, G, B), in one piece, by lower triangular matrices (M, G, G), in place."""
+    if y.shape[1] == 1:
+        np.multiply(y, matrices, out=y)
+        return
+    trmm = _TRMM[y.dtype]
+    for matrix, part in zip(matrices, y, strict=True):
+        trmm(1.0, matrix.T, part.T, side=1, overwrite_b=1)  # part' matrix': BLAS goes by columns
 
 
 def exponentials(scores: np.ndarray, lowest: np.floating, kept: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ import numpy as np
 
 from gmmkit import progress
 from gmmkit.progress import Advance
-from gmmkit.threads import count_threads, map_ordered
+from gmmkit.threads import count_threads, map_ordered, one_blas_thread
 
 Kernel = Callable[[np.ndarray, np.ndarray | None, int], Any]
 # slices of an array in memory: many enough to balance threads, long enough to be worth beginning
@@ -156,6 +156,10 @@ class ArraySource:
 
     def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> np.ndarray:
         """The kernel's rows, as one array."""
+        if 0 < self.n_samples <= block and not progress.is_shown():  # quick, as for a single row
+            with one_blas_thread:
+                rows: np.ndarray = self.apply(kernel, slice(0, self.n_samples))
+                return rows
         out = np.empty((self.n_samples, *kernel.tail), kernel.dtype)
 
         def fill(rows: slice) -> None:

@@ -16,19 +16,24 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
-from scipy.linalg.lapack import dtrtri
+from scipy.linalg import eigh
+from scipy.linalg.lapack import dsytrf, dtrtri
 
 from gmmkit.cached import cached_property
 from gmmkit.stacks import Layout, layout_of
 
 _LARGE = 16  # features in a group from which on matrices are inverted one by one
+_LWORK = 64  # columns that LAPACK may work on at once
+_FEW_LOW = 1 / 8  # of a matrix's eigenvalues, which are found without the others, measured
 _TINY_THRESHOLD = 1e-200  # stands in for a threshold of zero, which could not be divided by
 _AT_FLOOR = 1e-6  # eigenvalues so little above a floor are at it
+_ROUNDED = 1e-8  # those so little below it need no raising
 _ROUNDED_TERMS = 16  # units of rounding that sums of squares may be off, besides one a feature
 
 
@@ -237,8 +242,9 @@ class Structure:
     def floor(self, stack: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
         """Raise eigenvalues to the thresholds (K or 1, D), in units where every threshold is one.
 
-        For groups of one feature that is the element-wise maximum. Matrices whose eigenvalues
-        are all high enough come back bit by bit. Thresholds of zero raise nothing.
+        For groups of one feature that is the element-wise maximum. Matrices whose eigenvalues are
+        all high enough, except for rounding, come back bit by bit, and so do those that were raised
+        before. Thresholds of zero raise nothing.
         """
         thresholds = self.matching(thresholds, stack)
         if stack.shape[-1] == 1:
@@ -246,17 +252,16 @@ class Structure:
         if not thresholds.any():
             return stack
         scale = self._scale_of(thresholds)
-        low = ~_exceed_identity(stack / scale)  # (C, M)
+        scaled = stack / scale
+        low = _count_eigenvalues_up_to(1.0 - _ROUNDED, scaled)  # (C, M)
         if not low.any():
             return stack
-        values, vectors = np.linalg.eigh((stack / scale)[low])
-        raised = (vectors * np.maximum(values, 1.0)[:, None, :]) @ np.swapaxes(vectors, -1, -2)
-        # groups that share a matrix have directions of their own, some of them low
-        moved = (vectors != 0) @ (values < 1)[..., None]  # (..., G, 1)
-        moved = moved & np.swapaxes(moved, -1, -2)
-        floored = stack.copy()
-        raised *= np.broadcast_to(scale, stack.shape)[low]
-        floored[low] = np.where(moved, raised, stack[low])
+        floored, scale = stack.copy(), np.broadcast_to(scale, stack.shape)
+        for at in zip(*np.nonzero(low), strict=True):
+            values, vectors = _eigenvectors_up_to(1.0, scaled[at], low[at])
+            lacking = vectors * np.sqrt(1.0 - values)
+            # zero for the groups of a matrix that have no low directions
+            floored[at] += (lacking @ lacking.T) * scale[at]
         return self.completed(floored)
 
     def _scale_of(self, thresholds: np.ndarray) -> np.ndarray:
@@ -272,17 +277,19 @@ class Structure:
         Where features correlate, these are the directions of the eigenvalues at the floor, as the
         features that share most in them.
         """
-        thresholds = self.matching(thresholds, stack)
-        values, vectors = np.linalg.eigh(stack / self._scale_of(thresholds))
-        share = np.abs(vectors)
-        most = share >= (1 - _AT_FLOOR) * share.max(axis=-2, keepdims=True)
-        low = most & (values <= 1 + _AT_FLOOR)[..., None, :]  # (C, M, G, G)
-        return self.join(low.any(axis=-1)) & (thresholds > 0)
+        thresholds, most = self.matching(thresholds, stack), 1.0 + _AT_FLOOR
+        scaled = stack / self._scale_of(thresholds)
+        low = _count_eigenvalues_up_to(most, scaled)  # (C, M)
+        at_floor = np.zeros(stack.shape[:-1], dtype=bool)
+        for at in zip(*np.nonzero(low), strict=True):
+            share = np.abs(_eigenvectors_up_to(most, scaled[at], low[at])[1])
+            at_floor[at] = (share >= (1 - _AT_FLOOR) * share.max(axis=0)).any(axis=1)
+        return self.join(at_floor) & (thresholds > 0)
 
     def is_collapsed(self, stack: np.ndarray, squares: np.ndarray) -> np.ndarray:
         """Which matrices are no larger than rounding leaves of mean squares (C, D), (C, M)."""
         least = self.least_resolved(squares, float(np.finfo(float).eps))
-        return ~_exceed_identity(stack / self._scale_of(least))
+        return _count_eigenvalues_up_to(1.0, stack / self._scale_of(least)) > 0
 
     def least_resolved(self, squares: np.ndarray, rounding: float) -> np.ndarray:
         """The least variances that mean squares (C, D) show whose sums round to this epsilon."""
@@ -363,25 +370,40 @@ def _inverses(factors: np.ndarray) -> np.ndarray:
     return inverses
 
 
-def _exceed_identity(stack: np.ndarray) -> np.ndarray:
-    """Which matrices (C, M) of a stack have eigenvalues above one: S - 1 has a Cholesky factor.
+def _count_eigenvalues_up_to(bound: float, stack: np.ndarray) -> np.ndarray:
+    """How many eigenvalues up to a bound each matrix of a stack (C, M, G, G) has, (C, M).
 
-    That is some ten times faster than finding the eigenvalues.
+    Matrices less the bound have Cholesky factors where none has any. Else an L D L' factorisation
+    has as many pivots that are not positive (Sylvester's law of inertia); each pivot of two rows
+    has one. Both are some ten times faster than finding the eigenvalues.
     """
     if stack.shape[-1] == 1:
-        return stack[..., 0, 0] > 1
-    excess = stack - np.eye(stack.shape[-1])
-    if _is_positive_definite(excess):
-        return np.ones(stack.shape[:2], dtype=bool)
-    return np.array([[_is_positive_definite(matrix) for matrix in row] for row in excess])
+        return (stack[..., 0, 0] <= bound).astype(int)
+    excess = stack - bound * np.eye(stack.shape[-1])
+    counts = np.zeros(stack.shape[:2], dtype=int)
+    if len(excess[0, 0]) < _LARGE:  # all at once: faster than one by one
+        with suppress(np.linalg.LinAlgError):
+            np.linalg.cholesky(excess)
+            return counts
+    for at in np.ndindex(counts.shape):
+        factors, pivots, _ = dsytrf(excess[at].T, lwork=_LWORK * len(excess[at]))
+        singles = np.diagonal(factors)[pivots > 0]
+        counts[at] = np.count_nonzero(~(singles > 0)) + np.count_nonzero(pivots < 0) // 2
+    return counts
 
 
-def _is_positive_definite(stack: np.ndarray) -> bool:
-    try:
-        np.linalg.cholesky(stack)
-    except np.linalg.LinAlgError:
-        return False
-    return True
+def _eigenvectors_up_to(
+    bound: float, matrix: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The eigenvalues up to a bound of a matrix (G, G), about `count`, and their vectors (G, L).
+
+    A few of them are found without the others.
+    """
+    if count <= _FEW_LOW * len(matrix):
+        with suppress(np.linalg.LinAlgError):
+            return eigh(matrix, subset_by_value=(-np.inf, bound), check_finite=False)
+    values, vectors = np.linalg.eigh(matrix)
+    return values[values <= bound], vectors[:, values <= bound]
 
 
 class Contiguous(

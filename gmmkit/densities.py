@@ -12,8 +12,10 @@ is left out of Theta and added to the likelihood, a number a sample.
 That is the linear form, one matrix product for all components. Its rounding grows with the squared
 distances between components in units of their deviations and with the condition numbers. Where it
 would show, float64 takes the place of float32, and then the centred form, |W (x - mu)|^2 component
-by component. The same goes for variances, which are small differences of sums about the origin. The
-choice looks at the parameters alone, so that it cannot depend on the chunking.
+by component and sums about each mean. Wide problems, with many features for few components, never
+form products of features: their factored form evaluates as the centred one and sums as the linear
+one. Variances are small differences of sums about the origin, so float32 must resolve these, too.
+The choice looks at the parameters alone, so that it cannot depend on the chunking.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ _MIN_ROWS, _MAX_ROWS = 1024, 32768
 _NEAREST_SCORES, _NEAREST_ROWS = 1 << 22, 1 << 16  # where only the largest counts, measured
 _NEAREST_BYTES, _NEAREST_SHORTEST = 1 << 22, 256  # of samples that are worked on at once there
 _NEAR, _FAR = 4, 64  # halves of a range to be near to zero: of all features together, and of each
-_WIDE, _WIDE_SHARE = 24, 4  # features in a group, and for each component, to be wide, measured
+# features in a group, and more for each component, to be wide: measured
+_WIDE, _WIDE_SHARE = 8, {np.dtype(np.float32): 4, np.dtype(np.float64): 2}
 _ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
 _CANCELS = 1e-4  # of a variance, that rounding of its sums may come to
@@ -69,12 +72,14 @@ class Densities:
         """(K, D)."""
         return self.means.shape
 
-    @property
+    @cached_property
     def form(self) -> str:
         """The form's name."""
-        return "linear" if self.linear else "centred"
+        if not self.linear:
+            return "centred"
+        return "factored" if self.wide else "linear"
 
-    @property
+    @cached_property
     def block_length(self) -> int:
         """Rows of a block: long ones, while L (K, B) and T (F, B) take a few MiB."""
         if self.nearest:
@@ -91,11 +96,12 @@ class Densities:
         rows = _NEAREST_BYTES // (self.dtype.itemsize * self.shape[1])
         return min(self.block_length, max(rows, _NEAREST_SHORTEST))
 
-    @property
+    @cached_property
     def wide(self) -> bool:
         """Whether a group has too many features to form their products for so few components."""
         size = self.structure.groups.shape[1]
-        return not self.structure.shared and size >= max(_WIDE, _WIDE_SHARE * self.shape[0])
+        enough = _WIDE + _WIDE_SHARE[self.dtype] * self.shape[0]
+        return not self.structure.shared and size >= enough
 
     @property
     def n_terms(self) -> int:
@@ -105,12 +111,12 @@ class Densities:
     @property
     def forms_products(self) -> bool:
         """Whether a block forms the products of features: not where they are all shared."""
-        return self.linear and not (self.structure.shared or self.nearest)
+        return self.form == "linear" and not (self.structure.shared or self.nearest)
 
     @cached_property
     def origins(self) -> np.ndarray:
         """What statistics are kept about: the origin or, centred, the means, (D,) or (K, D)."""
-        return self.origin if self.linear else _representable(self.means, self.dtype)
+        return self.origin if self.linear else self.representable_means
 
     @cached_property
     def centroids(self) -> Centroids:
@@ -118,10 +124,17 @@ class Densities:
         return Centroids(self.means, self.origin)
 
     @cached_property
-    def whitening_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
-        """W_k (C, M, G, G), and W_k times what rounding left of the means, (K, M, G, 1)."""
-        rest = self.structure.split(self.means - self.origins)[..., None]
+    def representable_means(self) -> np.ndarray:
+        """The means as the dtype's numbers, so that subtracting them is exact, (K, D)."""
+        return _representable(self.means, self.dtype)
+
+    @cached_property
+    def whitening_and_shift(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """W_k (C, M, G, G), and W_k times what rounding left of the means, (K, M, G, 1), if any."""
         whitening = self.whitening.astype(self.dtype, copy=False)
+        if self.dtype == np.float64:
+            return whitening, None
+        rest = self.structure.split(self.means - self.representable_means)[..., None]
         return whitening, (self.whitening @ rest).astype(self.dtype)
 
     @cached_property
@@ -142,8 +155,9 @@ class Densities:
 
     def _theta(self) -> np.ndarray:
         offset = self.structure.split(self.means - self.origin)[..., None]  # (K, M, G, 1)
-        linear = self.structure.join((self._precisions @ offset)[..., 0])
-        constant = self.constants - 0.5 * ((self.whitening @ offset) ** 2).sum(axis=(1, 2, 3))
+        whitened = self.whitening @ offset
+        linear = self.structure.join((np.swapaxes(self.whitening, -1, -2) @ whitened)[..., 0])
+        constant = self.constants - 0.5 * (whitened**2).sum(axis=(1, 2, 3))
         parts = [constant[:, None], linear, *([] if self.shares_quadratic else [self._quadratic])]
         return np.concatenate(parts, axis=1)
 
@@ -189,7 +203,7 @@ class Densities:
 
         A variance is E[x^2] - E[x]^2 of them; sums about the components' means do not cancel.
         """
-        reach = self._reach / self.structure.split(np.sqrt(self.variances))
+        reach = 1 + np.abs(self.means - self.origin) / np.sqrt(self.variances)  # (K, D)
         return self.linear and bool(np.finfo(self.dtype).eps * reach.max() ** 2 > _CANCELS)
 
     @cached_property
@@ -207,11 +221,24 @@ class Densities:
         terms = np.abs(self._precisions) @ reach * reach
         return float(_ROUNDING * np.finfo(dtype).eps * terms.sum(axis=(1, 2, 3)).max())
 
+    def rounds_within(self, tolerance: float) -> bool:
+        """Whether `rounding` is below a tolerance.
+
+        Mostly an upper bound shows it that needs no precisions: |P| is at most |W|' |W|. Those of
+        wide problems cost more than the centred form in float64 does.
+        """
+        terms = np.abs(self.whitening) @ self._reach[..., None]  # (K, M, G, 1)
+        most = _ROUNDING * np.finfo(self.dtype).eps * np.square(terms).sum(axis=(1, 2, 3)).max()
+        if most < tolerance or (self.wide and self.dtype == np.float64):
+            return bool(most < tolerance)
+        return self.rounding(self.dtype) < tolerance
+
 
 def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
     """The weighted log densities of a mixture, in the cheapest form that is accurate enough.
 
-    For wide problems that is the centred form even where the linear one would be accurate enough.
+    For wide problems that is the factored form in float64 and the centred one in float32, in place
+    of the linear one.
     """
     structure = parameters.structure
     whitening = structure.whitening(parameters.covariances)
@@ -325,18 +352,17 @@ def _middle(centroids: np.ndarray) -> np.ndarray:
 
 
 def _choose_form(densities: Densities) -> Densities:
-    centred = densities.wide
     with np.errstate(over="ignore", invalid="ignore"):
         for name in ("float32", "float64"):
             dtype = np.dtype(name)
             if dtype.itemsize < densities.dtype.itemsize:
                 continue
             origin = _representable(densities.origin, dtype)
-            candidate = replace(densities, dtype=dtype, origin=origin, linear=not centred)
-            if centred and dtype == np.float64:  # as accurate as can be
-                return candidate
+            candidate = replace(densities, dtype=dtype, origin=origin)
+            if candidate.wide and dtype == np.float32:
+                candidate = replace(candidate, linear=False)
             unfit = candidate.underflows or candidate.cancels
-            if candidate.rounding(dtype) < _TOLERANCE[name] and not unfit:
+            if candidate.rounds_within(_TOLERANCE[name]) and not unfit:
                 return candidate
     return replace(candidate, linear=False)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gmmkit.blocks import Block, CentredBlock, LinearBlock, ScoredBlock, TiedBlock
+from gmmkit.blocks import Block, CentredBlock, FactoredBlock, LinearBlock, ScoredBlock, TiedBlock
 from gmmkit.chunks import Source
 from gmmkit.densities import Densities
 from gmmkit.nearest import NearestBlock
@@ -32,9 +32,9 @@ def _blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
 def _kind_of_block(densities: Densities) -> type[Any]:
     if densities.nearest:
         return NearestBlock
-    if not densities.linear:
-        return CentredBlock
-    return TiedBlock if densities.structure.shared else LinearBlock
+    if densities.form == "linear":
+        return TiedBlock if densities.structure.shared else LinearBlock
+    return FactoredBlock if densities.linear else CentredBlock
 
 
 @dataclass(frozen=True)

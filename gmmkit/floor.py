@@ -37,6 +37,7 @@ _LEAST = 1e-290  # whose inverse does not overflow
 _SAMPLE_BYTES = 1 << 27  # of the sample, at most
 _ROWS = 4096  # that show whether values are multiples of a step
 _CLUSTERED, _ROWS_EACH = 1 << 14, 16  # rows, in all and of each cluster, that show variances within
+_FEW_GAPS = 64  # of so many gaps, one is looked at first
 _LONGEST_GAP = 1000  # steps; longer gaps between values do not show it
 _OFF = 1e-3  # steps that a gap may be off a multiple
 _SUMS = 16  # units of rounding that sums of squares may be off
@@ -138,10 +139,11 @@ def floor_of_data(survey: Survey, means: np.ndarray, structure: Structure) -> np
     sample = survey.sample
     X = np.asarray(sample.X[:: -(-len(sample.X) // _ROWS)], dtype=float)
     weight = sample.sample_weight
-    weight = np.ones(len(X)) if weight is None else weight[:: -(-len(weight) // _ROWS)]
-    low, high = typical_range(X, weight)  # (D,)
+    weight = None if weight is None else weight[:: -(-len(weight) // _ROWS)]
+    values, reached = _ascending(X, weight)
+    low, high = typical_range(values, reached)  # (D,)
     spread = _variance(np.clip(X, low, high), weight)
-    q = step(X, low, high, sample.dtype)
+    q = step(values, low, high, sample.dtype)
     resolution = np.minimum(q**2 / 12, _MOST * _variance(X, weight))
     scale = _first_positive(
         variance_within(sample, means, np.sqrt(_first_positive(spread, np.ones_like(spread)))),
@@ -179,36 +181,53 @@ def _first_positive(*scales: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def step(X: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The step q of which the values of each feature of X (N, D) are multiples, (D,), else 0.
+def _ascending(X: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The values of each feature of X (N, D), ascending, (D, N), and the weight up to each."""
+    columns = np.ascontiguousarray(X.T)  # sorts faster
+    if weight is None:
+        return np.sort(columns, axis=1), np.arange(1.0, len(X) + 1)[None]
+    order = np.argsort(columns, axis=1)
+    return np.take_along_axis(columns, order, axis=1), np.cumsum(weight[order], axis=1)
 
-    It is the least gap between neighbouring values, if all gaps are multiples of it. Gaps that
-    rounding makes are none, and gaps of many steps, as to an outlier, prove nothing.
+
+def step(values: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The step q of which the values of each feature are multiples, (D,), else 0.
+
+    It is the least gap between neighbouring values (D, N), if all gaps are multiples of it. Gaps
+    that rounding makes are none, and gaps of many steps, as to an outlier, prove nothing.
     """
-    values = np.sort(X.T, axis=1)  # (D, N)
-    size = np.maximum(np.abs(values[:, 1:]), np.abs(values[:, :-1]))
-    noise = 4 * np.finfo(dtype).eps * size + _NOISE * (high - low)[:, None]
+    size = np.abs(values)
+    noise = 4 * np.finfo(dtype).eps * np.maximum(size[:, 1:], size[:, :-1])
+    noise += _NOISE * (high - low)[:, None]
     gaps = np.diff(values, axis=1)
-    gaps = np.where(gaps > noise, gaps, np.inf)
-    least = gaps.min(axis=1, initial=np.inf, keepdims=True)  # (D, 1)
+    gaps[gaps <= noise] = np.inf
+    least = gaps.min(axis=1, initial=np.inf)  # (D,)
+    found = np.isfinite(least)
+    for every in (_FEW_GAPS, 1):  # a few gaps show that most features have no step
+        some = slice(None, None, every)
+        found[found] = _are_multiples(gaps[found, some], noise[found, some], least[found, None])
+    return np.where(found, least, 0)
+
+
+def _are_multiples(gaps: np.ndarray, noise: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """Which features have gaps (D, N) that are all multiples of the least (D, 1), or infinite."""
     with np.errstate(invalid="ignore", over="ignore"):
-        steps = gaps / least  # inf / inf, where there is no gap, is no number
+        steps = gaps / least
         allowed = _OFF + (1 + steps) * noise / least
-        off = np.abs(steps - np.rint(steps))
+        off = np.abs(steps - np.rint(steps))  # of infinite ones, which are long, no number
         fits = (steps > _LONGEST_GAP) | ((off <= allowed) & (allowed < 0.25))
-    found = np.isfinite(least[:, 0]) & (fits | np.isinf(gaps)).all(axis=1)
-    return np.where(found, least[:, 0], 0)
+    return fits.all(axis=1)
 
 
-def typical_range(X: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values (D,) between which lie nine tenths of each feature of X (N, D), by weight."""
-    order = np.argsort(X, axis=0)
-    reached = np.cumsum(weight[order], axis=0)  # (N, D)
-    values, total = np.take_along_axis(X, order, axis=0), reached[-1]
-    tails = np.array([_TAIL, 1 - _TAIL])[:, None] * total * (1 - _NOISE)  # ties go to the lower
-    low, high = ((reached < tail).sum(axis=0) for tail in tails)
-    columns = np.arange(X.shape[1])
-    return values[low, columns], values[high, columns]
+def typical_range(values: np.ndarray, reached: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values (D,) between which lie nine tenths of each feature's weight.
+
+    Values (D, N) are ascending, and the weight up to each is `reached` (D or 1, N).
+    """
+    tails = np.array([_TAIL, 1 - _TAIL])[:, None] * reached[:, -1] * (1 - _NOISE)  # ties go down
+    low, high = (np.count_nonzero(reached < tail[:, None], axis=1) for tail in tails)
+    rows = np.arange(len(values))
+    return values[rows, low], values[rows, high]
 
 
 def variance_within(sample: ArraySource, means: np.ndarray, unit: np.ndarray) -> np.ndarray:
@@ -219,17 +238,23 @@ def variance_within(sample: ArraySource, means: np.ndarray, unit: np.ndarray) ->
     """
     every = -(-len(sample.X) // max(_CLUSTERED, _ROWS_EACH * len(means)))  # enough for a median
     X = np.asarray(sample.X[::every], dtype=float)
-    weight = np.ones(len(X)) if sample.sample_weight is None else sample.sample_weight[::every]
     nearest = _nearest(X / unit, means / unit)  # (N,)
     order = np.argsort(nearest, kind="stable")
-    X, weight, nearest = X[order], weight[order], nearest[order]
-    _, first, cluster = np.unique(nearest, return_index=True, return_inverse=True)
+    X = X[order]
+    weight = np.ones(len(X)) if sample.sample_weight is None else sample.sample_weight[::every]
+    weight = weight[order]
+    _, first, cluster = np.unique(nearest[order], return_index=True, return_inverse=True)
     count = np.add.reduceat(weight, first)[:, None]  # (K', 1)
-    X = X - X[first][cluster]  # exactly zero where a feature is constant in a cluster
-    mean = np.add.reduceat(weight[:, None] * X, first) / count
-    squares = weight[:, None] * (X - mean[cluster]) ** 2
-    variances = np.add.reduceat(squares, first) / count  # (K', D)
+    X -= X[first][cluster]  # exactly zero where a feature is constant in a cluster
+    X -= (_cluster_sums(X, weight, first) / count)[cluster]
+    variances = _cluster_sums(np.square(X, out=X), weight, first) / count  # (K', D)
     return weighted_median(variances, np.where(variances > 0, count, 0))
+
+
+def _cluster_sums(X: np.ndarray, weight: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Sums by weight of X (N, D) over clusters that begin with the `first` rows (K',), (K', D)."""
+    parts = zip(np.split(weight, first[1:]), np.split(X, first[1:]), strict=True)
+    return np.stack([weight @ rows for weight, rows in parts])
 
 
 def _nearest(X: np.ndarray, means: np.ndarray) -> np.ndarray:
@@ -252,8 +277,8 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.where(reached[-1] > 0, chosen, 0)
 
 
-def _variance(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _variance(X: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     """Variances (D,) of X (N, D), exactly zero where a feature is constant."""
-    offset = X - X[0]
+    weight, offset = np.ones(len(X)) if weight is None else weight, X - X[0]
     mean = weight @ offset / weight.sum()
     return weight @ (offset - mean) ** 2 / weight.sum()

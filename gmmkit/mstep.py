@@ -54,7 +54,7 @@ class Prior:
         pseudo.moments[:, 0] = counts
         pseudo.first[:] = counts[:, None] * offset
         second = structure.cross(counts[:, None] * offset, offset)
-        second += structure.share(counts)[:, None, None, None] * prior.covariances
+        second += _each(structure.share(counts)) * prior.covariances
         pseudo.second[:] = structure.pack(second)
         return pseudo
 
@@ -118,7 +118,7 @@ class MStep:
         stack = structure.floor(structure.constrain(stack), thresholds)
         if not structure.matching(thresholds, stack).all():
             _refuse_collapse(total, stack, seen)
-        return np.where(seen[:, None, None, None], stack, kept.covariances)
+        return stack if seen.all() else np.where(_each(seen), stack, kept.covariances)
 
     def thresholds(self, structure: Structure) -> np.ndarray:
         """The floor of the variances, (1 or K, D)."""
@@ -151,10 +151,8 @@ def _refuse_collapse(stats: GMMStats, stack: np.ndarray, seen: np.ndarray) -> No
 def _mean_squares(stats: GMMStats) -> np.ndarray:
     """Mean squares (C, D) of the components' samples about the origin; 0 where there are none."""
     structure = stats.structure
-    count = structure.share(stats.n)[:, None, None, None]
-    second = structure.unpack(stats.second)
-    second = np.divide(second, count, out=np.zeros_like(second), where=count > 0)
-    return structure.diagonal(structure.constrain(second))
+    squares = structure.diagonal(structure.constrain(structure.unpack(stats.second)))
+    return squares / _counts(stats)[:, None]
 
 
 def covariances_about(stats: GMMStats, offsets: np.ndarray | None = None) -> np.ndarray:
@@ -165,11 +163,23 @@ def covariances_about(stats: GMMStats, offsets: np.ndarray | None = None) -> np.
     structure = stats.structure
     mean = _mean_offsets(stats)  # s (K, D)
     n = stats.n[:, None]
-    scatter = structure.unpack(stats.second) - structure.cross(n * mean, mean)
+    scatter = structure.unpack(stats.second)
+    scatter -= structure.cross(n * mean, mean)
     if offsets is not None:
-        scatter = scatter + structure.cross(n * (mean - offsets), mean - offsets)
-    count = structure.share(stats.n)[:, None, None, None]
-    return np.divide(scatter, count, out=np.zeros_like(scatter), where=count > 0)
+        scatter += structure.cross(n * (mean - offsets), mean - offsets)
+    scatter /= _each(_counts(stats))
+    return scatter
+
+
+def _counts(stats: GMMStats) -> np.ndarray:
+    """What second moments (C, ...) are divided by, (C,): infinity where there are no samples."""
+    count = stats.structure.share(stats.n)
+    return np.where(count > 0, count, np.inf)
+
+
+def _each(values: np.ndarray) -> np.ndarray:
+    """A value (C,) for each matrix of a stack, (C, 1, 1, 1)."""
+    return values[:, None, None, None]
 
 
 def neutral_parameters(

@@ -19,6 +19,7 @@ from grid import (
     SEPARATIONS,
     TIED,
     D,
+    K,
     draw,
     hard_mixture,
     largest_errors,
@@ -230,8 +231,9 @@ def test_float32_is_not_taken_where_variances_would_cancel(structure):
 
 
 @every_dtype
-def test_many_features_and_few_components_take_the_centred_form_in_their_dtype(dtype):
-    assert chosen(standardised(10, 64, n_gaussians=2), FULL, dtype) == f"{dtype}, centred form"
+def test_many_features_and_few_components_form_no_products(dtype):
+    form = {"float32": "centred", "float64": "factored"}[dtype]
+    assert chosen(standardised(10, 64, n_gaussians=2), FULL, dtype) == f"{dtype}, {form} form"
     assert chosen(standardised(10, 64, n_gaussians=32), FULL, dtype) == f"{dtype}, linear form"
 
 
@@ -344,6 +346,51 @@ def test_both_forms_agree_on_ordinary_data(structure):
     # about different origins, and yet they are added
     assert not np.array_equal(stats[0].origin, stats[1].origin)
     assert_same_stats(stats[0] + stats[1], 2 * stats[0])
+
+
+WIDE = [Structure("full"), Structure("full", 24), Structure("diag", 2)]  # groups of 48 and 24
+
+
+@pytest.mark.parametrize("separation", [0.1, 30], ids=["overlapping", "apart"])
+@pytest.mark.parametrize("structure", WIDE, ids=str)
+def test_wide_mixtures_are_the_textbook_s(structure, separation):
+    # far apart, nearly all responsibilities are zero, and few samples have a part in a component
+    mixture = random_mixture(structure, n_features=48)
+    mixture = mixture._replace(means=separation * mixture.means)
+    X, weight = random_data(mixture, 300), random_weights(300)
+    weight[::7] = 0
+    X[7] = 1e5  # without weight
+    scoring = machine_at(mixture, structure)
+    assert chosen(mixture, structure, "float64") == "float64, factored form"
+    assert_close(scoring.score_samples(X), log_likelihoods(X, mixture), 1e-10)
+    expected = textbook_stats(X, mixture, structure, weight)
+    assert_same_stats(scoring.e_step(X, weight), expected)
+    assert_same_stats(scoring.e_step(X), textbook_stats(X, mixture, structure))
+
+
+@pytest.mark.parametrize("structure", WIDE, ids=str)
+def test_the_forms_of_wide_mixtures_agree_and_add_up(structure):
+    mixture = random_mixture(structure, n_features=48)
+    X, weight = random_data(mixture, 300), random_weights(300)
+    factored = mixture_densities(parameters_of(mixture, structure), np.dtype(float))
+    one, other = (estep.EStep(d)(X, weight) for d in (factored, replace(factored, linear=False)))
+    assert_same_stats(one, other)
+    assert not np.array_equal(one.origin, other.origin)
+    assert_same_stats(one + other, 2 * one)
+
+
+@pytest.mark.parametrize("separation, form", [(10, "factored"), (1e7, "centred")])
+def test_wide_mixtures_far_apart_take_the_form_that_resolves_them(separation, form):
+    mixture = random_mixture(FULL, n_features=48)
+    mixture = mixture._replace(means=separation * mixture.means)
+    X = random_data(mixture, 300)
+    assert chosen(mixture, FULL, "float64") == f"float64, {form} form"
+    step = machine(mixture, FULL).fit(X)
+    n, first, _ = (getattr(textbook_stats(X, mixture, FULL), f) for f in ("n", "sum_px", "sum_pxx"))
+    labels = machine_at(mixture, FULL).predict(X)
+    for k in range(K):
+        assert_allclose(step.covariances_[k], np.cov(X[labels == k].T, bias=True), atol=1e-6)
+    assert_allclose(step.means_, first / n[:, None], rtol=1e-12)
 
 
 @every_structure

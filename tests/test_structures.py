@@ -337,6 +337,23 @@ def test_floor_below_all_eigenvalues_changes_no_bit(structure):
     )
 
 
+@pytest.mark.parametrize("n_low", [0, 1, 3, 20, 48])
+def test_floor_of_large_matrices_raises_their_low_eigenvalues(n_low):
+    # few low ones are found without the others, many with them
+    kind, rng = make_structure("full", 48), np.random.default_rng(0)
+    axes = np.linalg.qr(rng.normal(size=(2, 48, 48)))[0]  # two components
+    values = np.geomspace(2, 1e3, 48)
+    values[:n_low] = np.linspace(0.0, 0.9, n_low)
+    thresholds = rng.uniform(0.01, 10, (1, 48))
+    unit = np.sqrt(thresholds[0][:, None] * thresholds[0])
+    spectra = values, np.maximum(values, 1)
+    stack, raised = (unit * ((axes * v) @ axes.transpose(0, 2, 1)) for v in spectra)
+    floored = kind.floor(stack[:, None], thresholds)
+    assert_allclose(floored[:, 0] / unit, raised / unit, rtol=0, atol=1e-10)
+    assert_array_equal(kind.floor(floored, thresholds), floored)
+    assert_array_equal(kind.is_at_floor(floored, thresholds).any(axis=1), n_low > 0)
+
+
 def clusters(n_samples=60, n_features=D):
     """Samples around two centres."""
     rng = np.random.default_rng(0)
