@@ -1,0 +1,172 @@
+"""Corners: squares that overflow, densities and weights of 0, covariances that are nearly none."""
+
+import mpmath
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from reference import (
+    Mixture,
+    Structure,
+    from_matrices,
+    log_likelihoods,
+    log_weighted_densities,
+    responsibilities,
+)
+from test_laws import (
+    STRUCTURES,
+    assert_same_stats,
+    machine,
+    machine_at,
+    problem,
+    random_data,
+    random_mixture,
+    random_weights,
+)
+
+from gmmkit import Blocks, GMMMachine
+
+every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
+
+
+# ------------------------------------------------------------------------- squares that overflow
+
+
+def unlimited_log_densities(x, mixture):
+    """log(w_k N(x; mu_k, S_k)) of one sample, numbers of any size."""
+    with mpmath.workdps(400):
+        terms = []
+        for weight, mean, covariance in zip(*mixture, strict=True):
+            C = mpmath.matrix(covariance.tolist())
+            y = mpmath.matrix([mpmath.mpf(float(a)) - b for a, b in zip(x, mean, strict=True)])
+            square = (y.T * C**-1 * y)[0] + mpmath.log(mpmath.det(C))
+            terms.append(mpmath.log(weight) - (square + len(x) * mpmath.log(2 * mpmath.pi)) / 2)
+        return terms
+
+
+@pytest.mark.parametrize(
+    "dtype, size", [("float64", 1e153), ("float64", 1e200), ("float32", 1e19), ("float32", 1e38)]
+)
+@every_structure
+def test_a_sample_whose_squares_overflow_belongs_to_the_likeliest(structure, dtype, size):
+    mixture = random_mixture(structure)
+    gmm = machine_at(mixture, structure)
+    directions = np.random.default_rng(0).uniform(-0.5, 0.5, (6, mixture.means.shape[1]))
+    far = (size * directions).astype(dtype)
+    X = np.vstack([random_data(mixture, 5).astype(dtype), far])
+    exact = [unlimited_log_densities(x, mixture) for x in far]
+    nearest = [max(range(3), key=terms.__getitem__) for terms in exact]
+    assert_array_equal(gmm.predict(X)[5:], nearest)
+    assert_array_equal(gmm.predict_proba(X)[5:], np.eye(3)[nearest])
+    with np.errstate(over="ignore"):
+        highest = np.array([float(max(terms)) for terms in exact]).astype(dtype)
+    rtol = {"float64": 1e-10, "float32": 1e-5}[dtype]
+    assert_allclose(gmm.score_samples(X)[5:], highest, rtol=rtol)
+    assert_allclose(gmm.log_weighted_likelihood(X).max(axis=0)[5:], highest, rtol=rtol)
+    alone = gmm.score_samples(X[:5])
+    assert_allclose(gmm.score_samples(X)[:5], alone, rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("size", [2.0**60, 2.0**70, 2.0**100])
+@every_structure
+def test_units_in_which_float32_squares_overflow_change_nothing(structure, size):
+    mixture = random_mixture(structure)
+    X = random_data(mixture).astype("float32")
+    large = Mixture(mixture.weights, mixture.means * size, mixture.covariances * size**2)
+    X = X * np.float32(size)
+    gmm = machine_at(large, structure)
+    assert_allclose(gmm.score_samples(X), log_likelihoods(X, large), rtol=1e-6)
+    assert_allclose(gmm.predict_proba(X), responsibilities(X, large), rtol=0, atol=1e-6)
+    terms = log_weighted_densities(X, large)
+    assert_allclose(gmm.log_weighted_likelihood(X).T, terms, rtol=1e-6)
+    assert_array_equal(gmm.predict(X), terms.argmax(axis=1))
+
+
+# ----------------------------------------------------------------------- weights and densities of 0
+
+
+@every_structure
+def test_a_row_of_no_weight_and_no_density_changes_no_sum(structure):
+    mixture = random_mixture(structure)
+    narrow = mixture._replace(covariances=1e-306 * mixture.covariances)
+    gmm = machine_at(narrow, structure)
+    X = np.vstack([mixture.means, np.full((1, mixture.means.shape[1]), 1e3)])
+    w = np.array([1.0, 2.0, 3.0, 0.0])
+    assert gmm.score_samples(X)[3] == -np.inf
+    assert_same_stats(gmm.e_step(X, w), gmm.e_step(X[:3], w[:3]))
+    assert gmm.score(X, sample_weight=w) == pytest.approx(gmm.score(X[:3], sample_weight=w[:3]))
+    assert gmm.e_step(X, w + 1).log_likelihood == -np.inf
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@every_structure
+def test_a_block_whose_weights_are_all_zero_changes_no_sum(structure, dtype):
+    X, start = problem(structure)
+    X, w = X.astype(dtype), random_weights()
+    w[30:60] = 0
+    parts = [slice(30), slice(30, 60), slice(60, None)]
+    gmm = machine_at(start, structure)
+    blocks = Blocks([(X[part], w[part]) for part in parts])
+    assert_same_stats(gmm.e_step(blocks), gmm.e_step(X[w > 0], w[w > 0]), 1e-6)
+
+
+# ---------------------------------------------------------------------------------- the first model
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # no steps
+@pytest.mark.parametrize("weighted", [True, False])
+@every_structure
+def test_a_mean_without_samples_starts_with_the_weight_of_one(structure, weighted):
+    X, start = problem(structure)
+    w = random_weights() if weighted else np.ones(len(X))
+    means = start.means.copy()
+    means[1] = 1e3  # nearest to none
+    gmm = GMMMachine(
+        3,
+        covariance_type=structure.covariance_type,
+        block_size=structure.block_size,
+        means_init=means,
+        max_fitting_steps=0,
+        variance_thresholds=0.0,
+    ).fit(X, sample_weight=w)
+    near = ((X[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+    counts = np.array([w[near == k].sum() for k in range(3)])
+    assert counts[1] == 0
+    assert counts[[0, 2]].all()
+    counts[1] = 1.0
+    assert_allclose(gmm.weights_, counts / counts.sum(), rtol=1e-12)
+    assert_array_equal(gmm.means_, means)
+
+
+ENTRIES = [(0, 1), (1, 0), (4, 2)]
+
+
+@pytest.mark.parametrize("row, column", ENTRIES)
+@pytest.mark.parametrize("name", ["full", "tied"])
+def test_covariances_must_be_symmetric_but_for_rounding(name, row, column):
+    structure = Structure(name)
+    X, start = problem(structure)
+    exact = from_matrices(start.covariances, structure)
+    largest = np.abs(exact).max()
+
+    def fit_from(excess):
+        covariances = exact.copy()
+        covariances[..., row, column] += excess * largest
+        return machine(start, structure).set_params(covariances_init=covariances).fit(X)
+
+    for excess in (1e-9, -1e-9):
+        assert_allclose(fit_from(excess).means_, fit_from(0).means_, rtol=1e-6)
+    for excess in (1e-7, -1e-7):
+        with pytest.raises(ValueError, match="covariances_init must hold symmetric"):
+            fit_from(excess)
+
+
+@pytest.mark.parametrize("kind, apart", [("full", (0, 2)), ("diag", (0, 1))])
+def test_covariances_correlate_no_features_of_two_blocks(kind, apart):
+    structure = Structure(kind, 2)
+    X, start = problem(structure)
+    covariances = start.covariances.copy()
+    machine(start, structure).set_params(covariances_init=covariances).fit(X)
+    covariances[1, apart[0], apart[1]] = covariances[1, apart[1], apart[0]] = 1e-12
+    gmm = machine(start, structure).set_params(covariances_init=covariances)
+    with pytest.raises(ValueError, match="covariances_init correlates features that block_size"):
+        gmm.fit(X)
