@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from reference import (
     Mixture,
     Structure,
+    constrain,
     from_matrices,
     log_likelihoods,
     log_weighted_densities,
@@ -14,7 +15,9 @@ from reference import (
 )
 from test_laws import (
     STRUCTURES,
+    assert_close,
     assert_same_stats,
+    learned,
     machine,
     machine_at,
     problem,
@@ -170,3 +173,31 @@ def test_covariances_correlate_no_features_of_two_blocks(kind, apart):
     gmm = machine(start, structure).set_params(covariances_init=covariances)
     with pytest.raises(ValueError, match="covariances_init correlates features that block_size"):
         gmm.fit(X)
+
+
+@every_structure
+def test_statistics_alone_make_a_model_of_what_may_be_updated(structure):
+    # what may not be is neutral: equal weights, one mean for all, the overall variances
+    X, start = problem(structure)
+    w = random_weights()
+    stats = machine_at(start, structure).e_step(X, w)
+    mean = np.average(X, axis=0, weights=w)
+    variance = np.average((X - mean) ** 2, axis=0, weights=w)
+
+    def made(**updates):
+        gmm = GMMMachine(
+            3,
+            covariance_type=structure.covariance_type,
+            block_size=structure.block_size,
+            variance_thresholds=0.0,
+            **updates,
+        ).m_step(stats)
+        return learned(gmm, structure)
+
+    whole = made()
+    assert_close(whole.weights, stats.n / stats.t)
+    assert_close(made(update_weights=False).weights, np.full(3, 1 / 3))
+    assert_close(made(update_means=False).means, np.tile(mean, (3, 1)))
+    covariances = constrain(np.array([np.diag(variance)] * 3), np.ones(3), structure)
+    assert_close(made(update_variances=False).covariances, covariances)
+    assert_close(made(update_weights=False).covariances, whole.covariances)

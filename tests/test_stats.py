@@ -1,11 +1,14 @@
 """GMMStats as an accumulator: what its sums are about may differ, what they mean may not."""
 
+import pickle
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import Structure, groups
 
 from gmmkit import GMMStats
+from gmmkit.covariance import make_structure
 
 K, D = 2, 4
 PLAIN = [("diag", None), ("full", None), ("tied", None), ("spherical", None)]
@@ -191,3 +194,25 @@ def test_overall_variance_is_that_of_the_samples():
             assert_allclose(stats.overall_variance(), X.var(axis=0), rtol=1e-12)
     with pytest.raises(ValueError, match="n is all zero"):
         GMMStats(K, D).overall_variance()
+
+
+@pytest.mark.parametrize("n_gaussians", [1, K])
+@every_kind
+@every_origin
+def test_pickles_keep_every_bit(kind, block_size, origin, n_gaussians):
+    whole = accumulated(kind, block_size, origin)
+    stats = GMMStats.of(whole.structure, n_gaussians, whole.origin[:n_gaussians])
+    stats.buffer[:] = np.arange(stats.buffer.size)
+    twin = pickle.loads(pickle.dumps(stats))
+    assert_array_equal(twin.buffer, stats.buffer)
+    assert_array_equal(twin.origin, stats.origin)
+    assert repr(twin) == repr(stats)
+    twin += stats
+    assert twin == 2 * stats
+
+
+def test_pickles_hold_one_origin_of_all_components_once():
+    one, many = (GMMStats.of(make_structure("diag", D), 100, origin) for origin in (7.0, None))
+    assert len(pickle.dumps(one)) < many.buffer.nbytes + 1000
+    apart = many.about(np.arange(100.0)[:, None] * np.ones(D))
+    assert len(pickle.dumps(apart)) > many.buffer.nbytes + 100 * D * 8
