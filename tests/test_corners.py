@@ -201,3 +201,24 @@ def test_statistics_alone_make_a_model_of_what_may_be_updated(structure):
     covariances = constrain(np.array([np.diag(variance)] * 3), np.ones(3), structure)
     assert_close(made(update_variances=False).covariances, covariances)
     assert_close(made(update_weights=False).covariances, whole.covariances)
+
+
+# ------------------------------------------------------------------------------------ conditionals
+
+
+@pytest.mark.parametrize("values", [(1e200, 0.25), (0.25, 1e200), (-1e200, 0.25), (3.0, -1e200)])
+def test_conditional_of_values_of_unlike_size(values):
+    # means, and so the line that the third feature follows, are those of the formula
+    gains = np.array([[0.5, -0.25], [0.125, 1.0]])
+    means = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    covariances = np.array([np.eye(3), np.diag([2.0, 2.0, 10.0])])
+    for covariance, gain in zip(covariances, gains, strict=True):
+        covariance[2, :2] = covariance[:2, 2] = covariance[:2, :2] @ gain
+        covariance[2, 2] = 10.0
+    gmm = machine_at(Mixture(np.array([0.5, 0.5]), means, covariances), Structure("full"))
+    given = gmm.condition([0, 1], values)
+    expected = means[:, 2] + (gains * (np.array(values) - means[:, :2])).sum(axis=1)
+    assert_allclose(given.means_[:, 0], expected, rtol=1e-12)
+    assert_array_equal(given.weights_, [0, 1])  # the wider one
+    rest = [S[2, 2] - g @ S[:2, :2] @ g for S, g in zip(covariances, gains, strict=True)]
+    assert_allclose(given.covariances_[:, 0, 0], rest, rtol=1e-12)
