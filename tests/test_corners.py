@@ -1,5 +1,7 @@
 """Corners: squares that overflow, densities and weights of 0, covariances that are nearly none."""
 
+from dataclasses import replace
+
 import mpmath
 import numpy as np
 import pytest
@@ -26,7 +28,10 @@ from test_laws import (
     random_weights,
 )
 
-from gmmkit import Blocks, GMMMachine
+from gmmkit import Blocks, GMMMachine, GMMStats
+from gmmkit.covariance import make_structure
+from gmmkit.mstep import MStep
+from gmmkit.parameters import standard_parameters
 
 every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
 
@@ -138,6 +143,47 @@ def test_a_mean_without_samples_starts_with_the_weight_of_one(structure, weighte
     counts[1] = 1.0
     assert_allclose(gmm.weights_, counts / counts.sum(), rtol=1e-12)
     assert_array_equal(gmm.means_, means)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # no steps
+@pytest.mark.parametrize("update_means", [True, False])
+@every_structure
+def test_variances_start_about_the_means_that_are_kept(structure, update_means):
+    X, start = problem(structure)
+    gmm = GMMMachine(
+        3,
+        covariance_type=structure.covariance_type,
+        block_size=structure.block_size,
+        means_init=start.means,
+        max_fitting_steps=0,
+        variance_thresholds=0.0,
+        update_means=update_means,
+    ).fit(X)
+    near = ((X[:, None] - start.means) ** 2).sum(axis=2).argmin(axis=1)
+    covariances, counts = [], np.bincount(near, minlength=3)
+    for k in range(3):
+        rows = X[near == k]
+        offset = rows - (rows.mean(axis=0) if update_means else start.means[k])
+        covariances.append(offset.T @ offset / len(rows))
+    expected = constrain(np.array(covariances), counts, structure)
+    assert_close(learned(gmm, structure).covariances, expected)
+
+
+@pytest.mark.parametrize("thresholds", [(0.0, 1e-12), (1e-12, 0.0), (1e-12, 1e-12)])
+def test_a_floor_of_any_feature_keeps_variances_above_rounding(thresholds):
+    # samples at 1000 +- 1e-3 about the origin, of whose squares float32 keeps about 0.1
+    structure = make_structure("diag", 2)
+    stats = GMMStats.of(structure, 1)
+    X = 1000 + np.array([[1e-3, 1e-3], [-1e-3, -1e-3]])
+    stats.t, stats.n = 2, [2]
+    stats.sum_px, stats.sum_pxx = X.sum(axis=0)[None], (X**2).sum(axis=0)[None]
+    eps = float(np.finfo(np.float32).eps)
+    m_step = MStep(variance_thresholds=np.array([thresholds]), rounding=eps)
+    variances = m_step(stats, standard_parameters(structure, 1)).covariances.ravel()
+    assert (variances > eps * 1e6).all()
+    assert (variances < 100 * eps * 1e6).all()
+    exact = replace(m_step, rounding=0.0)(stats, standard_parameters(structure, 1))
+    assert_allclose(exact.covariances.ravel(), 1e-6, rtol=1e-3)
 
 
 ENTRIES = [(0, 1), (1, 0), (4, 2)]
