@@ -13,15 +13,19 @@ from reference import (
     from_matrices,
     log_likelihoods,
     log_weighted_densities,
+    m_step_reynolds,
     responsibilities,
+    statistics,
 )
 from test_laws import (
     STRUCTURES,
     assert_close,
+    assert_same_mixture,
     assert_same_stats,
     learned,
     machine,
     machine_at,
+    map_machine,
     problem,
     random_data,
     random_mixture,
@@ -29,7 +33,7 @@ from test_laws import (
 )
 
 from gmmkit import Blocks, GMMMachine, GMMStats
-from gmmkit.covariance import make_structure
+from gmmkit.covariance import DegenerateError, make_structure
 from gmmkit.mstep import MStep
 from gmmkit.parameters import standard_parameters
 
@@ -249,6 +253,21 @@ def test_statistics_alone_make_a_model_of_what_may_be_updated(structure):
     assert_close(made(update_weights=False).covariances, whole.covariances)
 
 
+@pytest.mark.parametrize("variance", [0.0, -0.0, -1e-300])
+@every_structure
+def test_covariances_must_be_positive(structure, variance):
+    X, start = problem(structure)
+    covariances = start.covariances.copy()
+    covariances[1, :, 2] = covariances[1, 2, :] = 0.0
+    covariances[1, 2, 2] = variance
+    if structure.covariance_type in ("tied", "spherical"):
+        covariances[:] = covariances[1] if structure.covariance_type == "tied" else variance
+    gmm = machine(start, structure)
+    gmm.set_params(covariances_init=from_matrices(covariances, structure))
+    with pytest.raises(ValueError, match=r"covariances_init must be positive \(definite\), got"):
+        gmm.fit(X)
+
+
 # ------------------------------------------------------------------------------------ conditionals
 
 
@@ -268,3 +287,37 @@ def test_conditional_of_values_of_unlike_size(values):
     assert_array_equal(given.weights_, [0, 1])  # the wider one
     rest = [S[2, 2] - g @ S[:2, :2] @ g for S, g in zip(covariances, gains, strict=True)]
     assert_allclose(given.covariances_[:, 0, 0], rest, rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------ M-steps
+
+
+@pytest.mark.parametrize("thresholds", [0.0, (0.0, 1e-3)], ids=str)
+@pytest.mark.parametrize("name", ["diag", "full", "tied"])
+def test_a_variance_that_is_rounding_is_none_where_no_floor_holds_it(name, thresholds):
+    eps = float(np.finfo(float).eps)
+
+    def made(variance):
+        stats = GMMStats(1, 2, name)
+        stats.t, stats.n, stats.sum_px = 1, [1], [[1.0, 1.0]]
+        square = np.diag([1 + variance, 2.0])
+        square[0, 1] = square[1, 0] = 1.0
+        stats.sum_pxx = {"diag": np.diag(square)[None], "tied": square, "full": square[None]}[name]
+        return GMMMachine(1, covariance_type=name, variance_thresholds=thresholds).m_step(stats)
+
+    variances = made(256 * eps).covariances_.reshape(-1)[[0, -1]]
+    assert_allclose(variances, [256 * eps, 1.0], rtol=1e-3)
+    for variance in (0, 4 * eps, 8 * eps):
+        with pytest.raises(DegenerateError, match="not positive definite"):
+            made(variance)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+@every_structure
+def test_weights_adapt_to_samples_of_any_worth(structure, size):
+    X, prior = problem(structure)
+    w = size * random_weights()
+    adapted = map_machine(prior, structure, 1, map_relevance_factor=5 * size)
+    stats = statistics(X, prior, w)
+    expected = m_step_reynolds(stats, prior, structure, relevance_factor=5 * size)
+    assert_same_mixture(learned(adapted.fit(X, sample_weight=w), structure), expected)
