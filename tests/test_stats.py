@@ -216,3 +216,14 @@ def test_pickles_hold_one_origin_of_all_components_once():
     assert len(pickle.dumps(one)) < many.buffer.nbytes + 1000
     apart = many.about(np.arange(100.0)[:, None] * np.ones(D))
     assert len(pickle.dumps(apart)) > many.buffer.nbytes + 100 * D * 8
+
+
+@every_kind
+def test_similar_is_within_the_tolerances_of_numpy_s_allclose(kind, block_size):
+    one = accumulated(kind, block_size)
+    for factor, similar in ((1, True), (1 + 9e-6, True), (1 + 2e-5, False), (1 - 2e-5, False)):
+        assert one.is_similar_to(factor * one) == similar
+    for value, similar in ((0.9e-8, True), (1.2e-8, False), (-1.2e-8, False)):
+        nothing = GMMStats(K, D, kind, block_size)
+        nothing.buffer[:] = value
+        assert GMMStats(K, D, kind, block_size).is_similar_to(nothing) == similar
