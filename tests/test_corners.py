@@ -30,6 +30,7 @@ from test_laws import (
     random_data,
     random_mixture,
     random_weights,
+    textbook_stats,
 )
 
 from gmmkit import Blocks, GMMMachine, GMMStats
@@ -78,19 +79,21 @@ def test_a_sample_whose_squares_overflow_belongs_to_the_likeliest(structure, dty
     assert_allclose(gmm.score_samples(X)[:5], alone, rtol=1e-5 if dtype == "float32" else 1e-12)
 
 
-@pytest.mark.parametrize("size", [2.0**60, 2.0**70, 2.0**100])
+@pytest.mark.parametrize("size", [2.0**-70, 2.0**-60, 2.0**60, 2.0**70, 2.0**100])
 @every_structure
-def test_units_in_which_float32_squares_overflow_change_nothing(structure, size):
+def test_units_in_which_float32_squares_over_or_underflow_change_nothing(structure, size):
     mixture = random_mixture(structure)
     X = random_data(mixture).astype("float32")
-    large = Mixture(mixture.weights, mixture.means * size, mixture.covariances * size**2)
+    scaled = Mixture(mixture.weights, mixture.means * size, mixture.covariances * size**2)
     X = X * np.float32(size)
-    gmm = machine_at(large, structure)
-    assert_allclose(gmm.score_samples(X), log_likelihoods(X, large), rtol=1e-6)
-    assert_allclose(gmm.predict_proba(X), responsibilities(X, large), rtol=0, atol=1e-6)
-    terms = log_weighted_densities(X, large)
+    gmm = machine_at(scaled, structure)
+    assert_allclose(gmm.score_samples(X), log_likelihoods(X, scaled), rtol=1e-6)
+    assert_allclose(gmm.predict_proba(X), responsibilities(X, scaled), rtol=0, atol=1e-6)
+    terms = log_weighted_densities(X, scaled)
     assert_allclose(gmm.log_weighted_likelihood(X).T, terms, rtol=1e-6)
     assert_array_equal(gmm.predict(X), terms.argmax(axis=1))
+    if size < 1:
+        assert_same_stats(gmm.e_step(X), textbook_stats(X, scaled, structure), 1e-5)
 
 
 # ----------------------------------------------------------------------- weights and densities of 0
