@@ -67,8 +67,158 @@ OPTIONS = ["-x", "-q", "-p", "no:cacheprovider"]
 LATE = (signal.SIGKILL, signal.SIGXCPU)
 PATIENCE = 5  # times the budget, until a mutant has run out of time
 
-# Survivors that nobody can see: (module, function, before, after) and why.
-UNSEEN: dict[tuple[str, str, str, str], str] = {}
+# Survivors that nobody can see, by reason: (module, function, before, after).
+_UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
+    "speed or memory only: another way to the same numbers, but for rounding": [
+        (
+            "blocks",
+            "ScoredBlock.assign",
+            "not self.smallest_total < total.min() <= total.max() < np.inf",
+            "True",
+        ),
+        (
+            "blocks",
+            "ScoredBlock._many_are_far",
+            "self.scores[:, ::_STRIDE].max(axis=0)",
+            "self.scores[:, ::_STRIDE].max(axis=1)",
+        ),
+        (
+            "blocks",
+            "ScoredBlock._many_are_far",
+            "self.scores[:, ::_STRIDE].max(axis=0) < math.log(self.smallest_total)",
+            "self.scores[:, ::_STRIDE].max(axis=0) >= math.log(self.smallest_total)",
+        ),
+        (
+            "blocks",
+            "exponentials",
+            "scores[:, ::_STRIDE] < lowest",
+            "scores[:, ::_STRIDE] >= lowest",
+        ),
+        (
+            "densities",
+            "Densities.bounded",
+            "(10 * self._reach.max()) ** 2",
+            "(10 * self._reach.max()) ** 3",
+        ),
+        ("densities", "", "_WIDE, _WIDE_SHARE = (24, 4)", "_WIDE, _WIDE_SHARE = (24, 5)"),
+        ("densities", "", "_SAMPLE_BYTES = 1 << 21", "_SAMPLE_BYTES = 1 << 22"),
+        ("densities", "", "_SAMPLE_BYTES = 1 << 21", "_SAMPLE_BYTES = 1 >> 21"),
+        ("densities", "", "_PRODUCT_BYTES = 1 << 24", "_PRODUCT_BYTES = 2 << 24"),
+        ("densities", "", "_PRODUCT_BYTES = 1 << 24", "_PRODUCT_BYTES = 1 << 23"),
+        *(
+            ("densities", "Densities.block_length", "_NEAREST_ELEMENTS // self.shape[0]", after)
+            for after in (
+                "_NEAREST_ELEMENTS * self.shape[0]",
+                "_NEAREST_ELEMENTS // self.shape[1]",
+            )
+        ),
+        (
+            "densities",
+            "LastDensities.find",
+            "sum((array.nbytes for array in arrays)) <= self._MOST_BYTES",
+            "True",
+        ),
+        ("densities", "_middle", "(np.abs(middle) <= 4 * half_range).all()", "True"),
+        (
+            "densities",
+            "_middle",
+            "np.abs(middle) <= 4 * half_range",
+            "np.abs(middle) > 4 * half_range",
+        ),
+        *(
+            ("covariance", "_inverses", "factors.shape[-1] < _LARGE", after)
+            for after in (
+                "factors.shape[-1] >= _LARGE",
+                "factors.shape[-0] < _LARGE",
+                "factors.shape[1] < _LARGE",
+            )
+        ),
+        (
+            "mstep",
+            "MStep._covariances",
+            "means - total.origin if not self.update_means else None",
+            "means - total.origin if True else None",
+        ),
+        ("mstep", "floor_weights", "floor == 0 or (weights >= floor).all()", "False"),
+        (
+            "conditional",
+            "condition",
+            "int(np.frexp(largest)[1]) - 1",
+            "int(np.frexp(largest)[1]) + 1",
+        ),
+    ],
+    "the same axis or entry of an array of known shape": [
+        *(
+            ("covariance", function, f"{call}, {before})", f"{call}, {after})")
+            for function, call, before, after in (
+                (
+                    "Structure.diagonal",
+                    "np.diagonal(stack",
+                    "axis1=-2, axis2=-1",
+                    "axis1=2, axis2=-1",
+                ),
+                ("check_covariances", "np.swapaxes(stack", "-1, -2", "-1, 2"),
+                ("Structure.unpack", "packed.take(positions", "axis=-1", "axis=1"),
+            )
+        ),
+        ("covariance", "Tied.to_public", "return stack[0, 0].copy()", "return stack[0, -1].copy()"),
+        (
+            "densities",
+            "Densities._precisions",
+            "np.swapaxes(self.whitening, -1, -2)",
+            "np.swapaxes(self.whitening, -1, 2)",
+        ),
+        ("stats", "GMMStats._rebase", "np.swapaxes(moved, -1, -2)", "np.swapaxes(moved, -1, 2)"),
+        (
+            "stats",
+            "GMMStats.second",
+            "self.buffer[-2 - self.structure.n_pairs:-2].reshape(1, -1)",
+            "self.buffer[-2 - self.structure.n_pairs:-2].reshape(1, -2)",
+        ),
+    ],
+    "a score is infinite only beside one that is NaN, or where another form is taken": [
+        (
+            "blocks",
+            "ScoredBlock.assign",
+            "self.smallest_total < total.min() <= total.max() < np.inf",
+            "self.smallest_total < total.min() <= total.min() < np.inf",
+        ),
+        (
+            "blocks",
+            "ScoredBlock.assign",
+            "(total > self.smallest_total) & (total < np.inf)",
+            "(total > self.smallest_total) & (total <= np.inf)",
+        ),
+    ],
+    "nobody reads it afterwards, or it is replaced": [
+        ("blocks", "ScoredBlock.normalise", "if self.scale is not None:", "if True:"),
+        ("blocks", "ScoredBlock.normalise", "self.scale = None", "pass"),
+        (
+            "mstep",
+            "hard_start",
+            "replace(m_step, update_variances=True, update_weights=True)",
+            "replace(m_step, update_variances=True, update_weights=False)",
+        ),
+    ],
+    "a limit that is never met exactly, or that nothing is beyond": [
+        ("mstep", "", "weight_floor: float = 0.0", "weight_floor: float = -1.0"),
+        ("mstep", "", "rounding: float = 0.0", "rounding: float = -1.0"),
+        (
+            "mstep",
+            "floor_weights",
+            "floor == 0 or (weights >= floor).all()",
+            "floor == -1 or (weights >= floor).all()",
+        ),
+        (
+            "covariance",
+            "Structure.is_at_floor",
+            "(values <= 1 + _AT_FLOOR)[..., None, :]",
+            "(values < 1 + _AT_FLOOR)[..., None, :]",
+        ),
+        ("stats", "", "_MOST_SUMS = sys.maxsize // 8", "_MOST_SUMS = sys.maxsize // 9"),
+    ],
+}
+UNSEEN = {key: reason for reason, keys in _UNSEEN.items() for key in keys}
 
 
 # ------------------------------------------------------------------------------------------ mutants

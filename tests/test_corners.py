@@ -16,6 +16,7 @@ from reference import (
     m_step_reynolds,
     responsibilities,
     statistics,
+    to_matrices,
 )
 from test_laws import (
     STRUCTURES,
@@ -290,6 +291,24 @@ def test_conditional_of_values_of_unlike_size(values):
     assert_array_equal(given.weights_, [0, 1])  # the wider one
     rest = [S[2, 2] - g @ S[:2, :2] @ g for S, g in zip(covariances, gains, strict=True)]
     assert_allclose(given.covariances_[:, 0, 0], rest, rtol=1e-12)
+
+
+def test_a_single_conditional_mean_that_overflows_is_refused():
+    covariances = np.array([[[1.0, 5.0, 0.0], [5.0, 100.0, 0.0], [0.0, 0.0, 1.0]], np.eye(3)])
+    mixture = Mixture(np.array([0.5, 0.5]), np.zeros((2, 3)), covariances)
+    gmm = machine_at(mixture, Structure("full"))
+    with pytest.raises(ValueError, match="values are too large"):
+        gmm.condition([0], [1e308])
+    assert_allclose(gmm.condition([0], [1e307]).means_, [[5e307, 0.0], [0.0, 0.0]])
+
+
+@every_structure
+def test_conditional_covariances_are_symmetric_to_the_last_bit(structure):
+    mixture = random_mixture(structure)
+    mixture = mixture._replace(covariances=mixture.covariances / 3)
+    given = machine_at(mixture, structure).condition([1, 4], [0.1, 0.7])
+    dense = to_matrices(given.covariances_, Structure(given.covariance_type), 3, 4)
+    assert_array_equal(dense, dense.transpose(0, 2, 1))
 
 
 # ------------------------------------------------------------------------------------------ M-steps
