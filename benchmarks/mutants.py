@@ -146,6 +146,12 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
             "int(np.frexp(largest)[1]) - 1",
             "int(np.frexp(largest)[1]) + 1",
         ),
+        (
+            "conditional",
+            "condition",
+            "max(0, int(np.frexp(largest)[1]) - 1)",
+            "max(1, int(np.frexp(largest)[1]) - 1)",
+        ),
     ],
     "the same axis or entry of an array of known shape": [
         *(
@@ -167,6 +173,12 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
             "Densities._precisions",
             "np.swapaxes(self.whitening, -1, -2)",
             "np.swapaxes(self.whitening, -1, 2)",
+        ),
+        (
+            "acceleration",
+            "_parameters",
+            "like.covariances.shape[-1]",
+            "like.covariances.shape[-2]",
         ),
         ("stats", "GMMStats._rebase", "np.swapaxes(moved, -1, -2)", "np.swapaxes(moved, -1, 2)"),
         (

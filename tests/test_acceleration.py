@@ -173,6 +173,26 @@ def test_what_stands_still_is_kept_bit_by_bit(structure):
             assert same == (other == name)
 
 
+def test_what_only_the_first_step_moved_is_extrapolated_too():
+    structure = STRUCTURES[0]
+    first, second, third = three_iterates(structure)
+    path = [first, second, third._replace(weights=second.weights)]
+    expected, length = textbook_jump(path, structure, 1e6)
+    jumped, actual = squarem(tuple(parameters_of(mixture, structure) for mixture in path), 1e6)
+    assert length > 1
+    assert_allclose(actual, length, rtol=1e-9)
+    assert_allclose(jumped.weights, expected.weights, rtol=1e-9)
+
+
+@every_structure
+def test_even_steps_make_the_longest_jump(structure):
+    start = parameters_of(random_mixture(structure), structure)
+    path = tuple(start.having(means=place * start.means) for place in (0.0, 1.0, 2.0))
+    jumped, length = squarem(path, 3.0)
+    assert length == 3
+    assert_allclose(jumped.means, 6 * start.means, rtol=1e-12)
+
+
 @every_structure
 def test_growing_steps_are_no_reason_to_jump(structure):
     # of steps 1 and 3, r = 1 and v = 2, a = 1/2; of steps of 0, 0; of steps 1 and 0.5, 2

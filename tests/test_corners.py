@@ -293,6 +293,16 @@ def test_conditional_of_values_of_unlike_size(values):
     assert_allclose(given.covariances_[:, 0, 0], rest, rtol=1e-12)
 
 
+def test_conditional_of_means_of_unlike_size():
+    means = np.array([[1e200, 0.0, 1.0], [2e200, 0.0, 2.0]])
+    mixture = Mixture(np.array([0.5, 0.5]), means, np.array([np.eye(3)] * 2))
+    gmm = GMMMachine(2, covariance_type="full")
+    gmm.means, gmm.variances, gmm.weights = mixture.means, mixture.covariances, mixture.weights
+    given = gmm.condition([0, 1], [0.0, 0.0])
+    assert_array_equal(given.weights_, [1, 0])
+    assert_array_equal(given.means_, [[1.0], [2.0]])
+
+
 def test_a_single_conditional_mean_that_overflows_is_refused():
     covariances = np.array([[[1.0, 5.0, 0.0], [5.0, 100.0, 0.0], [0.0, 0.0, 1.0]], np.eye(3)])
     mixture = Mixture(np.array([0.5, 0.5]), np.zeros((2, 3)), covariances)
