@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import recipes
 from numpy.testing import assert_allclose, assert_array_equal
-from reference import from_matrices
+from reference import Mixture, constrain, from_matrices
 from test_laws import random_data, random_mixture
 
 from gmmkit import Blocks, GMMMachine
 from gmmkit.acceleration import squarem
-from gmmkit.covariance import COVARIANCE_TYPES, make_structure
+from gmmkit.covariance import COVARIANCE_TYPES, DegenerateError, make_structure
 from gmmkit.parameters import Parameters
 
 every_structure = pytest.mark.parametrize("structure", recipes.every_structure(4), ids=str)
@@ -87,6 +87,162 @@ def test_a_jump_is_that_of_varadhan_and_roland(structure):
     held, length = squarem((at(0), at(1), at(1.6)), 2.0)  # 2 * 2 m - 4 * 0.4 m
     assert_allclose(length, 2.0)
     assert_allclose(held.means, at(2.4).means, rtol=1e-9)
+
+
+def textbook_vector(mixture, unit, shared):
+    """Log weights, means, and Cholesky factors with logarithms on their diagonals, in units."""
+    weights, means, covariances = mixture
+    factors = np.linalg.cholesky(covariances[:1] if shared else covariances) / unit[:, None]
+    for factor in factors:
+        np.fill_diagonal(factor, np.log(np.diag(factor)))
+    return np.concatenate([np.log(weights), (means / unit).ravel(), factors.ravel()])
+
+
+def textbook_jump(path, structure, longest):
+    """Varadhan and Roland 2008, scheme S3, and the length; in deviations of the first mixture."""
+    shared = structure.covariance_type == "tied"
+    weights, means, covariances = path[0]
+    overall = np.einsum("k,kij->ij", weights, covariances)
+    overall += np.cov(means.T, aweights=weights, bias=True)
+    unit = np.sqrt(np.diag(overall))
+    first, second, third = (textbook_vector(mixture, unit, shared) for mixture in path)
+    r = second - first
+    v = third - second - r
+    length = min(np.sqrt((r @ r) / (v @ v)), longest)
+    vector = first + 2 * length * r + length**2 * v
+    K, D = means.shape
+    log_weights, means, factors = np.split(vector, [K, K + K * D])
+    factors = factors.reshape(-1, D, D)
+    for factor in factors:
+        np.fill_diagonal(factor, np.exp(np.diag(factor)))
+    factors *= unit[:, None]
+    covariances = factors @ factors.transpose(0, 2, 1)
+    weights = np.exp(log_weights) / np.exp(log_weights).sum()
+    covariances = np.repeat(covariances, K, axis=0) if shared else covariances
+    return Mixture(weights, means.reshape(K, D) * unit, covariances), length
+
+
+def parameters_of(mixture, structure):
+    kind = make_structure(structure.covariance_type, mixture.means.shape[1], structure.block_size)
+    stack = kind.from_public(from_matrices(mixture.covariances, structure))
+    return Parameters(kind, mixture.weights, mixture.means, stack)
+
+
+def three_iterates(structure):
+    """A mixture, and two steps from it of which the second is shorter."""
+    first, other = (random_mixture(structure, seed, n_features=4) for seed in (0, 1))
+    scale = np.array([1.0, 100.0, 0.01, 7.0])  # features weigh alike
+    path = []
+    for share in (0.0, 0.06, 0.1):
+        covariances = (1 - share) * first.covariances + share * other.covariances
+        path.append(
+            Mixture(
+                (1 - share) * first.weights + share * other.weights,
+                ((1 - share) * first.means + share * other.means) * scale,
+                constrain(covariances, np.ones(3), structure) * np.outer(scale, scale),
+            )
+        )
+    return path
+
+
+@pytest.mark.parametrize("longest", [1.5, 1e6])
+@pytest.mark.parametrize(
+    "structure", [s for s in STRUCTURES if s.covariance_type != "spherical"], ids=str
+)
+def test_a_jump_of_all_parameters_is_the_textbook_s(structure, longest):
+    path = three_iterates(structure)
+    expected, length = textbook_jump(path, structure, longest)
+    kept = [parameters_of(mixture, structure) for mixture in path]
+    jumped, actual = squarem(tuple(kept), longest)
+    assert 1 < length <= longest
+    assert_allclose(actual, length, rtol=1e-9)
+    assert_allclose(jumped.weights, expected.weights, rtol=1e-9)
+    assert_allclose(jumped.means, expected.means, rtol=1e-9)
+    stack = parameters_of(expected, structure).covariances
+    assert_allclose(jumped.covariances, stack, rtol=1e-8, atol=1e-12 * stack.max())
+
+
+@every_structure
+def test_what_stands_still_is_kept_bit_by_bit(structure):
+    path = [parameters_of(mixture, structure) for mixture in three_iterates(structure)]
+    for name in ("weights", "means", "covariances"):
+        still = [p.having(**{name: getattr(path[0], name)}) for p in path]
+        jumped, length = squarem(tuple(still), 1e6)
+        assert length > 1
+        for other in ("weights", "means", "covariances"):
+            same = np.array_equal(getattr(jumped, other), getattr(still[2], other))
+            assert same == (other == name)
+
+
+def test_what_only_the_first_step_moved_is_extrapolated_too():
+    structure = STRUCTURES[0]
+    first, second, third = three_iterates(structure)
+    path = [first, second, third._replace(weights=second.weights)]
+    expected, length = textbook_jump(path, structure, 1e6)
+    jumped, actual = squarem(tuple(parameters_of(mixture, structure) for mixture in path), 1e6)
+    assert length > 1
+    assert_allclose(actual, length, rtol=1e-9)
+    assert_allclose(jumped.weights, expected.weights, rtol=1e-9)
+
+
+@every_structure
+def test_even_steps_make_the_longest_jump(structure):
+    start = parameters_of(random_mixture(structure), structure)
+    path = tuple(start.having(means=place * start.means) for place in (0.0, 1.0, 2.0))
+    jumped, length = squarem(path, 3.0)
+    assert length == 3
+    assert_allclose(jumped.means, 6 * start.means, rtol=1e-12)
+
+
+@every_structure
+def test_growing_steps_are_no_reason_to_jump(structure):
+    # of steps 1 and 3, r = 1 and v = 2, a = 1/2; of steps of 0, 0; of steps 1 and 0.5, 2
+    start = parameters_of(random_mixture(structure), structure)
+    for places, longest in [((0, 1, 4), 100.0), ((0, 0, 0), 100.0), ((0, 1, 1.5), 1.0)]:
+        path = tuple(start.having(means=start.means + place) for place in places)
+        jumped, length = squarem(path, longest)
+        assert jumped is path[2]
+        assert length == 1
+
+
+@pytest.mark.parametrize("factor", [1e-40, 1e40])
+@every_structure
+def test_a_jump_to_what_is_no_mixture_is_not_taken(structure, factor):
+    # deviations of 1, 1e20 and 1e38 (or 1e-20, 1e-38), beyond which the line leads to 1e100 of
+    # units that are large (or small) already
+    unit = factor**0.9
+    means = unit * random_mixture(structure).means
+    covariances = np.array([unit**2 * np.eye(means.shape[1])] * 3)
+    start = parameters_of(Mixture(np.full(3, 1 / 3), means, covariances), structure)
+    scales = [1.0, factor, factor**1.9]
+    path = tuple(start.having(covariances=start.covariances * scale) for scale in scales)
+    with np.errstate(over="ignore"):
+        jumped, length = squarem(path, 100.0)
+    assert jumped is path[2]
+    assert length == 1
+    assert squarem(path, 1.5)[1] == 1.5
+
+
+@every_structure
+def test_a_singular_covariance_is_degenerate(structure):
+    start = parameters_of(random_mixture(structure), structure)
+    singular = start.having(covariances=0 * start.covariances)
+    with np.errstate(all="ignore"), pytest.raises(DegenerateError, match="not positive definite"):
+        squarem((start, start, singular), 100.0)
+
+
+@every_structure
+def test_a_weight_of_zero_stays_next_to_zero(structure):
+    first, second, third = (parameters_of(m, structure) for m in three_iterates(structure))
+    path = []
+    for parameters in (first, second, third):
+        weights = parameters.weights.copy()
+        weights[1] = 0.0
+        path.append(parameters.having(weights=weights / weights.sum()))
+    jumped, length = squarem(tuple(path), 1e6)
+    assert length > 1
+    assert 0 <= jumped.weights[1] < 1e-290
+    assert_allclose(jumped.weights.sum(), 1.0, rtol=1e-12)
 
 
 @pytest.mark.parametrize("factor", [1e-3, 1e3])

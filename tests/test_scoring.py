@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from reference import Structure, log_likelihoods, log_weighted_densities
 from sklearn.base import clone
 from test_laws import (
@@ -128,3 +128,15 @@ def test_wide_statistics_are_the_textbook_s():
     assert_close(stats.n, R.sum(0), 1e-12)
     assert_close(stats.sum_px, R.T @ X, 1e-12)
     assert_close(stats.sum_pxx, np.einsum("nk,ni,nj->kij", R, X, X), 1e-12)
+
+
+@pytest.mark.parametrize("n_samples", [1, 3, 4, 5, 40])
+def test_wide_float32_samples_far_from_zero_lose_no_digits(n_samples):
+    # means between float32's numbers, whose rounding would cost several thousandths of a nat
+    structure = Structure("full")
+    wide = random_mixture(structure, n_gaussians=2, n_features=64)
+    wide = wide._replace(means=wide.means + 1e4 + 1 / 3)
+    X = random_data(wide, n_samples).astype("float32")
+    scores = machine_at(wide, structure).score_samples(X)
+    assert scores.dtype == np.float32
+    assert_allclose(scores, log_likelihoods(X, wide), rtol=0, atol=1e-3)

@@ -1,5 +1,7 @@
 """GMMStats as an accumulator: what its sums are about may differ, what they mean may not."""
 
+import pickle
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -7,6 +9,7 @@ from recipes import every_structure
 from reference import Structure, seen_moments
 
 from gmmkit import GMMStats
+from gmmkit.covariance import make_structure
 
 K, D = 2, 4
 KINDS = every_structure(D)
@@ -182,3 +185,36 @@ def test_overall_variance_is_that_of_the_samples():
             assert_allclose(stats.overall_variance(), X.var(axis=0), rtol=1e-12)
     with pytest.raises(ValueError, match="n is all zero"):
         GMMStats(K, D).overall_variance()
+
+
+@pytest.mark.parametrize("n_gaussians", [1, K])
+@every_kind
+@every_origin
+def test_pickles_keep_every_bit(kind, block_size, origin, n_gaussians):
+    whole = accumulated(kind, block_size, origin)
+    stats = GMMStats.of(whole.structure, n_gaussians, whole.origin[:n_gaussians])
+    stats.buffer[:] = np.arange(stats.buffer.size)
+    twin = pickle.loads(pickle.dumps(stats))
+    assert_array_equal(twin.buffer, stats.buffer)
+    assert_array_equal(twin.origin, stats.origin)
+    assert repr(twin) == repr(stats)
+    twin += stats
+    assert twin == 2 * stats
+
+
+def test_pickles_hold_one_origin_of_all_components_once():
+    one, many = (GMMStats.of(make_structure("diag", D), 100, origin) for origin in (7.0, None))
+    assert len(pickle.dumps(one)) < many.buffer.nbytes + 1000
+    apart = many.about(np.arange(100.0)[:, None] * np.ones(D))
+    assert len(pickle.dumps(apart)) > many.buffer.nbytes + 100 * D * 8
+
+
+@every_kind
+def test_similar_is_within_the_tolerances_of_numpy_s_allclose(kind, block_size):
+    one = accumulated(kind, block_size)
+    for factor, similar in ((1, True), (1 + 9e-6, True), (1 + 2e-5, False), (1 - 2e-5, False)):
+        assert one.is_similar_to(factor * one) == similar
+    for value, similar in ((0.9e-8, True), (1.2e-8, False), (-1.2e-8, False)):
+        nothing = GMMStats(K, D, kind, block_size)
+        nothing.buffer[:] = value
+        assert GMMStats(K, D, kind, block_size).is_similar_to(nothing) == similar
