@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import recipes
 from numpy.testing import assert_allclose, assert_array_equal
-from reference import Mixture, constrain, from_matrices
+from reference import FORMULAS, Mixture, constrain, from_matrices
 from test_laws import random_data, random_mixture
 
 from gmmkit import Blocks, GMMMachine
@@ -12,7 +12,8 @@ from gmmkit.acceleration import squarem
 from gmmkit.covariance import COVARIANCE_TYPES, DegenerateError, make_structure
 from gmmkit.parameters import Parameters
 
-every_structure = pytest.mark.parametrize("structure", recipes.every_structure(4), ids=str)
+STRUCTURES = recipes.every_structure(4)
+every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
 
 
 def overlapping(n_gaussians=3, n_features=2, n_samples=3000, seed=0, distance=0.8):
@@ -100,7 +101,7 @@ def textbook_vector(mixture, unit, shared):
 
 def textbook_jump(path, structure, longest):
     """Varadhan and Roland 2008, scheme S3, and the length; in deviations of the first mixture."""
-    shared = structure.covariance_type == "tied"
+    shared = FORMULAS[structure.covariance_type].shared
     weights, means, covariances = path[0]
     overall = np.einsum("k,kij->ij", weights, covariances)
     overall += np.cov(means.T, aweights=weights, bias=True)
@@ -187,7 +188,7 @@ def test_what_only_the_first_step_moved_is_extrapolated_too():
 
 @every_structure
 def test_even_steps_make_the_longest_jump(structure):
-    start = parameters_of(random_mixture(structure), structure)
+    start = parameters_of(random_mixture(structure, n_features=4), structure)
     path = tuple(start.having(means=place * start.means) for place in (0.0, 1.0, 2.0))
     jumped, length = squarem(path, 3.0)
     assert length == 3
@@ -197,7 +198,7 @@ def test_even_steps_make_the_longest_jump(structure):
 @every_structure
 def test_growing_steps_are_no_reason_to_jump(structure):
     # of steps 1 and 3, r = 1 and v = 2, a = 1/2; of steps of 0, 0; of steps 1 and 0.5, 2
-    start = parameters_of(random_mixture(structure), structure)
+    start = parameters_of(random_mixture(structure, n_features=4), structure)
     for places, longest in [((0, 1, 4), 100.0), ((0, 0, 0), 100.0), ((0, 1, 1.5), 1.0)]:
         path = tuple(start.having(means=start.means + place) for place in places)
         jumped, length = squarem(path, longest)
@@ -211,7 +212,7 @@ def test_a_jump_to_what_is_no_mixture_is_not_taken(structure, factor):
     # deviations of 1, 1e20 and 1e38 (or 1e-20, 1e-38), beyond which the line leads to 1e100 of
     # units that are large (or small) already
     unit = factor**0.9
-    means = unit * random_mixture(structure).means
+    means = unit * random_mixture(structure, n_features=4).means
     covariances = np.array([unit**2 * np.eye(means.shape[1])] * 3)
     start = parameters_of(Mixture(np.full(3, 1 / 3), means, covariances), structure)
     scales = [1.0, factor, factor**1.9]
@@ -225,7 +226,7 @@ def test_a_jump_to_what_is_no_mixture_is_not_taken(structure, factor):
 
 @every_structure
 def test_a_singular_covariance_is_degenerate(structure):
-    start = parameters_of(random_mixture(structure), structure)
+    start = parameters_of(random_mixture(structure, n_features=4), structure)
     singular = start.having(covariances=0 * start.covariances)
     with np.errstate(all="ignore"), pytest.raises(DegenerateError, match="not positive definite"):
         squarem((start, start, singular), 100.0)
