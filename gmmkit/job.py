@@ -109,7 +109,8 @@ def shape_wanted(settings: Any) -> tuple[int, str, Any]:
         return settings.n_gaussians or 1, settings.covariance_type or DIAG, settings.block_size
     if not hasattr(ubm, "means_"):
         raise NotFittedError(NO_UBM)
-    structure = ubm.parameters_.structure
+    _, covariance_type, block_size = shape_wanted(ubm)
+    structure = make_structure(covariance_type, ubm.shape[1], block_size)
     theirs = {
         "n_gaussians": ubm.shape[0],
         "covariance_type": structure.covariance_type,
@@ -118,9 +119,7 @@ def shape_wanted(settings: Any) -> tuple[int, str, Any]:
     for name, value in theirs.items():
         given = getattr(settings, name)
         if name == "block_size" and given is not None:  # any list of the same sizes agrees
-            given = make_structure(
-                structure.covariance_type, structure.n_features, given
-            ).block_size
+            given = make_structure(covariance_type, ubm.shape[1], given).block_size
         if given is not None and given != value:
             raise ValueError(
                 f"{name}={given!r}, but the ubm has {value!r}: leave {name} at None, or give a "
