@@ -39,7 +39,7 @@ import numpy as np
 from em_iteration import peak
 
 from gmmkit import GMMMachine
-from gmmkit.streams import Rows
+from gmmkit.sources.streams import Rows
 
 K, D = 64, 20
 BLOCK = 1 << 18  # rows written at a time

@@ -51,7 +51,7 @@ import h5py
 import numpy as np
 from distributed import Client, LocalCluster
 
-import gmmkit.checkpoint
+import gmmkit.training.checkpoint
 from gmmkit import GMMMachine, GMMStats, KMeansMachine
 
 PAUSE = 6.0  # mean seconds between kills, once all workers are back
@@ -274,7 +274,7 @@ def resumable(problem: Problem, **options: Any) -> GMMMachine:
 
 def resume_in_this_process(folder: Path, address: str) -> None:
     """What a process does for `resume`."""
-    gmmkit.checkpoint._SECONDS = 0.0  # write after each step, however short
+    gmmkit.training.checkpoint._SECONDS = 0.0  # write after each step, however short
     stored = np.load(folder / "data.npz")
     problem = Problem(json.loads((folder / "seed.json").read_text()))
     assert np.array_equal(problem.X, stored["X"])

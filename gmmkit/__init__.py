@@ -1,13 +1,18 @@
 """Gaussian mixtures for scikit-learn, dask and HDF5: training, MAP adaptation, scoring."""
 
+import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from gmmkit.floor import FloorWarning
-from gmmkit.gmm import GMMMachine
-from gmmkit.kmeans import KMeansMachine
-from gmmkit.selection import Selection, select
-from gmmkit.stats import GMMStats
-from gmmkit.streams import Blocks
+from gmmkit.estimators import gmm, kmeans, selection
+from gmmkit.estimators.gmm import GMMMachine
+from gmmkit.estimators.kmeans import KMeansMachine
+from gmmkit.estimators.selection import Selection, select
+from gmmkit.kernel import stats
+from gmmkit.kernel.stats import GMMStats
+from gmmkit.model import structures
+from gmmkit.sources import streams
+from gmmkit.sources.streams import Blocks
+from gmmkit.training.floor import FloorWarning
 from gmmkit.versions import show_versions
 
 __all__ = [
@@ -25,3 +30,14 @@ try:
     __version__ = version("gmmkit")
 except PackageNotFoundError:  # a checkout that is not installed
     __version__ = "0+unknown"
+
+# Pickles name modules. Those of 0.1.0 may name these, where the classes stood before.
+for _name, _module in {
+    "covariance": structures,
+    "gmm": gmm,
+    "kmeans": kmeans,
+    "selection": selection,
+    "stats": stats,
+    "streams": streams,
+}.items():
+    sys.modules[f"{__name__}.{_name}"] = _module

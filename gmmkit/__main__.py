@@ -2,6 +2,6 @@
 
 import sys
 
-from gmmkit.cli import main
+from gmmkit.cli.main import main
 
 sys.exit(main())

@@ -19,7 +19,7 @@ from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from gmmkit import Blocks, GMMMachine
-from gmmkit.threads import one_blas_thread
+from gmmkit.sources.threads import one_blas_thread
 
 X = np.random.default_rng(0).normal(size=(1000, 4)) + 3 * np.eye(4)[np.arange(1000) % 4]
 SETTINGS = {"means_init": 3 * np.eye(4), "max_fitting_steps": 3, "convergence_threshold": None}

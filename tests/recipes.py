@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reference import FORMULAS, Mixture, Structure, constrain, groups
 
 from gmmkit import Blocks
-from gmmkit.covariance import COVARIANCE_TYPES, make_structure
+from gmmkit.model.structures import COVARIANCE_TYPES, make_structure
 
 MOST_SAMPLES, MOST_FEATURES, MOST_GAUSSIANS = 200, 8, 6
 STEP = 2.0**-10  # data are multiples of it: exact in float32 as well, and after a shift

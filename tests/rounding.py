@@ -19,8 +19,8 @@ from threading import Lock
 import numpy as np
 
 import gmmkit
-from gmmkit import blocks
-from gmmkit.chunks import ArraySource
+from gmmkit.kernel import blocks
+from gmmkit.sources.base import ArraySource
 
 UNITS = 4  # of the machine epsilon, that a product may be off at most
 PRODUCTS = {"matmul", "einsum", "vdot"}  # of NumPy; and the operator @
@@ -151,7 +151,8 @@ def _names(code):
 
 def _functions(module):
     """The functions and methods that a module defines."""
-    todo = [x for x in vars(module).values() if getattr(x, "__module__", "") == module.__name__]
+    own = (module.__name__, "gmmkit")  # what public classes say, wherever they stand
+    todo = [x for x in vars(module).values() if getattr(x, "__module__", "") in own]
     while todo:
         thing = todo.pop()
         if inspect.isclass(thing):

@@ -8,9 +8,9 @@ from reference import FORMULAS, Mixture, constrain, from_matrices
 from test_laws import random_data, random_mixture
 
 from gmmkit import Blocks, GMMMachine
-from gmmkit.acceleration import squarem
-from gmmkit.covariance import COVARIANCE_TYPES, DegenerateError, make_structure
-from gmmkit.parameters import Parameters
+from gmmkit.kernel.acceleration import squarem
+from gmmkit.model.parameters import Parameters
+from gmmkit.model.structures import COVARIANCE_TYPES, DegenerateError, make_structure
 
 STRUCTURES = recipes.every_structure(4)
 every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)

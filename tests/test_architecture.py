@@ -1,97 +1,72 @@
-"""The floors of the package: imports lead downward only, and heavy packages come on use only."""
+"""The rooms of the package: imports lead downward only, and heavy packages come on use only."""
 
 import ast
+import re
 import subprocess
 import sys
 import tokenize
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import gmmkit
-from gmmkit.covariance import COVARIANCE_TYPES
+from gmmkit.model.structures import COVARIANCE_TYPES
 
+ROOT = Path(__file__).parent.parent
 PACKAGE = Path(gmmkit.__file__).parent
-FLOORS = {
-    "__main__": 8,
-    "cli": 7,
-    "__init__": 6,
-    "selection": 5.5,
-    "gmm": 5,
-    "floor": 3.3,
-    "survey": 3.2,
-    "stepwise": 4.9,
-    "fit": 4.8,
-    "job": 4.7,
-    "starts": 4.5,
-    "stored": 4.8,
-    "kmeans": 4,
-    "mixture": 3.5,
-    "lloyd": 3.2,
-    "checkpoint": 3.5,
-    "machine": 3,
-    "loop": 3,
-    "seeding": 3,
-    "estep": 2.5,
-    "nearest": 2.2,
-    "blocks": 2,
-    "mstep": 2,
-    "centroids": 1,
-    "conditional": 1.5,
-    "information": 1.5,
-    "interchange": 1.5,
-    "stats": 1.5,
-    "densities": 1.5,
-    "acceleration": 1.5,
-    "parameters": 1,
-    "formats": 1.4,
-    "mixture_files": 1.35,
-    "statistics_files": 1.35,
-    "clusters_files": 1.35,
-    "bob_files": 1.3,
-    "hdf5": 0.5,
-    "reader": 0.3,
-    "open": 0.25,
-    "streams": 0.2,
-    "counted": 0.2,
-    "dask_source": 0.2,
-    "chunks": 0.1,
-    "dask_compute": 0.05,
-    "dask_graph": 0.03,
-    "atomic": 0,
-    "callbacks": 0,
-    "checks": 0,
-    "covariance": 0,
-    "heap": 0,
-    "pickles": 0,
-    "progress": 0,
-    "rules": 1.2,
-    "threads": 0,
-    "versions": 0,
-    "cached": -1,
-    "stacks": -1,
-}
+# Packages in order: each imports from earlier lines only. What everything may use stands first.
+ORDER = [
+    {"checks", "cached"},
+    {"model", "sources"},
+    {"files"},
+    {"kernel"},
+    {"training", "scoring"},
+    {"factors", "estimators"},
+    {"plot", "cli"},
+    {"versions"},
+    {"__init__"},
+    {"__main__"},
+]
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 ONLY_ON_USE = {"dask", "distributed", "matplotlib", "pandas", "polars", "torch", "cupy"}
-MODULES = {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.py"))}
+MEETS_DASK = {"sources.dask_source", "sources.dask_graph", "sources.dask_compute"}
+
+
+def dotted(path):
+    """A module's name below the package: "kernel.estep"; a package's own is "kernel.__init__"."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+PATHS = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = {name: ast.parse(path.read_text()) for name, path in PATHS.items()}
 
 every_module = pytest.mark.parametrize("module", MODULES)
 
 
+def room(module):
+    """The package that a module stands in; one at the top is a room of its own."""
+    return module.split(".")[0]
+
+
 def imported(nodes):
-    """Dotted names of the modules that import statements name, a module of ours for each name."""
+    """Dotted names of the modules that import statements name, a module for each name of ours."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             yield node.module
-            if node.module == "gmmkit":
-                yield from (f"gmmkit.{alias.name}" for alias in node.names)
+            if node.module.startswith("gmmkit"):
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def our_imports(module):
-    names = [name.split(".") for name in imported(ast.walk(MODULES[module]))]
-    return {name[1] for name in names if name[0] == "gmmkit" and len(name) > 1}
+    """The modules of ours that a module imports."""
+    names = {name.removeprefix("gmmkit.") for name in imported(ast.walk(MODULES[module]))}
+    return {name for name in names if name in MODULES} | {
+        f"{name}.__init__" for name in names if f"{name}.__init__" in MODULES
+    }
 
 
 def packages(nodes):
@@ -108,14 +83,50 @@ def at_import(tree):
             waiting.extend(ast.iter_child_nodes(node))
 
 
-def test_every_module_has_a_floor():
-    assert FLOORS.keys() == MODULES.keys()
+def documented(tree):
+    """The nodes that have a docstring."""
+    for node in ast.walk(tree):
+        may_be = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if may_be and ast.get_docstring(node, clean=False) is not None:
+            yield node
+
+
+def test_every_module_stands_in_a_room():
+    assert {room(module) for module in MODULES} <= LEVEL.keys()
 
 
 @every_module
 def test_imports_lead_downward(module):
-    upward = {name for name in our_imports(module) if FLOORS[name] >= FLOORS[module]}
+    here = LEVEL[room(module)]
+    upward = {
+        name
+        for name in our_imports(module)
+        if room(name) != room(module) and LEVEL[room(name)] >= here
+    }
+    # the two lowest rooms stand side by side, what everything may use below them
     assert not upward
+
+
+def test_no_package_has_a_cycle():
+    within = {
+        module: {name for name in our_imports(module) if room(name) == room(module)} - {module}
+        for module in MODULES
+    }
+    TopologicalSorter(within).prepare()
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.endswith(".__init__")])
+def test_a_package_is_its_docstring(module):
+    assert len(MODULES[module].body) == 1
+    assert ast.get_docstring(MODULES[module])
+
+
+def test_contributing_shows_the_rooms():
+    text = (ROOT / "CONTRIBUTING.rst").read_text()
+    shown = re.findall(r"^   \* - ``(\w+)``", text, flags=re.MULTILINE)
+    rooms = [name for name in shown if name in LEVEL]
+    assert sorted(rooms) == sorted({room(name) for name in MODULES if "." in name})
+    assert [LEVEL[name] for name in rooms] == sorted(LEVEL[name] for name in rooms)
 
 
 @every_module
@@ -124,46 +135,26 @@ def test_heavy_packages_are_imported_on_use(module):
 
 
 @every_module
-def test_dask_is_met_where_chunks_are_only(module):
+def test_dask_is_met_in_three_modules(module):
     met = packages(ast.walk(MODULES[module])) & {"dask", "distributed"}
-    assert met == ({"dask"} if module in {"dask_source", "dask_graph", "dask_compute"} else set())
+    assert met == ({"dask"} if module in MEETS_DASK else set())
 
 
 @every_module
-def test_covariance_types_are_told_apart_in_covariance_only(module):
-    compared = [
-        side
+def test_structures_are_named_at_home_only(module):
+    docstrings = {node.body[0].value for node in documented(MODULES[module])}
+    strings = {
+        node.value
         for node in ast.walk(MODULES[module])
-        if isinstance(node, ast.Compare)
-        for side in (node.left, *node.comparators)
-    ]
-    subjects = [node.subject for node in ast.walk(MODULES[module]) if isinstance(node, ast.Match)]
-    names = {getattr(side, "id", getattr(side, "attr", None)) for side in compared + subjects}
-    if module != "covariance":
-        assert "covariance_type" not in names
-        assert not strings(MODULES[module]) & set(COVARIANCE_TYPES)
-
-
-def strings(tree):
-    """Every string of a module but its docstrings."""
-    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    documented = [docstring(node) for node in ast.walk(tree)]
-    return {
-        node.value for node in constants if isinstance(node.value, str) and node not in documented
+        if isinstance(node, ast.Constant) and node not in docstrings
     }
-
-
-def docstring(node):
-    """The node of a module's, class's or function's docstring, None where there is none."""
-    documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
-    if documented and ast.get_docstring(node, clean=False) is not None:
-        return node.body[0].value
-    return None
+    if module != "model.structures":
+        assert not strings & set(COVARIANCE_TYPES)
 
 
 @every_module
 def test_module_is_short(module):
-    assert len(code_lines(PACKAGE / f"{module}.py")) <= 350
+    assert len(code_lines(PATHS[module])) <= 350
 
 
 def code_lines(path):
@@ -173,11 +164,15 @@ def code_lines(path):
     with tokenize.open(path) as file:
         tokens = [t for t in tokenize.generate_tokens(file.readline) if t.type not in aside]
     lines = {line for t in tokens for line in range(t.start[0], t.end[0] + 1)}
-    for node in ast.walk(MODULES[path.stem]):
-        text = docstring(node)
-        if text is not None:
-            lines -= set(range(text.lineno, text.end_lineno + 1))
+    for node in documented(MODULES[dotted(path)]):
+        lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
     return lines
+
+
+def test_public_classes_are_of_gmmkit_itself():
+    public = [getattr(gmmkit, name) for name in gmmkit.__all__]
+    classes = [thing for thing in public if isinstance(thing, type)]
+    assert {thing.__module__ for thing in classes} == {"gmmkit"}
 
 
 def test_importing_the_package_imports_nothing_heavy():

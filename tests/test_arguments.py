@@ -23,7 +23,7 @@ from sklearn.mixture import GaussianMixture
 
 import gmmkit
 from gmmkit import Blocks, FloorWarning, GMMMachine, GMMStats, KMeansMachine, Selection, select
-from gmmkit.covariance import make_structure
+from gmmkit.model.structures import make_structure
 
 pytestmark = [
     pytest.mark.filterwarnings("error"),

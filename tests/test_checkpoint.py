@@ -11,15 +11,15 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from gmmkit import GMMMachine
-from gmmkit.covariance import COVARIANCE_TYPES
-from gmmkit.hdf5 import write
+from gmmkit.files.hdf5 import write
+from gmmkit.model.structures import COVARIANCE_TYPES
 
 K = 4
 
 
 @pytest.fixture(autouse=True)
 def every_step(monkeypatch):
-    monkeypatch.setattr("gmmkit.checkpoint._SECONDS", 0.0)
+    monkeypatch.setattr("gmmkit.training.checkpoint._SECONDS", 0.0)
 
 
 def data():
@@ -43,7 +43,7 @@ def fit_until(steps, monkeypatch, X=None, **settings):
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("gmmkit.checkpoint.write", write_then_end)
+        patch.setattr("gmmkit.training.checkpoint.write", write_then_end)
         with pytest.raises(Killed):
             GMMMachine(K, **settings).fit(X)
 
@@ -95,7 +95,7 @@ def test_the_floor_stays_as_the_first_means_decided(kind, start, steps, tmp_path
     fit_until(steps, monkeypatch, X, checkpoint=checkpoint, **settings)
     machine = GMMMachine(K, checkpoint=checkpoint, **settings)
     with monkeypatch.context() as patch:
-        patch.setattr("gmmkit.floor.floor_of_data", no_floor)
+        patch.setattr("gmmkit.training.floor.floor_of_data", no_floor)
         machine.fit(X)
     expected = GMMMachine(K, **settings).fit(X)
     assert_same_fit(machine, expected)
@@ -147,10 +147,10 @@ FIT = """
 import os
 import sys
 import numpy as np
-import gmmkit.checkpoint
+import gmmkit.training.checkpoint
 from gmmkit import GMMMachine
 
-gmmkit.checkpoint._SECONDS = 0.0
+gmmkit.training.checkpoint._SECONDS = 0.0
 rng = np.random.default_rng(0)
 X = rng.normal(size=(20_000, 4)) + rng.integers(3, size=(20_000, 1))
 settings = {"means_init": X[:8]}

@@ -16,8 +16,8 @@ from test_layout import read_1_0
 
 import gmmkit
 from gmmkit import GMMMachine, GMMStats, KMeansMachine
-from gmmkit.cli import main
-from gmmkit.covariance import make_structure
+from gmmkit.cli.main import main
+from gmmkit.model.structures import make_structure
 
 DATA = Path(__file__).parent / "data"
 BOBS = ["bob_gmm_v1", "bob_gmm_legacy", "bob_stats_v1"]

@@ -34,8 +34,8 @@ from test_dask import (
 )
 
 from gmmkit import GMMMachine, KMeansMachine
-from gmmkit.dask_source import DaskSource
-from gmmkit.threads import count_threads
+from gmmkit.sources.dask_source import DaskSource
+from gmmkit.sources.threads import count_threads
 
 CHUNKS = (10, 3)  # twelve blocks
 BLOCK = 7  # the one that something happens to

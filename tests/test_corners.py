@@ -36,9 +36,9 @@ from test_laws import (
 )
 
 from gmmkit import Blocks, GMMMachine, GMMStats
-from gmmkit.covariance import DegenerateError, make_structure
-from gmmkit.mstep import MStep
-from gmmkit.parameters import standard_parameters
+from gmmkit.kernel.mstep import MStep
+from gmmkit.model.parameters import standard_parameters
+from gmmkit.model.structures import DegenerateError, make_structure
 
 every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
 

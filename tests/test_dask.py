@@ -21,8 +21,8 @@ from sklearn.base import clone
 from threadpoolctl import threadpool_info
 
 from gmmkit import GMMMachine, GMMStats, KMeansMachine
-from gmmkit.dask_graph import Blocks
-from gmmkit.threads import one_blas_thread
+from gmmkit.sources.dask_graph import Blocks
+from gmmkit.sources.threads import one_blas_thread
 
 CENTRES = np.array([[-4.0, 0.0, 1.0], [4.0, 1.0, 0.0], [0.0, -5.0, 2.0]])
 N = 120

@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture
 
 from gmmkit import Blocks, GMMMachine, GMMStats, KMeansMachine
-from gmmkit.covariance import COVARIANCE_TYPES
+from gmmkit.model.structures import COVARIANCE_TYPES
 
 K, D = 2, 3
 MACHINES = [GMMMachine, KMeansMachine]

@@ -22,8 +22,9 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.mixture import GaussianMixture
 from test_layout import read_1_0, same
 
-from gmmkit import GMMMachine, GMMStats, KMeansMachine, pickles
-from gmmkit.hdf5 import FileFormatError
+from gmmkit import GMMMachine, GMMStats, KMeansMachine
+from gmmkit.files import pickles
+from gmmkit.files.hdf5 import FileFormatError
 
 DATA = Path(__file__).parent / "data"
 TESTS = Path(__file__).parent

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from sklearn.datasets import load_diabetes, load_digits, load_iris, load_wine
 
 from gmmkit import Blocks, FloorWarning, GMMMachine, select
-from gmmkit.covariance import COVARIANCE_TYPES as STRUCTURES
+from gmmkit.model.structures import COVARIANCE_TYPES as STRUCTURES
 
 pytestmark = pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 OUTLIERS = [1e4, 1e5, -999999.0]

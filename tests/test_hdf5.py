@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import gmmkit
-from gmmkit.atomic import replace_file
-from gmmkit.hdf5 import (
+from gmmkit.files.atomic import replace_file
+from gmmkit.files.hdf5 import (
     FileFormatError,
     put_array,
     put_group,
@@ -202,7 +202,7 @@ def test_a_null_character_is_refused_on_writing(tmp_path):
 _KILLED = """
 import os, signal, sys
 import h5py
-from gmmkit.hdf5 import put_array, write
+from gmmkit.files.hdf5 import put_array, write
 
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -253,7 +253,7 @@ def test_an_error_leaves_the_old_file_and_no_other(path, monkeypatch, moment, er
 
 _FULL_DISK = """
 import resource, signal, sys
-from gmmkit.hdf5 import put_array, write
+from gmmkit.files.hdf5 import put_array, write
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

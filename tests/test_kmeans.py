@@ -10,8 +10,8 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from gmmkit import Blocks, GMMMachine, KMeansMachine
-from gmmkit.dask_source import DaskSource
-from gmmkit.seeding import farthest_rows
+from gmmkit.sources.dask_source import DaskSource
+from gmmkit.training.seeding import farthest_rows
 
 every_source = pytest.mark.parametrize(
     "wrap", [np.asarray, lambda X: da.from_array(X, chunks=(17, -1))], ids=["numpy", "dask"]

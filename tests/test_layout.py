@@ -15,10 +15,10 @@ from recipes import every_structure
 from reference import Structure, by_feature, constrain, from_matrices, seen_moments
 
 import gmmkit
-from gmmkit.clusters_files import read_kmeans, write_kmeans
-from gmmkit.hdf5 import FileFormatError, read, write
-from gmmkit.mixture_files import read_gmm, write_gmm
-from gmmkit.statistics_files import read_stats, write_stats
+from gmmkit.files.clusters import read_kmeans, write_kmeans
+from gmmkit.files.hdf5 import FileFormatError, read, write
+from gmmkit.files.mixture import read_gmm, write_gmm
+from gmmkit.files.statistics import read_stats, write_stats
 
 DATA = Path(__file__).parent / "data"
 PACKAGE = str(Path(gmmkit.__file__).resolve().parents[1])

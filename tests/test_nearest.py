@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from gmmkit.blocks import first_true, not_one_true
-from gmmkit.covariance import make_structure
-from gmmkit.densities import centroid_distances
-from gmmkit.estep import EStep, Rows, labels
-from gmmkit.nearest import NearestBlock
+from gmmkit.kernel.blocks import first_true, not_one_true
+from gmmkit.kernel.densities import centroid_distances
+from gmmkit.kernel.estep import EStep, Rows, labels
+from gmmkit.kernel.nearest import NearestBlock
+from gmmkit.model.structures import make_structure
 
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -265,7 +265,7 @@ def test_a_column_of_ones_changes_no_label(dtype, monkeypatch):
     X = X.astype(dtype)
     labels = []
     for joined in (-np.inf, np.inf):
-        monkeypatch.setattr("gmmkit.centroids._JOINED", joined)
+        monkeypatch.setattr("gmmkit.kernel.centroids._JOINED", joined)
         labels.append(found(X, centroids))
     assert np.array_equal(*labels)
     assert np.array_equal(labels[0][:50], exactly(X[:50], centroids))

@@ -50,10 +50,11 @@ from test_laws import (
     textbook_stats,
 )
 
-from gmmkit import GMMMachine, GMMStats, estep
-from gmmkit.covariance import make_structure
-from gmmkit.densities import mixture_densities
-from gmmkit.parameters import Parameters
+from gmmkit import GMMMachine, GMMStats
+from gmmkit.kernel import estep
+from gmmkit.kernel.densities import mixture_densities
+from gmmkit.model.parameters import Parameters
+from gmmkit.model.structures import make_structure
 
 pytestmark = pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")  # collapsed float32
 

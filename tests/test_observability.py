@@ -16,7 +16,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 
-from gmmkit import Blocks, GMMMachine, KMeansMachine, dask_compute, progress
+from gmmkit import Blocks, GMMMachine, KMeansMachine
+from gmmkit.sources import dask_compute, progress
 
 CENTRES = np.array([[-1.0, 0.0], [1.0, 1.0]])
 NUMBER = r"([-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf))"

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from reference import Mixture, Structure, m_step_ml, statistics
 
 from gmmkit import GMMMachine
-from gmmkit.covariance import COVARIANCE_TYPES
+from gmmkit.model.structures import COVARIANCE_TYPES
 
 K, D = 3, 2
 START = {

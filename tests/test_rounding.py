@@ -16,8 +16,9 @@ from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
 from test_laws import STRUCTURES, assert_close, machine_at, random_data, random_mixture
 
-from gmmkit import GMMMachine, KMeansMachine, estep, select
-from gmmkit.densities import centroid_distances, mixture_densities
+from gmmkit import GMMMachine, KMeansMachine, select
+from gmmkit.kernel import estep
+from gmmkit.kernel.densities import centroid_distances, mixture_densities
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning"),

@@ -7,8 +7,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from gmmkit import Blocks, GMMMachine, KMeansMachine
-from gmmkit.chunks import ArraySource
-from gmmkit.survey import survey
+from gmmkit.sources.base import ArraySource
+from gmmkit.training.survey import survey
 
 CENTRES = np.array([[0.0, 0, 9], [9, 0, 0], [0, 9, 0]])
 N, PER_COMPONENT = 900, 50
@@ -16,7 +16,7 @@ N, PER_COMPONENT = 900, 50
 
 @pytest.fixture(autouse=True)
 def small_samples(monkeypatch):
-    monkeypatch.setattr("gmmkit.fit._SAMPLES_PER_COMPONENT", PER_COMPONENT)
+    monkeypatch.setattr("gmmkit.training.fit._SAMPLES_PER_COMPONENT", PER_COMPONENT)
 
 
 def data(n_samples=N):

@@ -19,7 +19,8 @@ from test_laws import (
     random_mixture,
 )
 
-from gmmkit import GMMMachine, mixture
+from gmmkit import GMMMachine
+from gmmkit.estimators import mixture
 
 every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
 

@@ -9,7 +9,7 @@ from recipes import every_structure
 from reference import Structure, seen_moments
 
 from gmmkit import GMMStats
-from gmmkit.covariance import make_structure
+from gmmkit.model.structures import make_structure
 
 K, D = 2, 4
 KINDS = every_structure(D)

@@ -59,7 +59,7 @@ def test_model_is_the_array_s(Machine, source, X):
 
 
 def test_small_reads_make_the_same_model(X, tmp_path, monkeypatch):
-    monkeypatch.setattr("gmmkit.streams._READ_BYTES", 1000)
+    monkeypatch.setattr("gmmkit.sources.streams._READ_BYTES", 1000)
     with h5py.File(tmp_path / "X.h5", "w") as file:
         stats = GMMMachine(K).fit(X).e_step(file.create_dataset("X", data=X, chunks=(10, 4)))
     assert stats.is_similar_to(GMMMachine(K).fit(X).e_step(X), rtol=1e-10)
@@ -157,7 +157,7 @@ FAULTS = {
 @pytest.mark.parametrize("make, origin", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("Machine", [GMMMachine, KMeansMachine])
 def test_error_of_reading_tells_where(Machine, make, origin, X, monkeypatch):
-    monkeypatch.setattr("gmmkit.streams._READ_BYTES", 50 * 4 * 8)
+    monkeypatch.setattr("gmmkit.sources.streams._READ_BYTES", 50 * 4 * 8)
     machine = Machine(K).fit(X[:, :3])
     before = dict(vars(machine))
     with pytest.raises(OSError, match="disk on fire") as error:
@@ -170,7 +170,7 @@ def test_error_of_reading_tells_where(Machine, make, origin, X, monkeypatch):
 
 @pytest.mark.row(1)
 def test_error_about_values_tells_where(X, tmp_path, monkeypatch):
-    monkeypatch.setattr("gmmkit.streams._READ_BYTES", 50 * 4 * 8)
+    monkeypatch.setattr("gmmkit.sources.streams._READ_BYTES", 50 * 4 * 8)
     machine = GMMMachine(K).fit(X)
     X[321, 2] = np.nan
     with h5py.File(tmp_path / "X.h5", "w") as file:

@@ -50,7 +50,7 @@ from test_laws import (
 )
 
 from gmmkit import GMMMachine, GMMStats
-from gmmkit.covariance import make_structure
+from gmmkit.model.structures import make_structure
 
 every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
 every_structure_of_scikit_learn = pytest.mark.parametrize("structure", IN_SCIKIT_LEARN, ids=str)

@@ -9,8 +9,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
 from test_laws import STRUCTURES, machine_at, random_data, random_mixture
 
-from gmmkit import GMMMachine, estep
-from gmmkit.densities import mixture_densities
+from gmmkit import GMMMachine
+from gmmkit.kernel import estep
+from gmmkit.kernel.densities import mixture_densities
 
 SPEECH = Path(__file__).parent.parent / "examples" / "data" / "prompts.h5"
 # a responsibility below this may be zero: the least normal number by the least sum to divide by
@@ -63,7 +64,7 @@ def assert_no_bit_changes(gmm, X, monkeypatch):
     stats, scores = gmm.e_step(X), gmm.score_samples(X)
     labels, R = gmm.predict(X), gmm.predict_proba(X)
     with monkeypatch.context() as patch:
-        patch.setattr("gmmkit.blocks._FEW_LOW", 1.0)  # of all scores none become zero
+        patch.setattr("gmmkit.kernel.blocks._FEW_LOW", 1.0)  # of all scores none become zero
         before = gmm.predict_proba(X)
         assert share_of_subnormals(before) > MANY
         assert_array_equal(gmm.e_step(X).buffer, stats.buffer)

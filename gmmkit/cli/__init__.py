@@ -1,0 +1,1 @@
+"""The ``gmmkit`` command: a module a command."""

@@ -1,0 +1,124 @@
+"""``gmmkit convert``: the same model in a file of another version."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+from gmmkit.cli.info import described
+from gmmkit.cli.messages import say
+from gmmkit.cli.model import Model, load_model
+from gmmkit.estimators.gmm import GMMMachine
+from gmmkit.files.atomic import replace_file
+from gmmkit.files.formats import FORMATS
+from gmmkit.files.hdf5 import write
+from gmmkit.files.mixture import EPSILON
+from gmmkit.files.rules import STRUCTURE, lowest_version, structure_of
+from gmmkit.kernel.stats import GMMStats
+
+
+def convert(options: argparse.Namespace) -> None:
+    model = load_model(options.file, options.verify)
+    beyond = list(_beyond_1_0(model) if options.to == "1.0" else _beyond(model, options.to))
+    if beyond:
+        raise ValueError(f"{options.file}: version {options.to} cannot hold {', '.join(beyond)}")
+    if options.to != "1.0":
+        _save_own(model, options.new, options.to)
+        return
+    _save_1_0(model, options.new)
+    left_out = list(_left_out_of_1_0(model))
+    if left_out:
+        say(
+            f"{options.new}: scores as before; left out, as version 1.0 has no place for it: "
+            f"{', '.join(left_out)}"
+        )
+
+
+def _save_own(model: Model, path: str, file_version: str | None) -> None:
+    """Write a version of gmmkit's own; only mixtures differ between them."""
+    if model.kind != "GMMMachine" or file_version is None:
+        model.loaded.save(path)
+        return
+    write(path, lambda group: FORMATS[model.kind].write(group, model.record, file_version))
+    if file_version < lowest_version(model.record):
+        say(f"{path}: left out, as version {file_version} has no place for it: variance_floor")
+
+
+def _save_1_0(model: Model, path: str) -> None:
+    """Write the oldest layout of HDF5, in one step."""
+    put = FORMATS[model.kind].write
+    image = io.BytesIO()
+    with h5py.File(image, "w", libver=("earliest", "v108")) as file:
+        write(file, lambda group: put(group, model.record, "1.0"))
+    replace_file(path, image.getbuffer())
+
+
+def _beyond(model: Model, file_version: str | None) -> Iterator[str]:
+    """The covariance structures, of the model or a prior of it, that a version does not have."""
+    record = None if model.kind == "KMeansMachine" or file_version is None else model.record
+    while record is not None:
+        if structure_of(record).file_version > str(file_version):
+            yield f"covariance_type {described(record)}"
+        record = record.get("ubm")
+
+
+def _beyond_1_0(model: Model) -> Iterator[str]:
+    """What a reader of version 1.0 would miss and then score, check or adapt otherwise."""
+    record = model.record
+    if model.kind == "KMeansMachine":
+        yield "a KMeansMachine"
+        return
+    if structure_of(record).file_version > "1.0":
+        yield f"covariance_type {described(record)}"
+    if model.kind == "GMMStats":
+        yield from _sums_beyond_1_0(model.loaded)
+        return
+    if record["trainer"] == "map" and record.get("ubm") is not None:
+        yield "ubm (the prior)"
+    if record["feature_names"] is not None:
+        yield "feature_names"
+    adapting = ("map_relevance_factor", "map_prior") if record["trainer"] == "map" else ()
+    for name in ("weight_floor", "mean_var_update_threshold", *adapting):
+        if name in _changed(record):
+            yield f"{name}={record[name]!r}"
+
+
+def _sums_beyond_1_0(stats: GMMStats) -> Iterator[str]:
+    if not stats.t.is_integer():
+        yield f"t={stats.t:g} (it counts whole samples)"
+    back = stats.about(np.zeros(stats.shape)).about(stats.origin)
+    tolerance = 1e-9 * np.abs(stats.second).max()
+    if not np.allclose(back.second, stats.second, rtol=1e-6, atol=tolerance):
+        yield "origin (the data lie so far from zero that sums about zero lose their variances)"
+
+
+def _left_out_of_1_0(model: Model) -> Iterator[str]:
+    """What is lost without harm: it changes neither scores nor adaptation."""
+    if model.kind != "GMMMachine":
+        return
+    record = model.record
+    held = {"n_gaussians", "trainer", "max_fitting_steps", *STRUCTURE}
+    held |= {"update_means", "update_variances", "update_weights"}  # "auto" as what it stands for
+    stands_for = {"convergence_threshold": 0, "variance_thresholds": EPSILON}
+    for name in sorted(_changed(record) - held - stands_for.keys()):
+        yield name
+    for name, value in stands_for.items():
+        if record[name] is None:
+            yield f"{name}=None (written as {value:.3g})"
+    if record["n_iter"] is not None:
+        yield "the record of the training"
+
+
+def _changed(record: Mapping[str, Any]) -> set[str]:
+    """Names of the settings that are not at their default; of those in a record."""
+    defaults = GMMMachine().get_params(deep=False)
+    return {
+        name
+        for name in defaults.keys() & record.keys()
+        if not np.array_equal(record[name], defaults[name])
+    }

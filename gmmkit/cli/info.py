@@ -1,0 +1,118 @@
+"""``gmmkit info``: what a model file holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from gmmkit.cli.messages import printable
+from gmmkit.cli.model import Model, load_model
+from gmmkit.files.rules import STRUCTURE
+
+_TITLES = {
+    "GMMMachine": "Gaussian mixture",
+    "GMMStats": "statistics of a Gaussian mixture",
+    "KMeansMachine": "k-means",
+}
+_RECORD = ("n_iter", "converged")  # of the training
+
+
+def info(options: argparse.Namespace) -> None:
+    model = load_model(options.file, options.verify)
+    if options.json:
+        print(json.dumps(_facts(model), indent=2, allow_nan=False))
+        return
+    lines = list(_lines(_facts(model)))
+    width = max(len(label) for label, _ in lines)
+    for label, text in lines:
+        print(f"{label:{width}}  {printable(text)}")
+
+
+def _facts(model: Model) -> dict[str, Any]:
+    """What there is to know of a model, in values that JSON has."""
+    names = {
+        "GMMMachine": (
+            *("n_gaussians", "n_features", *STRUCTURE, "trainer", "map_prior", "map_alpha"),
+            *("map_relevance_factor", *_RECORD, "lower_bound", "lower_bounds", "feature_names"),
+        ),
+        "GMMStats": ("n_gaussians", "n_features", *STRUCTURE, "t", "log_likelihood"),
+        "KMeansMachine": ("n_clusters", "n_features", *_RECORD, "inertia", "feature_names"),
+    }
+    record = model.record
+    facts = {name: _plain(record.get(name)) for name in names[model.kind]}
+    if model.kind == "GMMMachine":
+        prior = record.get("ubm")
+        facts["prior"] = prior and {name: _plain(prior[name]) for name in ("trainer", *STRUCTURE)}
+    return {"kind": model.kind, "file_version": model.version, **facts}
+
+
+def _plain(value: Any) -> Any:
+    """A value for JSON, which knows no infinity: null stands for it."""
+    if isinstance(value, np.ndarray | list):
+        return [_plain(item) for item in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The facts as people read them."""
+    yield "kind", f"{_TITLES[facts['kind']]} ({facts['kind']})"
+    yield "file version", facts["file_version"] or "none, from before 1.0"
+    if "n_clusters" in facts:
+        yield "clusters", str(facts["n_clusters"])
+    else:
+        yield "components", str(facts["n_gaussians"])
+    yield "features", str(facts["n_features"])
+    if "covariance_type" in facts:
+        yield "structure", described(facts)
+    if "trainer" in facts:
+        yield "trainer", _trainer(facts)
+        yield "prior", _prior(facts)
+    if "t" in facts:
+        yield "samples", f"{facts['t']:.15g}"
+        yield "log-likelihood", _nats(facts["log_likelihood"])
+    else:
+        yield "training", _training(facts)
+        names = facts["feature_names"]
+        yield "feature names", "none" if names is None else ", ".join(names)
+
+
+def described(facts: Mapping[str, Any]) -> str:
+    size = facts["block_size"]
+    sizes = ", ".join(map(str, size)) if isinstance(size, tuple) else size
+    blocks = "" if size is None else f", blocks of {sizes}"
+    return f"{facts['covariance_type']}{blocks}"
+
+
+def _trainer(facts: Mapping[str, Any]) -> str:
+    if facts["trainer"] != "map":
+        return str(facts["trainer"])
+    factor, alpha = facts["map_relevance_factor"], facts["map_alpha"]
+    strength = f"alpha {alpha:g}" if factor is None else f"relevance factor {factor:g}"
+    return f"map ({facts['map_prior']}, {strength})"
+
+
+def _prior(facts: Mapping[str, Any]) -> str:
+    if facts["prior"] is not None:
+        return f"in the file ({described(facts['prior'])}, trainer {facts['prior']['trainer']})"
+    return "not in the file" if facts["trainer"] == "map" else "none"
+
+
+def _training(facts: Mapping[str, Any]) -> str:
+    if facts["n_iter"] is None:
+        return "no record"
+    converged = "converged" if facts["converged"] else "not converged"
+    if "inertia" in facts:
+        end = f"inertia {facts['inertia']:g}"
+    else:
+        end = f"mean log-likelihood {_nats(facts['lower_bound'])}"
+    return f"{facts['n_iter']} steps, {converged}, {end}"
+
+
+def _nats(value: float | None) -> str:
+    return "-inf" if value is None else f"{value:.6g} nats"

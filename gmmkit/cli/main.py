@@ -1,0 +1,93 @@
+"""The ``gmmkit`` command: its arguments, and how it ends.
+
+``gmmkit info FILE`` describes a file, ``gmmkit convert OLD NEW`` writes it anew. Both load the file
+as the classes do, with every check, and say on stderr what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from gmmkit.cli.convert import convert
+from gmmkit.cli.info import info
+from gmmkit.cli.messages import explained, say
+from gmmkit.files.rules import VERSIONS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Those of the command line, unless given.
+
+    Returns
+    -------
+    int
+        0, or 1 where a file is not as it should be; what is wrong stands on stderr then.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from gmmkit import GMMStats
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = str(pathlib.Path(folder, "statistics.h5"))
+    ...     GMMStats(2, 3).save(path)
+    ...     main(["info", path])
+    kind            statistics of a Gaussian mixture (GMMStats)
+    file version    1.1
+    components      2
+    features        3
+    structure       diag
+    samples         0
+    log-likelihood  0 nats
+    0
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads on, as in `gmmkit info FILE | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, ValueError) as error:
+        say(explained(error))
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gmmkit", description="Look into and convert the model files of gmmkit."
+    )
+    release = f"gmmkit {version('gmmkit')}, files of version {VERSIONS[0]} and older"
+    parser.add_argument("--version", action="version", version=release)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("info", help="say what a file holds")
+    command.add_argument("file", metavar="FILE")
+    command.add_argument("--json", action="store_true", help="as JSON, for programs")
+    command.set_defaults(run=info)
+
+    command = commands.add_parser(
+        "convert", help="write a file of any version in the current one, or in an older one"
+    )
+    command.add_argument("file", metavar="OLD", help="a file of gmmkit or bob.learn.em")
+    command.add_argument("new", metavar="NEW", help="written in one step; replaced if it is there")
+    command.add_argument(
+        "--to", choices=VERSIONS, help="version of NEW (default: the lowest one that holds it all)"
+    )
+    command.set_defaults(run=convert)
+    for command in commands.choices.values():
+        command.add_argument(
+            "--no-verify",
+            dest="verify",
+            action="store_false",
+            help="read a file that was edited on purpose: leave its digest unchecked",
+        )
+    return parser

@@ -1,0 +1,43 @@
+"""A model file of any kind, loaded with every check."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from gmmkit.estimators.gmm import GMMMachine
+from gmmkit.estimators.kmeans import KMeansMachine
+from gmmkit.files.hdf5 import Reader, read
+from gmmkit.files.rules import kind_of
+from gmmkit.kernel.stats import GMMStats
+
+_CLASSES: dict[str, Any] = {
+    "GMMMachine": GMMMachine,
+    "GMMStats": GMMStats,
+    "KMeansMachine": KMeansMachine,
+}
+
+
+class Model(NamedTuple):
+    """What a file holds."""
+
+    kind: str  # the class
+    version: str | None  # of the file; None for those of before 1.0
+    loaded: Any
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The settings and parameters by name."""
+        return dict(self.loaded._record())
+
+
+def load_model(path: str, verify: bool) -> Model:
+    """Load a file of any kind."""
+
+    def look(reader: Reader) -> tuple[str, str | None]:
+        kind = kind_of(reader)
+        if kind is None:
+            reader.refuse("", "a mixture, its statistics or k-means clusters", "none of their keys")
+        return kind, reader.attribute("file_version", str, default=None)
+
+    kind, file_version = read(path, look, verify=False)  # loading verifies
+    return Model(kind, file_version, _CLASSES[kind].from_hdf5(path, verify=verify))

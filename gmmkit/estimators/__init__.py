@@ -1,0 +1,1 @@
+"""Estimators: scikit-learn's conventions around the training. No formulas."""

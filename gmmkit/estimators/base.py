@@ -1,0 +1,196 @@
+"""Machine: what the estimators share. Data are checked here, at the door."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import validate_data
+
+from gmmkit import checks
+from gmmkit.files.formats import FORMATS
+from gmmkit.files.hdf5 import Reader, read, write
+from gmmkit.files.pickles import pickled, unpickled
+from gmmkit.sources.base import Source
+from gmmkit.sources.open import kind_of
+from gmmkit.training.callbacks import CallbackSupportMixin
+
+
+class Machine(
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """Base of the estimators: opens any data as a source of blocks."""
+
+    n_jobs: int | None
+    verbose: int
+    _names_elsewhere: ClassVar[dict[str, str]] = {}  # other packages' parameters, and ours for them
+    _format: ClassVar[str]  # of files: a name in `FORMATS`
+    _stored_settings: ClassVar[tuple[str, ...]]  # parameters that files hold as they are
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """A machine, once the constructor is known to take the arguments that are there.
+
+        Those that it lacks are the constructor's matter: pickles make machines without any.
+        """
+        try:
+            _signature(cls.__init__).bind_partial(None, *args, **kwargs)
+        except TypeError as error:
+            hints = [
+                f"{name} is called {cls._names_elsewhere[name]} here"
+                for name in kwargs
+                if name in cls._names_elsewhere
+            ]
+            raise TypeError("; ".join([f"{cls.__name__}() {error}", *hints]) + ".") from None
+        return super().__new__(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Store; a setting (what is learned ends in _) that is NumPy's number as Python's.
+
+        NumPy's small integers overflow in all that is computed with them.
+        """
+        if isinstance(value, (np.integer, np.floating)) and not name.endswith("_"):
+            value = value.item()
+        super().__setattr__(name, value)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _open(self, X: Any, sample_weight: Any = None, reset: bool = False) -> Source:
+        """The source of checked X (N, D) and weights (N,).
+
+        With `reset`, the number and names of X's features are remembered, else they must agree.
+        """
+        who = type(self).__name__
+        kind = kind_of(X, who)
+        X = kind.check(X, sample_weight, who)
+        if kind.lazy:
+            validate_data(self, kind.header(X), reset=reset, skip_check_array=True)
+        else:
+            X = self._checked_in_memory(X, reset)
+        return kind.open(X, sample_weight, self.n_jobs)
+
+    def _checked_in_memory(self, X: Any, reset: bool) -> np.ndarray:
+        """X (N, D) as an array of numbers, by scikit-learn's rules."""
+        who = type(self).__name__
+        try:
+            array = validate_data(self, X, reset=reset, dtype="numeric")
+        except (TypeError, ValueError) as error:
+            checks.blame_column(X, who)
+            if checks.is_array(X) and X.dtype.kind == "O" and " X" not in str(error):
+                raise type(error)(f"X is no table of numbers: {error}") from error
+            raise
+        if array.dtype.kind not in "fiub":
+            checks.blame_column(X, who)
+            checks.check_table(array, who)
+        return array
+
+    # Pickles say which release made them, as those of scikit-learn do.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return pickled(super().__getstate__())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(unpickled(type(self).__name__, state))
+
+    # Files: a machine is stored as a record, a dict of plain values.
+
+    def save(self, target: Any) -> None:
+        """Write to an HDF5 file (atomically) or into an open `h5py.File` or `h5py.Group`.
+
+        No file keeps a ``k_means_trainer``, a ``checkpoint`` or a ``random_state`` that is a
+        generator: these come back as None, everything else as it is.
+
+        Parameters
+        ----------
+        target : path, h5py.File or h5py.Group
+        """
+        record = self._record()
+        write(target, lambda group: FORMATS[self._format].write(group, record))
+
+    @classmethod
+    def from_hdf5(cls, source: Any, *, verify: bool = True) -> Any:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        source : path, h5py.File or h5py.Group
+        verify : bool, default=True
+            Check the file's digest; False reads a file that somebody edited on purpose.
+
+        Returns
+        -------
+        Machine
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or holds something else; it names the file and the key.
+        """
+        return cls._read(source, verify)
+
+    @classmethod
+    def _read(cls, source: Any, verify: bool, *given: Any) -> Any:
+        """The machine in a file; what does not fit together is refused by the file's name."""
+
+        def parse(reader: Reader) -> Any:
+            machine, record = cls(), FORMATS[cls._format].read(reader)
+            try:
+                machine._load_record(record, *given)
+            except ValueError as error:
+                reader.refuse("", "parameters and settings of one machine", str(error).rstrip("."))
+            return machine
+
+        return read(source, parse, verify=verify)
+
+    def load(self, source: Any, **options: Any) -> None:
+        """Read into this machine, settings included; see `from_hdf5`."""
+        loaded = type(self).from_hdf5(source, **options)
+        self.__dict__.clear()
+        self.__dict__.update(loaded.__dict__)
+
+    def _record(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _load_record(self, record: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _common_record(self) -> dict[str, Any]:
+        names = getattr(self, "feature_names_in_", None)
+        settings = {name: getattr(self, name) for name in self._stored_settings}
+        return {
+            **settings,
+            "n_features": self.n_features_in_,
+            "feature_names": None if names is None else list(names),
+        }
+
+    def _load_common(self, record: dict[str, Any]) -> None:
+        for name in self._stored_settings:
+            if name in record:
+                setattr(self, name, record[name])
+        self.n_features_in_ = record["n_features"]
+        if record.get("feature_names") is not None:
+            self.feature_names_in_ = np.array(record["feature_names"], dtype=object)
+
+
+@cache
+def _signature(function: Any) -> inspect.Signature:
+    return inspect.signature(function)
+
+
+@contextmanager
+def transaction(estimator: BaseEstimator) -> Iterator[None]:
+    """A fit that fails leaves the estimator as it was, its earlier model whole."""
+    before = dict(estimator.__dict__)
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
+        raise

@@ -1,0 +1,408 @@
+"""Mixture: what a machine that has parameters can do, however it came by them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from sklearn.base import DensityMixin
+from sklearn.utils.validation import check_is_fitted
+
+from gmmkit import checks
+from gmmkit.estimators.base import Machine
+from gmmkit.kernel import estep
+from gmmkit.kernel.densities import Densities, LastDensities, mixture_densities
+from gmmkit.kernel.stats import GMMStats, weighty_statistics
+from gmmkit.model import conditional, information
+from gmmkit.model.parameters import Parameters
+from gmmkit.model.structures import Structure
+from gmmkit.sources import progress
+from gmmkit.sources.base import Source
+
+_last_densities = LastDensities()
+
+
+class Mixture(DensityMixin, Machine):
+    """Scores, predictions, statistics and samples of a Gaussian mixture with parameters."""
+
+    weights_: np.ndarray
+    means_: np.ndarray
+    covariances_: np.ndarray
+    random_state: Any
+    _draws: tuple[Any, np.random.RandomState]  # of `sample`: its seed, and the generator
+
+    def _structure(self, n_features: int) -> Structure:
+        raise NotImplementedError
+
+    @property
+    def parameters_(self) -> Parameters:
+        """The frozen parameters: what stands now in `weights_`, `means_` and `covariances_`."""
+        check_is_fitted(self, "means_")
+        weights, means, covariances = (
+            np.asarray(part, dtype=float)
+            for part in (self.weights_, self.means_, self.covariances_)
+        )
+        if means.ndim != 2:
+            raise ValueError(f"means_ has shape {means.shape}, expected (K, D).")
+        structure = self._structure(means.shape[1])
+        for name, part, expected in (
+            ("weights_", weights, means.shape[:1]),
+            ("covariances_", covariances, structure.public_shape(len(means))),
+        ):
+            if part.shape != expected:
+                raise ValueError(f"{name} has shape {part.shape}, expected {expected}.")
+        return Parameters(structure, weights, means, structure.from_public(covariances))
+
+    def _densities(self, dtype: np.dtype) -> Densities:
+        """The weighted log densities of the components, as they were found last if they can be."""
+        check_is_fitted(self, "means_")
+        if np.ndim(self.means_) != 2:
+            raise ValueError(f"means_ has shape {np.shape(self.means_)}, expected (K, D).")
+        arrays = [self.weights_, self.means_, self.covariances_]
+        key = self._structure(self.means_.shape[1]), dtype
+        return _last_densities.find(
+            self, key, arrays, lambda: mixture_densities(self.parameters_, dtype)
+        )
+
+    def _keep_parameters(self, parameters: Parameters) -> None:
+        self.__dict__.update(public_parameters(parameters))
+
+    # Statistics and scores.
+
+    def e_step(self, X: Any, sample_weight: Any = None) -> GMMStats:
+        """Sufficient statistics of X.
+
+        Statistics add up wherever they were computed: ``sum(machine.e_step(part) for part in
+        parts)`` equals those of all parts.
+
+        Parameters
+        ----------
+        X : array-like, dask array or dask data frame of shape (N, D)
+        sample_weight : array-like, dask array or dask series of shape (N,), optional
+
+        Returns
+        -------
+        GMMStats
+        """
+        check_is_fitted(self, "means_")
+        source = self._open(X, sample_weight)
+        with progress.shown(self.verbose >= 2):
+            return estep.sweep(source, self._densities(source.dtype))
+
+    def acc_stats(self, X: Any, sample_weight: Any = None) -> GMMStats:
+        """The same as `e_step`, under bob.learn.em's name."""
+        return self.e_step(X, sample_weight)
+
+    def stats_per_sample(self, X: Iterable[Any]) -> list[GMMStats]:
+        """Sufficient statistics of each of several 2-D arrays, as of utterances."""
+        check_is_fitted(self, "means_")
+        if not hasattr(X, "__iter__") or isinstance(X, (str, bytes)):
+            raise TypeError(f"X must be a list of 2-D arrays, got {checks.shown(X)}.")
+        return [self.e_step(part) for part in X]
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean log-likelihood per sample, in nats."""
+        stats = weighty_statistics(self.e_step(X, sample_weight))
+        return stats.log_likelihood / stats.t
+
+    def bic(self, X: Any) -> float:
+        """Bayesian information criterion of the model on X (Schwarz, 1978): lower is better."""
+        stats = weighty_statistics(self.e_step(X))
+        return information.bic(stats.log_likelihood, stats.t, self._n_parameters())
+
+    def aic(self, X: Any) -> float:
+        """Akaike's information criterion of the model on X (Akaike, 1974): lower is better."""
+        stats = weighty_statistics(self.e_step(X))
+        return information.aic(stats.log_likelihood, self._n_parameters())
+
+    def _n_parameters(self) -> int:
+        """Number of free parameters."""
+        n_gaussians, n_features = self.shape
+        return information.n_parameters(self._structure(n_features), n_gaussians)
+
+    # Predictions: lazy where X is.
+
+    def score_samples(self, X: Any) -> Any:
+        """Log-likelihood of each sample, in nats, (N,)."""
+        return self._rows(X, estep.log_likelihoods, ())
+
+    def log_likelihood(self, X: Any) -> Any:
+        """The same as `score_samples`, under bob.learn.em's name."""
+        return self.score_samples(X)
+
+    def predict(self, X: Any) -> Any:
+        """The most likely component of each sample, (N,)."""
+        return self._rows(X, estep.labels, (), np.dtype(np.int64))
+
+    def predict_proba(self, X: Any) -> Any:
+        """Posterior probabilities of the components, (N, K)."""
+        check_is_fitted(self, "means_")
+        return self._rows(X, estep.responsibilities, (len(self.weights_),))
+
+    def transform(self, X: Any) -> Any:
+        """The same as `predict_proba`, so that a machine can be a step of a pipeline."""
+        return self.predict_proba(X)
+
+    def log_weighted_likelihood(self, X: Any) -> Any:
+        """Log-likelihood of each sample and component, weighted, (K, N) as in bob.learn.em."""
+        check_is_fitted(self, "means_")
+        return self._rows(X, estep.log_weighted_densities, (len(self.weights_),)).T
+
+    def _rows(
+        self, X: Any, output: estep.Output, tail: tuple[int, ...], dtype: np.dtype | None = None
+    ) -> Any:
+        check_is_fitted(self, "means_")
+        source = self._open(X)
+        densities = self._densities(source.dtype)
+        kernel = estep.Rows(densities, output, tail, dtype or source.dtype)
+        with progress.shown(self.verbose >= 2):
+            return source.map_rows(kernel, f"gmmkit-{output.__name__}", densities.block_length)
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """Draw from the mixture.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        random_state : int, RandomState or None, default=None
+            An int gives the same samples in each call. None gives new ones: they come from a
+            generator of the machine's own, which its ``random_state`` seeds at the first call.
+            `fit` seeds it anew; clones, copies and loaded machines seed one of their own;
+            marginals and conditionals share it.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, D)
+        y : ndarray of shape (n_samples,)
+            The component of each sample, ascending.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gmmkit import GMMMachine
+        >>> machine = GMMMachine(2).fit([[0.0], [1.0], [8.0], [9.0]])
+        >>> bool(np.all(machine.sample(3)[0] != machine.sample(3)[0]))
+        True
+        >>> same = machine.sample(3, random_state=1)[0] == machine.sample(3, random_state=1)[0]
+        >>> bool(np.all(same))
+        True
+        """
+        parameters = self.parameters_
+        most = sys.maxsize // (8 * parameters.structure.n_features)  # what can be addressed
+        n_samples = checks.whole_number(n_samples, "n_samples", most=most)
+        draws = self._own_draws() if random_state is None else checks.generator(random_state)
+        return parameters.sample(n_samples, draws)
+
+    def _own_draws(self) -> np.random.RandomState:
+        """The generator of `sample`: seeded once, or ``random_state`` itself if it is one."""
+        seed = self.random_state
+        if not checks.is_whole(seed):
+            return checks.generator(seed)
+        known = self.__dict__.get("_draws")
+        if known is None or known[0] != seed:
+            self.__dict__.pop("_draws", None)
+            # one step, so that all threads get the same generator
+            known = self.__dict__.setdefault("_draws", (seed, checks.generator(seed)))
+        return known[1]
+
+    def _open(self, X: Any, sample_weight: Any = None, reset: bool = False) -> Source:
+        source = super()._open(X, sample_weight, reset)
+        if reset:
+            self.__dict__.pop("_draws", None)
+        return source
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_draws", None)  # a copy draws anew
+        return state
+
+    # Other mixtures made of this one.
+
+    def marginal(self, features: Any) -> Any:
+        """The mixture over some of the features.
+
+        Parameters
+        ----------
+        features : int, str or sequence of these
+            Their numbers, or their names if the machine was fitted to named features.
+
+        Returns
+        -------
+        GMMMachine
+            A machine over these features, in this order. Structures with a block size become
+            "full".
+        """
+        chosen = self._feature_numbers(features)
+        return self._like(conditional.marginal(self.parameters_, chosen), chosen)
+
+    def condition(self, features: Any, values: Any) -> Any:
+        """The mixture over the other features, once some are known.
+
+        Parameters
+        ----------
+        features : int, str or sequence of these
+            The known features' numbers or names.
+        values : float or array-like of shape (len(features),)
+            Their values.
+
+        Returns
+        -------
+        GMMMachine
+            A machine over the other features, in ascending order. Structures with a block size
+            become "full".
+        """
+        known = self._feature_numbers(features)
+        values = checks.real_array(values, "values")
+        if values.shape != known.shape and not (values.ndim == 0 and len(known) == 1):
+            raise ValueError(
+                f"values must be {len(known)} finite numbers, as many as features, got an array of "
+                f"shape {values.shape}."
+            )
+        values = values.reshape(known.shape)
+        n_features = self.shape[1]
+        if len(known) == n_features:
+            raise ValueError(f"features are all {n_features} there are: no feature is left.")
+        others = np.setdiff1d(np.arange(n_features), known)
+        return self._like(conditional.condition(self.parameters_, known, values), others)
+
+    def _feature_numbers(self, features: Any) -> np.ndarray:
+        check_is_fitted(self, "means_")
+        names = list(getattr(self, "feature_names_in_", []))
+        if checks.is_whole(features) or isinstance(features, str):
+            features = [features]
+        try:
+            features = list(features)
+        except TypeError:
+            raise TypeError(
+                f"features must be a list of numbers or names, got {checks.shown(features)}."
+            ) from None
+        numbers = []
+        for feature in features:
+            if isinstance(feature, str) and feature in names:
+                numbers.append(names.index(feature))
+            elif checks.is_whole(feature) and 0 <= int(feature) < self.shape[1]:
+                numbers.append(int(feature))
+            else:
+                raise ValueError(
+                    f"features must be among {names or self.shape[1]}: there is no feature "
+                    f"{checks.shown(feature)}."
+                )
+        if not numbers or len(set(numbers)) < len(numbers):
+            raise ValueError(f"features must be some, each once, got {checks.shown(features)}.")
+        return np.array(numbers)
+
+    def _like(self, parameters: Parameters, features: np.ndarray) -> Any:
+        """A machine of this class with these parameters, over some of the features."""
+        structure = parameters.structure
+        machine = type(self)(parameters.n_gaussians, covariance_type=structure.covariance_type)
+        for name in ("random_state", "n_jobs", "verbose"):
+            setattr(machine, name, getattr(self, name))
+        # one generator: each of the machines made of this one would draw the same noise else
+        machine._draws = self.random_state, self._own_draws()
+        machine._keep_parameters(parameters)
+        machine.n_features_in_ = structure.n_features
+        if hasattr(self, "feature_names_in_"):
+            machine.feature_names_in_ = self.feature_names_in_[features]
+        return machine
+
+    # What bob.learn.em's users read and set.
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, D)."""
+        check_is_fitted(self, "means_")
+        return self.means_.shape
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The weights, (K,), read-only. Setting them sets the model and the next fit's start."""
+        check_is_fitted(self, "means_")
+        return _read_only(self.weights_)
+
+    @weights.setter
+    def weights(self, value: Any) -> None:
+        self._assign("weights", value)
+
+    @property
+    def means(self) -> np.ndarray:
+        """The means, (K, D), read-only. Setting them sets the model and the next fit's start."""
+        check_is_fitted(self, "means_")
+        return _read_only(self.means_)
+
+    @means.setter
+    def means(self, value: Any) -> None:
+        self._assign("means", value)
+
+    @property
+    def variances(self) -> np.ndarray:
+        """The variances, (K, D), read-only. Setting them sets the model and the next fit's start.
+
+        Of structures that correlate features these are the diagonals; what is set are
+        ``covariances_``, in their shape.
+        """
+        parameters = self.parameters_
+        variances = parameters.structure.diagonal(parameters.covariances)
+        return _read_only(np.broadcast_to(variances, self.shape))
+
+    @variances.setter
+    def variances(self, value: Any) -> None:
+        self._assign("covariances", value)
+
+    def _assign(self, name: str, value: Any) -> None:
+        raise NotImplementedError
+
+    @property
+    def log_weights(self) -> np.ndarray:
+        """Logarithms of the weights, (K,)."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.weights)
+
+    @property
+    def g_norms(self) -> np.ndarray:
+        """Twice the log of each Gaussian's normaliser, ``D log(2 pi) + log|S_k|``, (K,)."""
+        parameters = self.parameters_
+        log_det = parameters.log_determinants()
+        return parameters.structure.n_features * np.log(2 * np.pi) + log_det
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.weights_)
+
+    def is_similar_to(self, other: Mixture, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
+        """Whether the other machine has these parameters within tolerances."""
+        mine, theirs = self.parameters_, checks.instance(other, Mixture, "other").parameters_
+        rtol, atol = checks.real_number(rtol, "rtol"), checks.real_number(atol, "atol")
+        return mine.structure == theirs.structure and all(
+            np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=rtol, atol=atol)
+            for a, b in zip(mine.arrays(), theirs.arrays(), strict=True)
+        )
+
+    def __hash__(self) -> int:
+        # the same for all: equality looks at parameters, which change
+        return hash(Mixture)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mixture):
+            return NotImplemented
+        if not (hasattr(self, "means_") and hasattr(other, "means_")):
+            return self is other
+        return self.is_similar_to(other, rtol=0, atol=0)
+
+
+def public_parameters(parameters: Parameters) -> dict[str, Any]:
+    """Parameters as the attributes of a machine."""
+    # copies: a user may change them in place, and they may be those of a prior
+    return {
+        "weights_": parameters.weights.copy(),
+        "means_": parameters.means.copy(),
+        "covariances_": parameters.structure.to_public(parameters.covariances),
+    }
+
+
+def _read_only(array: Any) -> np.ndarray:
+    """A view that cannot be written to."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view

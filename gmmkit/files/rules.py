@@ -1,0 +1,234 @@
+"""Rules: what all records share. Single values, shapes, the structure; which record a file holds.
+
+Records are dictionaries of Python values and float64 arrays. On writing, None and an absent key
+are the same. A value that a later reading would refuse is refused on writing: the same checks look
+at what was read and at what is to be written.
+
+Version 1.1 is a superset of bob.learn.em's 1.0, so that a reader of 1.0 reads a diagonal model or
+its statistics. Version 1.2 adds the floor of the variances and some structures. All of them are
+read, and the older files without a version. A file has the lowest of gmmkit's own versions that
+holds it.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from gmmkit.files.hdf5 import MISSING, Reader, put_array, put_scalar
+from gmmkit.model.structures import DIAG, Refuse, Structure, make_structure
+
+Record = dict[str, Any]
+Shape = tuple[int, ...]
+
+VERSIONS = ("1.2", "1.1", "1.0")
+_FROM_1_2 = ("variance_floor",)  # keys that older versions do not have
+WRITERS = {
+    "GMMMachine": "<class 'gmmkit.gmm.GMMMachine'>",
+    "GMMStats": "<class 'gmmkit.stats.GMMStats'>",
+    "KMeansMachine": "<class 'gmmkit.kmeans.KMeansMachine'>",
+}
+_MARKS = {  # a key that only files of this class have
+    "gaussians": "GMMMachine",
+    "m_gaussians0": "GMMMachine",
+    "sumPx": "GMMStats",
+    "centroids": "KMeansMachine",
+}
+
+
+class Rule(NamedTuple):
+    """What a single value may be."""
+
+    kind: type
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+    def check(self, name: str, value: Any, refuse: Refuse) -> None:
+        """Refuse a value that breaks the rule."""
+        if value is None:
+            if not self.optional:
+                refuse(name, "a value", value)
+        elif self.choices:
+            if value not in self.choices:
+                refuse(name, f"one of {', '.join(self.choices)}", repr(value))
+        elif not isinstance(value, _ACCEPTED[self.kind]):
+            refuse(name, f"a value of type {self.kind.__name__}", repr(value))
+        elif self.kind in (int, float) and not self.low <= value <= self.high:
+            refuse(name, f"a number from {self.low} to {self.high}", value)
+
+
+_ACCEPTED: dict[type, tuple[Any, ...]] = {
+    bool: (bool, np.bool_),
+    int: (numbers.Integral, np.bool_),  # verbose=True
+    float: (numbers.Real,),
+    str: (str,),
+}
+LARGEST = 2**63 - 1
+COUNT = Rule(int, 0, LARGEST)
+SIZE = Rule(int, 1, LARGEST)
+OPTIONAL_COUNT = COUNT._replace(optional=True)
+OPTIONAL_FLAG = Rule(bool, optional=True)
+POSITIVE = Rule(float, 0)
+OPTIONAL_POSITIVE = POSITIVE._replace(optional=True)
+UNIT = Rule(float, 0, 1)
+EXECUTION = {
+    "n_jobs": Rule(int, -LARGEST, LARGEST, optional=True),
+    "verbose": OPTIONAL_COUNT,
+}
+
+STRUCTURE = ("covariance_type", "block_size")
+DIAGONAL: Record = {"covariance_type": DIAG, "block_size": None}  # all that bob knows
+
+
+# Which record a file holds.
+
+
+def kind_of(reader: Any) -> str | None:
+    """The class whose record a file holds, None where nothing tells."""
+    said = reader.attribute("format", str, default="").removeprefix("gmmkit.")
+    written = reader.attribute("writer_class", str, default="").rstrip("'>").rpartition(".")[2]
+    found = [owner for key, owner in _MARKS.items() if reader.has(key)]
+    return next((name for name in (said, written, *found) if name in WRITERS), None)
+
+
+def minor_version(reader: Any, name: str) -> int | None:
+    """The minor version of a file of this class, None for one without; refuses other files."""
+    version = reader.attribute("file_version", str, default=None)
+    match = re.fullmatch(r"([0-9]{1,4})\.([0-9]{1,4})", "0.0" if version is None else version)
+    if match is None:
+        reader.refuse("file_version", "a version such as 1.1", repr(version))
+    elif version is not None and match[1] != "1":
+        reader.refuse("file_version", "version 1.0, 1.1 or 1.2", version)
+    found = reader.attribute("format", str, default=None)
+    if found is None:
+        _refuse_other_class(reader, name)
+    elif found != f"gmmkit.{name}":
+        reader.refuse("format", f"gmmkit.{name}", found)
+    return None if version is None or match is None else int(match[2])
+
+
+def _refuse_other_class(reader: Any, name: str) -> None:
+    """Tell bob's machines from bob's statistics, by the class that wrote or by a key."""
+    writer = reader.attribute("writer_class", str, default="")
+    written = writer.rstrip("'>").rpartition(".")[2]
+    if written in WRITERS and written != name:
+        reader.refuse("writer_class", f"a {name}", writer)
+    found = {owner: key for key, owner in _MARKS.items() if reader.has(key)}
+    if found and name not in found:
+        owner, key = next(iter(found.items()))
+        reader.refuse(key, f"a file of a {name}", f"one of a {owner}")
+
+
+def lowest_version(record: Mapping[str, Any]) -> str:
+    """The lowest version of gmmkit's own that holds a record."""
+    nested = record.get("ubm")
+    later = any(record.get(name) is not None for name in _FROM_1_2)
+    versions = ["1.2" if later else "1.1", structure_of(record).file_version]
+    return max([*versions, lowest_version(nested)] if nested else versions)
+
+
+# The structure of a mixture.
+
+
+def structure_of(record: Mapping[str, Any], refuse: Refuse | None = None) -> Structure:
+    """The covariance structure, refused where there is no such one."""
+    return make_structure(
+        record["covariance_type"],
+        record["n_features"],
+        record.get("block_size"),
+        refuse or refuse_to_write,
+    )
+
+
+def put_structure(group: Any, record: Mapping[str, Any]) -> None:
+    """The covariance structure; several sizes of blocks are an array."""
+    put_scalar(group, "covariance_type", record["covariance_type"])
+    size = record.get("block_size")
+    if isinstance(size, tuple):
+        put_array(group, "block_size", size, dtype="<i8")
+    else:
+        put_scalar(group, "block_size", size)
+
+
+def read_structure(reader: Reader) -> Record:
+    """The covariance structure, as `DIAGONAL` has it."""
+    sizes = reader.array("block_size", (), (None,), default=None)
+    if sizes is not None:
+        if (sizes % 1 != 0).any():
+            reader.refuse("block_size", "whole numbers", sizes)
+        sizes = tuple(map(int, sizes.flat))
+        sizes = sizes[0] if len(sizes) == 1 else sizes
+    return {"covariance_type": reader.scalar("covariance_type", str), "block_size": sizes}
+
+
+# Checks of what is written.
+
+
+def storable(name: str, value: Any) -> Any:
+    """A value as files keep it: a generator of random numbers is nothing that can be kept."""
+    plain = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return None if name == "random_state" and not plain else value
+
+
+def refuse_to_write(name: str, expected: str, got: object) -> NoReturn:
+    raise ValueError(f"Cannot save: {name}: expected {expected}, got {got}")
+
+
+def check_rules(record: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+    """Refuse to write values that break their rules."""
+    for name, rule in rules.items():
+        rule.check(name, storable(name, record.get(name)), refuse_to_write)
+
+
+def check_array(name: str, array: Any, *shapes: Shape, finite: bool = True) -> None:
+    """Refuse to write an array that reading would refuse."""
+    array = np.asarray(array, dtype=float)
+    if array.shape not in shapes:
+        refuse_to_write(name, f"the shape {' or '.join(map(str, shapes))}", array.shape)
+    if finite and not np.isfinite(array).all():
+        refuse_to_write(name, "finite numbers", "NaN or infinity")
+
+
+def check_names(record: Mapping[str, Any]) -> None:
+    names = record.get("feature_names")
+    if names is not None and len(names) != record["n_features"]:
+        refuse_to_write("feature_names", f"{record['n_features']} names", len(names))
+
+
+# Headers and single values.
+
+
+def put_header(group: Any, name: str, version: str) -> None:
+    """The attributes that say what a group holds."""
+    group.attrs["file_version"] = version
+    group.attrs["writer_class"] = WRITERS[name]
+    if version != "1.0":
+        group.attrs["format"] = f"gmmkit.{name}"
+
+
+def put_scalars(group: Any, record: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+    """Single values, of the types that the rules give them."""
+    for name, rule in rules.items():
+        value = storable(name, record.get(name))
+        put_scalar(group, name, None if value is None else rule.kind(value))
+
+
+def scalars(reader: Reader, rules: Mapping[str, Rule]) -> Record:
+    """Single values that keep the rules, None for optional ones that are not there."""
+    record = {}
+    for name, rule in rules.items():
+        record[name] = reader.scalar(name, rule.kind, None if rule.optional else MISSING, False)
+        rule.check(name, record[name], reader.refuse)
+    return record
+
+
+def size(reader: Reader, name: str) -> int:
+    """A number of components or features."""
+    return int(scalars(reader, {name: SIZE})[name])

@@ -1,0 +1,94 @@
+"""Acceleration: where EM's next steps would lead, extrapolated from the last two.
+
+EM moves parameters theta to F(theta), slowly where components overlap. SQUAREM (Varadhan and
+Roland, 2008, scheme S3) jumps from the first of three iterates theta_0, theta_1, theta_2 to
+
+    theta = theta_0 + 2 a r + a^2 v,   r = theta_1 - theta_0,   v = theta_2 - theta_1 - r,
+
+with a = |r| / |v|; a = 1 is theta_2. Whoever jumps sees by the next likelihood whether it paid.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gmmkit.model.parameters import Parameters
+from gmmkit.model.structures import NOT_POSITIVE_DEFINITE, DegenerateError
+
+_LOWEST = 1e-300  # weight whose logarithm stands for that of smaller ones
+_LONGEST_LOG = 300.0  # logarithms of deviations whose exponentials are taken
+
+
+def squarem(
+    path: tuple[Parameters, Parameters, Parameters], longest: float
+) -> tuple[Parameters, float]:
+    """Parameters beyond three iterates of EM, and the length a of the jump, 1 to `longest`.
+
+    Parameters that overflow are not taken: the length is 1 then. Raises DegenerateError where a
+    covariance of the three is singular.
+    """
+    unit = _deviations(path[0])
+    try:
+        first, second, third = (_vector(parameters, unit) for parameters in path)
+    except np.linalg.LinAlgError:
+        raise DegenerateError(NOT_POSITIVE_DEFINITE) from None
+    r = second - first
+    v = third - second - r
+    length = min(float(np.linalg.norm(r) / (np.linalg.norm(v) + _LOWEST)), longest)
+    if length <= 1 or not np.isfinite(length):
+        return path[2], 1.0
+    jumped = _parameters(first + 2 * length * r + length**2 * v, path[2], unit)
+    if not _is_mixture(jumped):
+        return path[2], 1.0
+    parts = {  # what did not move stays bit by bit
+        name: getattr(path[2] if _stayed(name, path) else jumped, name)
+        for name in ("weights", "means", "covariances")
+    }
+    return jumped.having(**parts), length
+
+
+def _is_mixture(parameters: Parameters) -> bool:
+    """Whether neither overflow nor underflow has spoilt the parameters."""
+    try:
+        parameters.structure.whitening(parameters.covariances)
+    except DegenerateError:
+        return False
+    return all(np.isfinite(array).all() for array in parameters.arrays())
+
+
+def _stayed(name: str, path: tuple[Parameters, ...]) -> bool:
+    return np.array_equal(getattr(path[0], name), getattr(path[2], name))
+
+
+def _deviations(parameters: Parameters) -> np.ndarray:
+    """Deviations of the whole mixture, (D,): units in which features weigh alike."""
+    within = parameters.structure.diagonal(parameters.covariances)  # (C, D)
+    weights = parameters.weights / parameters.weights.sum()
+    spread = weights @ (parameters.means - parameters.overall_mean) ** 2
+    inside = within[0] if len(within) == 1 else weights @ within
+    return np.sqrt(inside + spread)
+
+
+def _vector(parameters: Parameters, unit: np.ndarray) -> np.ndarray:
+    """Logarithms of weights, means, and Cholesky factors with logarithms on their diagonals."""
+    structure = parameters.structure
+    scale = structure.scale(unit[None])  # (1, M, G, G)
+    factors = np.linalg.cholesky(parameters.covariances / scale)
+    diagonal = np.arange(factors.shape[-1])
+    factors[..., diagonal, diagonal] = np.log(factors[..., diagonal, diagonal])
+    weights = np.log(np.maximum(parameters.weights, _LOWEST))
+    return np.concatenate([weights, (parameters.means / unit).ravel(), factors.ravel()])
+
+
+def _parameters(vector: np.ndarray, like: Parameters, unit: np.ndarray) -> Parameters:
+    """The parameters that a vector stands for, of the shapes of others."""
+    structure = like.structure
+    n_gaussians, n_means = len(like.weights), like.means.size
+    weights = np.exp(vector[:n_gaussians] - vector[:n_gaussians].max())
+    means = vector[n_gaussians : n_gaussians + n_means].reshape(like.means.shape) * unit
+    factors = vector[n_gaussians + n_means :].reshape(like.covariances.shape)
+    diagonal = np.arange(like.covariances.shape[-1])
+    logarithms = np.clip(factors[..., diagonal, diagonal], -_LONGEST_LOG, _LONGEST_LOG)
+    factors[..., diagonal, diagonal] = np.exp(logarithms)
+    covariances = factors @ np.swapaxes(factors, -1, -2) * structure.scale(unit[None])
+    return Parameters(structure, weights / weights.sum(), means, covariances)

@@ -1,0 +1,453 @@
+"""Blocks: the buffers and the array operations of the E-step, for one block of samples.
+
+    L = Theta @ T(X)      (K, B)   log densities
+    R = softmax of L      (K, B)   responsibilities (or, hard, one-hot of the largest)
+    S = R @ T(X)'         (K, F)   sufficient statistics
+
+Everything is components-major, (K, B), so that reductions over components run along rows.
+
+No responsibility is subnormal: below the least normal number Intel's processors take over a hundred
+cycles for each, in the exponential and in every product with it. Such responsibilities are zero.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from scipy.linalg.blas import dtrmm, strmm
+
+from gmmkit.kernel.densities import Densities, smallest_total
+from gmmkit.kernel.stats import GMMStats
+
+_STRIDE = 61  # of the samples, between those that are looked at to learn what a block's scores are
+_FEW_LOW = 1e-3  # of the scores: where fewer would be subnormal, another pass costs more than they
+_SUMMED = 1024  # samples that are added up in the block's own type, at most, measured
+_TRANSPOSED, _TRANSPOSED_ROWS = 1 << 13, 128  # numbers, and samples at least, transposed at once
+_FEW_ROWS = 4  # samples up to which calls take longer than products do
+_MOST_ZERO = 0.5  # of the samples: where fewer have a part in a component, only they are taken
+_MANY_FAR = 0.25  # of the samples: where more lie far out, all of them take their maxima
+
+
+class Block:
+    """Buffers for a block of samples."""
+
+    n_rows: int
+
+    def load(self, x: np.ndarray) -> None:
+        """Take the samples x (B, D)."""
+        raise NotImplementedError
+
+    def labels(self) -> np.ndarray:
+        """The most likely component, (B,); the first of equals. Scores are spent then."""
+        raise NotImplementedError
+
+    def add_to(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add the block's statistics, with weights (B,). Scores are spent then."""
+        raise NotImplementedError
+
+
+class ScoredBlock(Block):
+    """A block whose samples have a score for each component.
+
+    ``scores`` are L (K, B) but for what all components share. Once they have been turned into
+    responsibilities, ``scale`` (B,) is a factor that those still lack, or None.
+    """
+
+    scores: np.ndarray
+    scale: np.ndarray | None
+
+    def __init__(self, densities: Densities, length: int) -> None:
+        self.densities = densities
+        self.bounded = densities.bounded
+        self._ones = np.ones(densities.shape[0], densities.dtype)  # sums by a product: faster
+        self.smallest_total = smallest_total(densities.dtype)
+        self._scores = np.empty((densities.shape[0], length), densities.dtype)
+        self._kept = np.empty(self._scores.shape, bool)
+        self.n_rows = 0
+
+    def load(self, x: np.ndarray) -> None:
+        """Score the samples x (B, D)."""
+        self.samples, self.n_rows = x, len(x)
+        self.scores = self._scores[:, : self.n_rows]
+        self.scale = None
+        self._far: np.ndarray | None = None
+        self._far_terms: np.ndarray | None = None
+        self._load_terms()
+        self.score()
+
+    def _load_terms(self) -> None:
+        """Make of the samples what is needed to score them, once."""
+
+    def score(self) -> None:
+        """Compute the scores."""
+        raise NotImplementedError
+
+    def peak(self) -> np.ndarray:
+        """The largest score of each sample, (B,); samples that overflowed are mended first."""
+        peak = self.scores.max(axis=0)
+        if not np.isfinite(peak).all():
+            far = np.flatnonzero(~np.isfinite(peak))
+            self._rescue(far)
+            peak[far] = 0.0
+        return peak
+
+    def assign(self) -> np.ndarray:
+        """Turn scores into responsibilities except for `scale`; returns their logsumexp (B,).
+
+        Scores that are bounded need no maximum to be exponentiated safely, except for those of
+        samples so far out that their sum comes close to underflow.
+        """
+        if not self.bounded or self._many_are_far():
+            return self._assign_by_maxima()
+        total = self._exponentiate()
+        self.scale = scale = 1 / total
+        log_total = np.log(total, dtype=float)
+        if not self.smallest_total < total.min() <= total.max() < np.inf:  # false for NaN, too
+            far = np.flatnonzero(~((total > self.smallest_total) & (total < np.inf)))
+            log_total[far], scale[far] = self._assign_apart(far)
+        return log_total
+
+    def _exponentiate(self) -> np.ndarray:
+        """Take the exponentials of the scores; returns their sums, (B,)."""
+        kept = self._kept[:, : self.n_rows]
+        return self._ones @ exponentials(self.scores, self.densities.lowest, kept)
+
+    def _many_are_far(self) -> bool:
+        far = self.scores[:, ::_STRIDE].max(axis=0) < math.log(self.smallest_total)
+        return np.count_nonzero(far) > _MANY_FAR * far.size
+
+    def _assign_by_maxima(self) -> np.ndarray:
+        peak = self.peak()
+        np.subtract(self.scores, peak, out=self.scores)
+        total = self._exponentiate()
+        self.scale = 1 / total
+        return np.log(total, dtype=float) + peak
+
+    def _assign_apart(self, far: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Assign some samples (B',) in a block of their own; returns their logsumexp and scale."""
+        apart = type(self)(self.densities, len(far))
+        apart.load(self.samples[far])
+        log_total = apart._assign_by_maxima()
+        self.scores[:, far] = apart.scores
+        if apart._far is not None:
+            self._far, self._far_terms = far[apart._far], apart._far_terms
+        return log_total, apart.scale
+
+    def labels(self) -> np.ndarray:
+        """The most likely component, (B,); the first of equals. Scores are spent then."""
+        peak = self.peak()
+        return first_true(self.scores == peak)
+
+    def add_to(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add the block's statistics, with weights (B,). Scores are spent then."""
+        log_likelihood = self.assign() + self.shared_terms()
+        if weight is not None:
+            log_likelihood *= weight
+            log_likelihood[weight == 0] = 0.0  # even where the density is zero
+        self.add_statistics(stats, weight)
+        stats.t += self.n_rows if weight is None else weight.sum()
+        stats.log_likelihood += log_likelihood.sum(dtype=float)
+
+    def normalise(self) -> None:
+        """Give responsibilities the factor that they lack."""
+        if self.scale is not None:
+            np.multiply(self.scores, self.scale, out=self.scores)
+            self.scale = None
+
+    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add the block's sums: its scores are responsibilities by now, the weights (B,)."""
+        raise NotImplementedError
+
+    def shared_terms(self) -> np.ndarray | float:
+        """What scores leave out because all components share it, (B,) or a number."""
+        terms = self._shared_terms() + self.densities.common
+        if self._far is not None:
+            terms = terms + np.zeros(self.n_rows)
+            terms[self._far] = self._far_terms
+        return terms
+
+    def _shared_terms(self) -> np.ndarray | float:
+        return 0.0
+
+    def _rescue(self, far: np.ndarray) -> None:
+        """Score samples so far away that the products overflowed: ``s^2 |W (u - mu / s)|^2``.
+
+        With u the sample scaled to unit size, nothing overflows before the last product. Where
+        that is infinite too, the nearest component has it all and the density is zero.
+        """
+        samples = np.asarray(self.samples[far], dtype=float)
+        refuse_non_finite(samples)
+        densities = self.densities
+        size = np.maximum(np.abs(samples).max(axis=1), 1.0)  # (B',)
+        unit = samples / size[:, None]
+        offset = unit.T[None] - densities.means[..., None] / size  # (K, D, B')
+        split = densities.structure.split_rows(offset)  # (K, M, G, B')
+        squares = ((densities.whitening @ split) ** 2).sum(axis=(1, 2))  # (K, B')
+        scores = densities.constants[:, None] - 0.5 * size**2 * squares
+        peak = scores.max(axis=0)
+        nearest = np.where(squares == squares.min(axis=0), 0.0, -np.inf)
+        self.scores[:, far] = np.where(np.isfinite(peak), scores - peak, nearest)
+        self._far, self._far_terms = far, peak + densities.common
+
+
+class LinearBlock(ScoredBlock):
+    """L = Theta @ T(X) and S = R @ T(X)'."""
+
+    def __init__(self, densities: Densities, length: int) -> None:
+        super().__init__(densities, length)
+        self._terms = np.empty((densities.n_terms, length), densities.dtype)  # rows over samples
+        self._terms[:1] = 1
+        self._origin = densities.origin[:, None].astype(densities.dtype)
+        self._theta = densities.theta
+
+    def _load_terms(self) -> None:
+        x = self.samples
+        self.terms = self._terms[:, : self.n_rows]  # T(X), (F, B)
+        self.centred = self.terms[1 : 1 + x.shape[1]]  # (D, B)
+        copy_transposed(x, self.centred)
+        self.centred -= self._origin
+        self._load_products()
+
+    def score(self) -> None:
+        """Compute L = Theta @ T(X)."""
+        np.matmul(self._theta, self.terms[: self._theta.shape[1]], out=self.scores)
+
+    def _load_products(self) -> None:
+        self.densities.structure.products(self.centred, out=self.terms[1 + len(self.centred) :])
+
+    def _shared_terms(self) -> np.ndarray | float:
+        if not self.densities.shares_quadratic:
+            return 0.0
+        quadratic = self.densities.shared_quadratic
+        return (quadratic @ self.terms[-len(quadratic) :]).astype(float)
+
+    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add S = R @ T(X)'. Factors go to T(X), which has fewer rows; T(X) is spent then."""
+        weight, largest = unit_weights(weight, self.terms.dtype)
+        self._add_shared(stats, weight, largest)
+        factors, terms = _product(weight, self.scale), self.terms[1:]
+        if factors is None:
+            n = self.scores.sum(axis=1)
+        else:
+            n = self.scores @ factors
+            np.multiply(terms, factors, out=terms)
+        stats.moments[:, 0] += np.multiply(n, largest, dtype=float)
+        stats.moments[:, 1:] += largest * sums_of_products(self.scores, terms)
+
+    def _add_shared(self, stats: GMMStats, weight: np.ndarray | None, largest: float) -> None:
+        """Add the sums that do not depend on responsibilities."""
+
+
+class TiedBlock(LinearBlock):
+    """With one covariance for all components, quadratic terms need no product per component."""
+
+    def _load_products(self) -> None:
+        """T(X) is [1, x] only."""
+
+    def _shared_terms(self) -> np.ndarray | float:
+        whitening = self.densities.whitening[0].astype(self.scores.dtype)  # (M, G, G)
+        whitened = self.densities.structure.split_rows(self.centred).copy()  # (M, G, B)
+        multiply_triangular(whitening, whitened)
+        return -0.5 * np.square(whitened, out=whitened).sum(axis=(0, 1), dtype=float)
+
+    def _add_shared(self, stats: GMMStats, weight: np.ndarray | None, largest: float) -> None:
+        sums = stats.structure.weighted_products(self.centred, weight)
+        stats.second[0] += np.multiply(sums, largest, dtype=float)
+
+
+class CentredBlock(ScoredBlock):
+    """|W_k (x - mu_k)|^2 and sums about mu_k, component by component."""
+
+    def __init__(self, densities: Densities, length: int) -> None:
+        super().__init__(densities, length)
+        n_features, dtype = densities.shape[1], densities.dtype
+        self._whitening, self._shift = densities.whitening_and_shift
+        self._near = densities.representable_means[..., None].astype(dtype)  # (K, D, 1)
+        self._terms = np.empty((1 + n_features, length), dtype)  # [1, x]
+        self._terms[:1] = 1
+        # in one piece for any B; unequal groups have gaps
+        self._scratch = np.empty(densities.structure.groups.size * length, dtype)
+
+    def _load_terms(self) -> None:
+        self._columns = self._terms[1:, : self.n_rows]  # (D, B)
+        copy_transposed(self.samples, self._columns)
+
+    def score(self) -> None:
+        """Compute ``c_k - |W_k (x - mu_k)|^2 / 2``."""
+        if self.n_rows <= _FEW_ROWS:
+            self._score_few()
+            return
+        structure = self.densities.structure
+        near = structure.split(self._near[..., 0])[..., None]  # (K, M, G, 1)
+        split = structure.split_rows(self._columns)
+        y = self._scratch[: split.size].reshape(split.shape)
+        for k, constant in enumerate(self.densities.constants):
+            np.subtract(split, near[k], out=y)  # (M, G, B)
+            multiply_triangular(self._whitening[k % len(self._whitening)], y)
+            if self._shift is not None:
+                y -= self._shift[k]
+            squares = np.einsum("mgb,mgb->b", y, y)
+            self.scores[k] = constant - 0.5 * squares
+
+    def _score_few(self) -> None:
+        """The same for few samples, of all components at once."""
+        split = self.densities.structure.split_rows(self._columns - self._near)  # (K, M, G, B)
+        whitened = self._whitening @ split
+        if self._shift is not None:
+            whitened -= self._shift
+        squares = np.einsum("kmgb,kmgb->kb", whitened, whitened)
+        self.scores[:] = self.densities.constants[:, None] - 0.5 * squares
+
+    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add the sums of each component's samples, about its mean."""
+        factors, n_features = _product(weight, self.scale), stats.n_features
+        for k, scores in enumerate(self.scores):
+            columns, weighted = self._part(scores if factors is None else scores * factors)
+            y = np.subtract(columns, self._near[k], out=self._scratch_like(columns))
+            stats.moments[k, 0] += weighted.sum(dtype=float)
+            stats.moments[k, 1 : 1 + n_features] += y @ weighted
+            y *= np.sqrt(weighted)  # so that sums of products are a symmetric product
+            stats.second[k % len(stats.second)] += stats.structure.weighted_products(y, None)
+
+    def _part(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The samples (D, B) and their weights (B,), without those of weight zero if many are.
+
+        Many features tell components apart so well that most responsibilities are zero.
+        """
+        rows = np.flatnonzero(weights)
+        if len(rows) > _MOST_ZERO * self.n_rows:
+            return self._columns, weights
+        return self._columns.take(rows, axis=1), weights[rows]
+
+    def _scratch_like(self, columns: np.ndarray) -> np.ndarray:
+        return self._scratch[: columns.size].reshape(columns.shape)
+
+
+def sums_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``a @ b'`` of (K, B) and (F, B), in float64 but for the sums over a few samples each.
+
+    Variances are small differences of these sums, and float32 loses a digit in adding up a block.
+    """
+    n_parts = a.shape[1] // _SUMMED
+    end = n_parts * _SUMMED
+    of_a, of_b = (x[:, :end].reshape(len(x), n_parts, _SUMMED) for x in (a, b))
+    parts = of_a.transpose(1, 0, 2) @ of_b.transpose(1, 2, 0)  # (B / _SUMMED, K, F)
+    return parts.sum(axis=0, dtype=float) + a[:, end:] @ b[:, end:].T
+
+
+class FactoredBlock(CentredBlock):
+    """|W_k (x - mu_k)|^2 component by component, and sums about the origin of all."""
+
+    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add the sums of each component's samples. Samples are spent then."""
+        self._columns -= self.densities.origin[:, None]
+        factors = _product(weight, self.scale)
+        if factors is not None:
+            np.multiply(self.scores, factors, out=self.scores)
+        terms = self._terms[:, : self.n_rows]
+        stats.moments[:, : len(terms)] += self.scores @ terms.T
+        for k, scores in enumerate(self.scores):
+            columns, weighted = self._part(scores)
+            y = np.multiply(columns, np.sqrt(weighted), out=self._scratch_like(columns))
+            stats.second[k] += stats.structure.weighted_products(y, None)
+
+
+def copy_transposed(x: np.ndarray, out: np.ndarray) -> None:
+    """Write x (B, D) into out (D, B), a few rows at a time, which stay in the cache."""
+    step = max(_TRANSPOSED_ROWS, _TRANSPOSED // x.shape[1])
+    for start in range(0, len(x), step):
+        rows = slice(start, start + step)
+        out[:, rows] = x[rows].T
+
+
+_TRMM = {np.dtype(np.float32): strmm, np.dtype(np.float64): dtrmm}
+
+
+def multiply_triangular(matrices: np.ndarray, y: np.ndarray) -> None:
+    """Multiply y (M, G, B), in one piece, by lower triangular matrices (M, G, G), in place."""
+    if y.shape[1] == 1:
+        np.multiply(y, matrices, out=y)
+        return
+    trmm = _TRMM[y.dtype]
+    for matrix, part in zip(matrices, y, strict=True):
+        trmm(1.0, matrix.T, part.T, side=1, overwrite_b=1)  # part' matrix': BLAS goes by columns
+
+
+def exponentials(scores: np.ndarray, lowest: np.floating, kept: np.ndarray) -> np.ndarray:
+    """exp of scores (K, B), in place, with zeros below the lowest score.
+
+    Everything else is what it would be anyway, bit by bit. Where next to none of the scores that
+    are looked at are so low, none is replaced. Overwrites `kept` (K, B).
+    """
+    low = scores[:, ::_STRIDE] < lowest
+    if np.count_nonzero(low) <= _FEW_LOW * low.size:
+        return np.exp(scores, out=scores)
+    np.maximum(scores, lowest, out=scores)
+    np.exp(scores, out=scores)
+    np.greater(scores, np.exp(lowest), out=kept)
+    return np.multiply(scores, kept, out=scores)
+
+
+def unit_weights(weight: np.ndarray | None, dtype: np.dtype) -> tuple[np.ndarray | None, float]:
+    """Weights as multiples of the largest, and that: they may be too large for float32."""
+    if weight is None:
+        return None, 1.0
+    largest = weight.max() or 1.0
+    return (weight / largest).astype(dtype), largest
+
+
+def _product(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
+    """a * b, where None is a one."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a * b
+
+
+def refuse_non_finite(samples: np.ndarray) -> None:
+    """Raise a ValueError, in scikit-learn's words, if samples contain NaN or infinity."""
+    if np.isnan(samples).any():
+        raise ValueError("Input X contains NaN.")
+    if np.isinf(samples).any():
+        raise ValueError("Input X contains infinity or a value too large for its dtype.")
+
+
+_LINE = 64  # bytes
+
+
+def not_one_true(mask: np.ndarray) -> np.ndarray:
+    """Whether none or several of the rows of mask (K, B) are true in each column, (B,)."""
+    rows = mask.view(np.uint8)  # whose loops are by far the fastest
+    dtype = np.uint8 if len(rows) <= 256 else np.uint32  # a byte takes 256 for none
+    return np.add.reduce(rows, axis=0, dtype=dtype) != 1
+
+
+def first_true(mask: np.ndarray) -> np.ndarray:
+    """The first true row of mask (K, B) in each column, (B,), one of them true; mask is spent."""
+    n_rows = len(mask) if len(mask) <= 256 else 255  # a byte tells 256 apart, or 255 and none
+    rows = mask[:n_rows].view(np.uint8)
+    rows *= (255 - np.arange(n_rows))[:, None].astype(np.uint8)
+    first = np.subtract(255, rows.max(axis=0), dtype=np.int32)
+    if n_rows < len(mask):
+        np.copyto(first, n_rows + first_true(mask[n_rows:]), where=first == n_rows)
+    return first
+
+
+def allocate(*layouts: tuple[tuple[int, ...], Any]) -> list[np.ndarray]:
+    """Uninitialised arrays of these shapes and types, in one piece of memory.
+
+    It is taken and given back for each slice of the data. Of several pieces malloc would return
+    some to the system, which has to clear them again.
+    """
+    sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in layouts]
+    starts = list(accumulate((-(-size // _LINE) * _LINE for size in sizes), initial=0))
+    memory = np.empty(starts[-1] + _LINE, np.uint8)
+    memory = memory[
+        -memory.__array_interface__["data"][0] % _LINE :
+    ]  # a multiple of the cache's lines
+    return [
+        memory[start : start + size].view(dtype).reshape(shape)
+        for start, size, (shape, dtype) in zip(starts, sizes, layouts, strict=False)
+    ]

@@ -1,0 +1,371 @@
+"""Densities: K weighted log densities, ready to be evaluated, and the form to do it in.
+
+Each is linear in T(x) = [1, x, x_i x_j for the modelled pairs]:
+
+    log(w_k N(x; mu_k, S_k)) = theta_k . T(x)
+    theta_k = [log w_k - (log|S_k| + D log 2 pi + mu' P mu) / 2,  P mu,  -P_ii / 2 and -P_ij]
+
+with the precision P = S_k^-1, everything about the mixture's overall mean. A term that all
+components share, as the quadratic one of a tied mixture and of k-means, cancels in the softmax: it
+is left out of Theta and added to the likelihood, a number a sample.
+
+That is the linear form, one matrix product for all components. Its rounding grows with the squared
+distances between components in units of their deviations and with the condition numbers. Where it
+would show, float64 takes the place of float32, and then the centred form, |W (x - mu)|^2 component
+by component and sums about each mean. Wide problems, with many features for few components, never
+form products of features: their factored form evaluates as the centred one and sums as the linear
+one. Variances are small differences of sums about the origin, so float32 must resolve these, too.
+The choice looks at the parameters alone, so that it cannot depend on the chunking.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gmmkit.cached import cached_property
+from gmmkit.kernel.centroids import Centroids
+from gmmkit.model.parameters import Parameters
+from gmmkit.model.structures import NoProducts, Structure
+
+_LOG_ZERO = -1e30  # log of a weight of zero: finite, so that no product makes a NaN of it
+_BLOCK_ELEMENTS = 1 << 19  # of L (K, B): long rows, and a few MiB a thread
+_PRODUCT_BYTES = 1 << 24  # of T (F, B) with products
+_SAMPLE_BYTES = 1 << 21  # of a block (D, B) without, which stays in the cache
+_MIN_ROWS, _MAX_ROWS = 1024, 32768
+_NEAREST_SCORES, _NEAREST_ROWS = 1 << 22, 1 << 16  # where only the largest counts, measured
+_NEAREST_BYTES, _NEAREST_SHORTEST = 1 << 22, 256  # of samples that are worked on at once there
+_NEAR, _FAR = 4, 64  # halves of a range to be near to zero: of all features together, and of each
+# features in a group, and more for each component, to be wide: measured
+_WIDE, _WIDE_SHARE = 8, {np.dtype(np.float32): 4, np.dtype(np.float64): 2}
+_ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
+_TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
+_CANCELS = 1e-4  # of a variance, that rounding of its sums may come to
+
+
+@dataclass(frozen=True)
+class Densities:
+    """K log densities ``c + c_k - |W_k (x - mu_k)|^2 / 2`` and the form to evaluate them in."""
+
+    structure: Structure
+    constants: np.ndarray  # (K,): c_k, at most 0
+    means: np.ndarray  # (K, D)
+    whitening: np.ndarray  # (C, M, G, G): W_k; C = 1 if all components share it
+    variances: np.ndarray  # (C, D): of the same components
+    origin: np.ndarray  # (D,): representable in dtype, so that subtracting it is exact
+    dtype: np.dtype
+    linear: bool = True
+    common: float = 0.0  # what all of them have besides
+    nearest: bool = False  # whether only the largest counts
+
+    def __getstate__(self) -> dict[str, Any]:
+        # what follows from the fields is found anew where it is needed: tasks stay small
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, D)."""
+        return self.means.shape
+
+    @cached_property
+    def form(self) -> str:
+        """The form's name."""
+        if not self.linear:
+            return "centred"
+        return "factored" if self.wide else "linear"
+
+    @cached_property
+    def block_length(self) -> int:
+        """Rows of a block: long ones, while L (K, B) and T (F, B) take a few MiB."""
+        if self.nearest:
+            return min(max(_NEAREST_SCORES // self.shape[0], _MIN_ROWS), _NEAREST_ROWS)
+        rows = min(max(_BLOCK_ELEMENTS // self.shape[0], _MIN_ROWS), _MAX_ROWS)
+        n_bytes = _PRODUCT_BYTES if self.forms_products else _SAMPLE_BYTES
+        return max(16, min(rows, n_bytes // (self.dtype.itemsize * self.n_terms)))
+
+    @property
+    def strip_length(self) -> int:
+        """Rows worked on at once: where only the nearest counts, few enough for the cache."""
+        if not self.nearest:
+            return self.block_length
+        rows = _NEAREST_BYTES // (self.dtype.itemsize * self.shape[1])
+        return min(self.block_length, max(rows, _NEAREST_SHORTEST))
+
+    @cached_property
+    def wide(self) -> bool:
+        """Whether a group has too many features to form their products for so few components."""
+        size = self.structure.groups.shape[1]
+        enough = _WIDE + _WIDE_SHARE[self.dtype] * self.shape[0]
+        return not self.structure.shared and size >= enough
+
+    @property
+    def n_terms(self) -> int:
+        """F, the terms of T(x) that are formed."""
+        return 1 + self.shape[1] + (self.structure.n_pairs if self.forms_products else 0)
+
+    @property
+    def forms_products(self) -> bool:
+        """Whether a block forms the products of features: not where they are all shared."""
+        return self.form == "linear" and not (self.structure.shared or self.nearest)
+
+    @cached_property
+    def origins(self) -> np.ndarray:
+        """What statistics are kept about: the origin or, centred, the means, (D,) or (K, D)."""
+        return self.origin if self.linear else self.representable_means
+
+    @cached_property
+    def centroids(self) -> Centroids:
+        """The means as centroids, where only the nearest is looked for."""
+        return Centroids(self.means, self.origin)
+
+    @cached_property
+    def representable_means(self) -> np.ndarray:
+        """The means as the dtype's numbers, so that subtracting them is exact, (K, D)."""
+        return _representable(self.means, self.dtype)
+
+    @cached_property
+    def whitening_and_shift(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """W_k (C, M, G, G), and W_k times what rounding left of the means, (K, M, G, 1), if any."""
+        whitening = self.whitening.astype(self.dtype, copy=False)
+        if self.dtype == np.float64:
+            return whitening, None
+        rest = self.structure.split(self.means - self.representable_means)[..., None]
+        return whitening, (self.whitening @ rest).astype(self.dtype)
+
+    @cached_property
+    def _precisions(self) -> np.ndarray:
+        return np.swapaxes(self.whitening, -1, -2) @ self.whitening  # (C, M, G, G)
+
+    @cached_property
+    def _quadratic(self) -> np.ndarray:
+        """-P_ii / 2 and -P_ij, packed (C, P)."""
+        _, i, j = self.structure.pairs
+        return self.structure.pack(self._precisions) * np.where(i == j, -0.5, -1.0)
+
+    @cached_property
+    def theta(self) -> np.ndarray:
+        """Theta (K, Q): Q = 1 + D + P, or 1 + D where the quadratic term is shared."""
+        with np.errstate(over="ignore", invalid="ignore"):  # where it overflows, `Block` rescues
+            return self._theta().astype(self.dtype)
+
+    def _theta(self) -> np.ndarray:
+        offset = self.structure.split(self.means - self.origin)[..., None]  # (K, M, G, 1)
+        whitened = self.whitening @ offset
+        linear = self.structure.join((np.swapaxes(self.whitening, -1, -2) @ whitened)[..., 0])
+        constant = self.constants - 0.5 * (whitened**2).sum(axis=(1, 2, 3))
+        parts = [constant[:, None], linear, *([] if self.shares_quadratic else [self._quadratic])]
+        return np.concatenate(parts, axis=1)
+
+    @property
+    def shares_quadratic(self) -> bool:
+        """Whether the quadratic term is the same for all components."""
+        return len(self.whitening) == 1
+
+    @cached_property
+    def shared_quadratic(self) -> np.ndarray:
+        """The quadratic term that all components share, packed (P,)."""
+        return self._quadratic[0].astype(self.dtype)
+
+    @cached_property
+    def bounded(self) -> bool:
+        """Whether scores are at most 0 and can be exponentiated as they are, mostly.
+
+        Not where a shared term is left out, nor where most samples would underflow, nor where
+        the sums of far ones could overflow: T(x) over a total, for samples ten deviations out.
+        """
+        tiny = smallest_total(self.dtype)
+        largest_term = (10 * self._reach.max()) ** 2
+        return not self.shares_quadratic and bool(
+            self.shape[1] < -np.log(tiny) and largest_term < tiny * np.finfo(self.dtype).max
+        )
+
+    @cached_property
+    def lowest(self) -> np.floating:
+        """The score below which a responsibility would be subnormal: their sum is at most K."""
+        tiny = float(np.finfo(self.dtype).smallest_normal)
+        return self.dtype.type(np.log(self.shape[0] * tiny))
+
+    @property
+    def underflows(self) -> bool:
+        """Whether squares as small as a variance lose digits in float32; float64 is the last."""
+        kind = np.finfo(np.float32)
+        least = float(kind.smallest_normal) / float(kind.eps)
+        return self.dtype == np.float32 and bool(self.variances.min() < least)
+
+    @property
+    def cancels(self) -> bool:
+        """Whether sums about the origin round to more than a small share of a variance.
+
+        A variance is E[x^2] - E[x]^2 of them; sums about the components' means do not cancel.
+        """
+        reach = 1 + np.abs(self.means - self.origin) / np.sqrt(self.variances)  # (K, D)
+        return self.linear and bool(np.finfo(self.dtype).eps * reach.max() ** 2 > _CANCELS)
+
+    @cached_property
+    def _reach(self) -> np.ndarray:
+        """|mu_k - origin| + s_k, with s the deviations, (K, M, G)."""
+        return self.structure.split(np.abs(self.means - self.origin) + np.sqrt(self.variances))
+
+    def rounding(self, dtype: np.dtype) -> float:
+        """Estimated error of the linear form, in nats a sample, from the parameters alone.
+
+        It sums terms as large as |P_ij| (|mu_i| + s_i) (|mu_j| + s_j), about the origin and with s
+        the deviations, to a number of the order of D.
+        """
+        reach = self._reach[..., None]  # (K, M, G, 1)
+        terms = np.abs(self._precisions) @ reach * reach
+        return float(_ROUNDING * np.finfo(dtype).eps * terms.sum(axis=(1, 2, 3)).max())
+
+    def rounds_within(self, tolerance: float) -> bool:
+        """Whether `rounding` is below a tolerance.
+
+        Mostly an upper bound shows it that needs no precisions: |P| is at most |W|' |W|. Those of
+        wide problems cost more than the centred form in float64 does.
+        """
+        terms = np.abs(self.whitening) @ self._reach[..., None]  # (K, M, G, 1)
+        most = _ROUNDING * np.finfo(self.dtype).eps * np.square(terms).sum(axis=(1, 2, 3)).max()
+        if most < tolerance or (self.wide and self.dtype == np.float64):
+            return bool(most < tolerance)
+        return self.rounding(self.dtype) < tolerance
+
+
+def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
+    """The weighted log densities of a mixture, in the cheapest form that is accurate enough.
+
+    For wide problems that is the factored form in float64 and the centred one in float32, in place
+    of the linear one.
+    """
+    structure = parameters.structure
+    whitening = structure.whitening(parameters.covariances)
+    log_det = np.log(structure.diagonal(whitening)).sum(axis=-1)  # log|W|
+    with np.errstate(divide="ignore"):
+        log_weights = np.maximum(np.log(parameters.weights), _LOG_ZERO)
+    constants = log_weights + log_det - 0.5 * structure.n_features * np.log(2 * np.pi)
+    common = float(constants.max())
+    densities = Densities(
+        structure,
+        constants - common,
+        parameters.means,
+        whitening,
+        structure.diagonal(parameters.covariances),
+        parameters.overall_mean,
+        dtype,
+        common=common,
+    )
+    return _choose_form(densities)
+
+
+@dataclass(frozen=True)
+class _Last:
+    """An owner's last densities, and what they were made of."""
+
+    owner: weakref.ref[Any]
+    key: tuple[Any, ...]
+    arrays: list[np.ndarray]
+    densities: Densities
+
+    def are(self, owner: Any, key: tuple[Any, ...], arrays: list[Any]) -> bool:
+        """Whether they would be made of the same again."""
+        same = self.owner() is owner and self.key == key
+        return same and all(map(np.array_equal, self.arrays, arrays))
+
+
+class LastDensities:
+    """The densities of the last few models that were scored, for those that score row by row.
+
+    An owner's are found again as long as its arrays hold the same numbers: they are compared by
+    value, as users may write into them. They are no part of their owner, and go when it goes.
+    """
+
+    _MOST_OWNERS, _MOST_BYTES = 8, 1 << 23  # of an owner's arrays
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Last] = {}
+
+    def find(
+        self, owner: Any, key: tuple[Any, ...], arrays: list[Any], make: Callable[[], Densities]
+    ) -> Densities:
+        """The owner's densities, made where its last ones are of another key or other arrays."""
+        known = self._known.get(id(owner))
+        if known is not None and known.are(owner, key, arrays):
+            return known.densities
+        densities = make()
+        if sum(array.nbytes for array in arrays) <= self._MOST_BYTES:
+            self._keep(owner, key, arrays, densities)
+        return densities
+
+    def _keep(
+        self, owner: Any, key: tuple[Any, ...], arrays: list[Any], densities: Densities
+    ) -> None:
+        number = id(owner)
+        self._known.pop(number, None)
+        for oldest in list(self._known)[: 1 - self._MOST_OWNERS]:
+            self._known.pop(oldest, None)
+        gone = weakref.ref(owner, lambda _: self._known.pop(number, None))
+        self._known[number] = _Last(gone, key, [np.array(array) for array in arrays], densities)
+
+
+@cache
+def smallest_total(dtype: np.dtype) -> float:
+    """The least sum of exponentiated scores to divide by: half the range is left for products."""
+    return float(np.finfo(dtype).max) ** -0.5
+
+
+def centroid_distances(
+    centroids: np.ndarray, dtype: np.dtype, structure: Structure | None = None
+) -> Densities:
+    """Minus half the squared distances to centroids, of which only the nearest are looked for.
+
+    The structure says what second moments statistics have: none, unless given.
+    """
+    structure = structure or NoProducts(centroids.shape[1])
+    return Densities(
+        structure,
+        np.zeros(len(centroids)),
+        centroids,
+        structure.identity(),
+        np.ones((1, centroids.shape[1])),
+        _representable(_middle(centroids), dtype),
+        dtype,
+        nearest=True,
+    )
+
+
+def _middle(centroids: np.ndarray) -> np.ndarray:
+    """The median (D,), which a few far centroids do not move, or zero, which costs nothing.
+
+    Zero serves where it is near: within a few times half the range of the middle half, which
+    scores need, and of no feature too far, which sums in float32 need.
+    """
+    ordered = np.sort(np.ascontiguousarray(centroids.T), axis=1)  # short rows: faster
+    count = ordered.shape[1]
+    middle = (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
+    half_range = (ordered[:, 3 * count // 4] - ordered[:, count // 4]) / 2
+    distance = np.abs(middle)
+    near = (distance <= _FAR * half_range).all() and distance.mean() <= _NEAR * half_range.mean()
+    return np.zeros_like(middle) if near else middle
+
+
+def _choose_form(densities: Densities) -> Densities:
+    with np.errstate(over="ignore", invalid="ignore"):
+        for name in ("float32", "float64"):
+            dtype = np.dtype(name)
+            if dtype.itemsize < densities.dtype.itemsize:
+                continue
+            origin = _representable(densities.origin, dtype)
+            candidate = replace(densities, dtype=dtype, origin=origin)
+            if candidate.wide and dtype == np.float32:
+                candidate = replace(candidate, linear=False)
+            unfit = candidate.underflows or candidate.cancels
+            if candidate.rounds_within(_TOLERANCE[name]) and not unfit:
+                return candidate
+    return replace(candidate, linear=False)
+
+
+def _representable(origin: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return origin.astype(dtype).astype(float)

@@ -1,0 +1,123 @@
+"""The E-step: kernels that make statistics, densities or responsibilities of blocks of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gmmkit.kernel.blocks import (
+    Block,
+    CentredBlock,
+    FactoredBlock,
+    LinearBlock,
+    ScoredBlock,
+    TiedBlock,
+)
+from gmmkit.kernel.densities import Densities
+from gmmkit.kernel.nearest import NearestBlock
+from gmmkit.kernel.stats import GMMStats
+from gmmkit.sources.base import Source
+
+# Overflow far from all components is expected and mended: nobody needs to hear of it.
+_QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
+
+
+def _blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
+    """X in blocks of equal length that are loaded; the same buffers serve all of them."""
+    n_blocks = -(-len(X) // densities.strip_length)
+    length = -(-len(X) // max(n_blocks, 1))
+    block = _kind_of_block(densities)(densities, length)
+    for start in range(0, len(X), max(length, 1)):
+        rows = slice(start, start + length)
+        block.load(X[rows])
+        yield rows, block
+
+
+def _kind_of_block(densities: Densities) -> type[Any]:
+    if densities.nearest:
+        return NearestBlock
+    if densities.form == "linear":
+        return TiedBlock if densities.structure.shared else LinearBlock
+    return FactoredBlock if densities.linear else CentredBlock
+
+
+@dataclass(frozen=True)
+class EStep:
+    """A kernel: the sufficient statistics of a block, by soft or hard assignment."""
+
+    densities: Densities
+
+    @_QUIET
+    def __call__(
+        self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
+    ) -> GMMStats:
+        """Statistics of X (B, D) with weights (B,)."""
+        densities = self.densities
+        stats = GMMStats.of(densities.structure, densities.shape[0], densities.origins)
+        for rows, block in _blocks(densities, X):
+            weight = None if sample_weight is None else checked_weights(sample_weight[rows])
+            block.add_to(stats, weight)
+        return stats
+
+
+def sweep(source: Source, densities: Densities) -> GMMStats:
+    """Statistics of all of a source's samples under a mixture."""
+    stats: GMMStats = source.map_sum(EStep(densities), "gmmkit-e-step", densities.block_length)
+    return stats
+
+
+Output = Callable[[Any], np.ndarray]  # of the kind of block that the densities call for
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A row kernel: what `output` makes of each block's scores."""
+
+    densities: Densities
+    output: Output
+    tail: tuple[int, ...]
+    dtype: np.dtype
+
+    @_QUIET
+    def __call__(
+        self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
+    ) -> np.ndarray:
+        """The rows (B, *tail) of X (B, D)."""
+        out = np.empty((len(X), *self.tail), self.dtype)
+        for rows, block in _blocks(self.densities, X):
+            out[rows] = self.output(block)
+        return out
+
+
+def responsibilities(block: ScoredBlock) -> np.ndarray:
+    """Posterior probabilities of the components, (B, K)."""
+    block.assign()
+    block.normalise()
+    return block.scores.T
+
+
+def log_likelihoods(block: ScoredBlock) -> np.ndarray:
+    """Log densities of the mixture, (B,)."""
+    return block.assign() + block.shared_terms()
+
+
+def log_weighted_densities(block: ScoredBlock) -> np.ndarray:
+    """Weighted log densities of the components, (B, K)."""
+    block.peak()  # mends what overflowed
+    return (block.scores + block.shared_terms()).T
+
+
+def labels(block: Block) -> np.ndarray:
+    """The most likely component, (B,)."""
+    return block.labels()
+
+
+def checked_weights(weight: np.ndarray) -> np.ndarray:
+    if not np.isfinite(weight).all():
+        raise ValueError("Input sample_weight contains NaN or infinity.")
+    if (weight < 0).any():
+        raise ValueError("Negative values in data passed to `sample_weight`.")
+    return np.asarray(weight, dtype=float)

@@ -1,0 +1,218 @@
+"""The M-step: sufficient statistics (and a prior) in, parameters out.
+
+Maximum likelihood is, with s_k = sum_px_k / n_k the mean of a component's samples,
+
+    w_k = n_k / t,   mu_k = s_k,   S_k = sum_pxx_k / n_k - s_k s_k'.
+
+MAP is maximum likelihood on more statistics. A prior worth r_k samples of component k adds the
+pseudo-statistics r_k [1, mu0_k, S0_k + mu0_k mu0_k']. Reynolds, Quatieri and Dunn (2000) take
+r_k = r, the relevance factor, or adapt by a fixed alpha, r_k = n_k (1 - alpha) / alpha; Gauvain
+and Lee (1994) take r_k = tau w0_k. The weights are the one difference:
+
+    Reynolds   w_k ~ a_k n_k / t + (1 - a_k) w0_k,   a_k = n_k / (n_k + r_k)   (2000, eq. 11)
+    Gauvain    w_k = (n_k + r_k) / (t + sum r)                                 (1994)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gmmkit.kernel.stats import GMMStats
+from gmmkit.model.parameters import Parameters
+from gmmkit.model.structures import NOT_POSITIVE_DEFINITE, DegenerateError, Structure
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A mixture to adapt from and how many samples it is worth.
+
+    ``relevance_factor`` is Reynolds' r or, with ``gauvain``, tau; None adapts by ``alpha``.
+    """
+
+    parameters: Parameters
+    relevance_factor: float | None = 4.0
+    alpha: float = 0.5
+    gauvain: bool = False
+
+    def counts(self, n: np.ndarray) -> np.ndarray:
+        """r_k, the samples that the prior is worth, (K,)."""
+        if self.relevance_factor is None:
+            return n * (1 - self.alpha) / self.alpha
+        if self.gauvain:
+            return self.relevance_factor * self.parameters.weights
+        return np.full(len(n), float(self.relevance_factor))
+
+    def statistics(self, stats: GMMStats) -> GMMStats:
+        """The pseudo-statistics r_k [1, mu0_k, S0_k + mu0_k mu0_k'], about the same origin."""
+        prior, structure = self.parameters, stats.structure
+        pseudo = GMMStats.of(structure, stats.n_gaussians, stats.origin)
+        counts = self.counts(stats.n)  # r (K,)
+        offset = prior.means - stats.origin  # (K, D)
+        pseudo.t = counts.sum()
+        pseudo.moments[:, 0] = counts
+        pseudo.first[:] = counts[:, None] * offset
+        second = structure.cross(counts[:, None] * offset, offset)
+        second += _each(structure.share(counts)) * prior.covariances
+        pseudo.second[:] = structure.pack(second)
+        return pseudo
+
+    def weights(self, stats: GMMStats) -> np.ndarray:
+        """The adapted weights, (K,)."""
+        n, counts = stats.n, self.counts(stats.n)
+        if self.gauvain:
+            return (n + counts) / (n + counts).sum()
+        alpha = self._adaptation(n, counts)
+        weights = alpha * n / n.sum() + (1 - alpha) * self.parameters.weights
+        return weights / weights.sum()
+
+    def _adaptation(self, n: np.ndarray, counts: np.ndarray) -> np.ndarray | float:
+        if self.relevance_factor is None:
+            return self.alpha
+        total = n + counts
+        return np.divide(n, total, out=np.zeros_like(n), where=total > 0)
+
+
+@dataclass(frozen=True)
+class MStep:
+    """What to estimate, within which bounds. Call it with statistics and current parameters."""
+
+    update_means: bool = True
+    update_variances: bool = True
+    update_weights: bool = True
+    min_count: float = np.finfo(float).eps  # components with fewer samples are left alone
+    variance_thresholds: np.ndarray | None = None  # the floor, (1 or K, D); None: there is none
+    weight_floor: float = 0.0
+    prior: Prior | None = None
+    rounding: float = 0.0  # the machine epsilon of the sums; 0 takes them as exact
+
+    def __call__(self, stats: GMMStats, current: Parameters) -> Parameters:
+        """New parameters; what is not estimated stays as in `current` (the prior's for MAP)."""
+        kept = current if self.prior is None else self.prior.parameters
+        total = stats if self.prior is None else stats + self.prior.statistics(stats)
+        seen = stats.n >= self.min_count  # (K,)
+        means = self._means(total, seen, kept)
+        covariances = kept.covariances
+        if self.update_variances:
+            covariances = self._covariances(total, seen, means, kept)
+        weights = self._weights(stats) if self.update_weights else kept.weights
+        return Parameters(stats.structure, weights, means, covariances)
+
+    def _means(self, total: GMMStats, seen: np.ndarray, kept: Parameters) -> np.ndarray:
+        if not self.update_means:
+            return kept.means
+        return np.where(seen[:, None], _mean_offsets(total) + total.origin, kept.means)
+
+    def _covariances(
+        self, total: GMMStats, seen: np.ndarray, means: np.ndarray, kept: Parameters
+    ) -> np.ndarray:
+        structure, thresholds = total.structure, self.thresholds(total.structure)
+        seen = structure.share(seen) > 0  # (C,)
+        stack = covariances_about(total, means - total.origin if not self.update_means else None)
+        if self.rounding and thresholds.any():
+            # Less than that of a component that shrinks so fast would be rounding, its mean, too,
+            # and the likelihood might fall. The next E-step takes a form that resolves more.
+            resolved = structure.least_resolved(_mean_squares(total), self.rounding)
+            thresholds = np.maximum(structure.matching(thresholds, stack), resolved)
+        stack = structure.floor(structure.constrain(stack), thresholds)
+        if not structure.matching(thresholds, stack).all():
+            _refuse_collapse(total, stack, seen)
+        return stack if seen.all() else np.where(_each(seen), stack, kept.covariances)
+
+    def thresholds(self, structure: Structure) -> np.ndarray:
+        """The floor of the variances, (1 or K, D)."""
+        if self.variance_thresholds is None:
+            return np.zeros((1, structure.n_features))
+        return self.variance_thresholds
+
+    def _weights(self, stats: GMMStats) -> np.ndarray:
+        weights = stats.n / stats.n.sum() if self.prior is None else self.prior.weights(stats)
+        return floor_weights(weights, self.weight_floor)
+
+
+def component_means(stats: GMMStats) -> tuple[np.ndarray, np.ndarray]:
+    """Means (K, D) of the components' samples, and which components (K,) have none."""
+    return _mean_offsets(stats) + stats.origin, stats.n == 0
+
+
+def _mean_offsets(stats: GMMStats) -> np.ndarray:
+    """Means of the components' samples about the origin, (K, D); 0 where there are none."""
+    n = stats.n[:, None]
+    return np.divide(stats.first, n, out=np.zeros(stats.shape), where=n > 0)
+
+
+def _refuse_collapse(stats: GMMStats, stack: np.ndarray, seen: np.ndarray) -> None:
+    """Raise DegenerateError where a covariance (C, M, G, G) is singular except for rounding."""
+    if stats.structure.is_collapsed(stack[seen], _mean_squares(stats)[seen]).any():
+        raise DegenerateError(NOT_POSITIVE_DEFINITE)
+
+
+def _mean_squares(stats: GMMStats) -> np.ndarray:
+    """Mean squares (C, D) of the components' samples about the origin; 0 where there are none."""
+    structure = stats.structure
+    squares = structure.diagonal(structure.constrain(structure.unpack(stats.second)))
+    return squares / _counts(stats)[:, None]
+
+
+def covariances_about(stats: GMMStats, offsets: np.ndarray | None = None) -> np.ndarray:
+    """Covariances (C, M, G, G) of the components' samples, about their means or given offsets.
+
+    About an offset d instead of the mean s, ``(s - d)(s - d)'`` comes on top.
+    """
+    structure = stats.structure
+    mean = _mean_offsets(stats)  # s (K, D)
+    n = stats.n[:, None]
+    scatter = structure.unpack(stats.second)
+    scatter -= structure.cross(n * mean, mean)
+    if offsets is not None:
+        scatter += structure.cross(n * (mean - offsets), mean - offsets)
+    scatter /= _each(_counts(stats))
+    return scatter
+
+
+def _counts(stats: GMMStats) -> np.ndarray:
+    """What second moments (C, ...) are divided by, (C,): infinity where there are no samples."""
+    count = stats.structure.share(stats.n)
+    return np.where(count > 0, count, np.inf)
+
+
+def _each(values: np.ndarray) -> np.ndarray:
+    """A value (C,) for each matrix of a stack, (C, 1, 1, 1)."""
+    return values[:, None, None, None]
+
+
+def neutral_parameters(
+    stats: GMMStats, thresholds: np.ndarray, means: np.ndarray | None = None
+) -> Parameters:
+    """What components without samples get: equal weights, the overall mean and variances."""
+    structure, n_gaussians = stats.structure, stats.n_gaussians
+    if means is None:
+        overall = (stats.first.sum(axis=0) + stats.n @ stats.origin) / stats.n.sum()
+        means = np.tile(overall, (n_gaussians, 1))
+    variance = structure.split(stats.overall_variance())
+    stack = structure.constrain(structure.identity() * variance[..., None])
+    covariances = np.repeat(stack, 1 if structure.shared else n_gaussians, axis=0)
+    covariances = structure.floor(covariances, thresholds)
+    return Parameters(structure, np.full(n_gaussians, 1 / n_gaussians), means, covariances)
+
+
+def hard_start(stats: GMMStats, means: np.ndarray, m_step: MStep) -> Parameters:
+    """Parameters to start from: those of samples assigned to the nearest of the means (K, D).
+
+    Variances and weights are the clusters', whether they are updated later or not. A mean that
+    attracts no sample gets the weight of one, so that EM can still use it.
+    """
+    m_step = replace(m_step, update_variances=True, update_weights=True)
+    start = m_step(stats, neutral_parameters(stats, m_step.thresholds(stats.structure), means))
+    counts = np.where(stats.n > 0, stats.n, 1.0)
+    return replace(start, weights=counts / counts.sum(), means=means)
+
+
+def floor_weights(weights: np.ndarray, floor: float) -> np.ndarray:
+    """Weights (K,) at or above the floor whose sum is still one: w <- a w + b."""
+    if floor == 0 or (weights >= floor).all():
+        return weights
+    raised = np.maximum(weights, floor)
+    scale = (1 - len(weights) * floor) / (raised.sum() - len(weights) * floor)
+    return np.maximum(scale * raised + floor * (1 - scale), floor)

@@ -1,0 +1,171 @@
+"""Chunks: any data as blocks of rows, and the two things done with them.
+
+A kernel is a callable that sees NumPy arrays only. `map_sum` applies it to blocks of rows and adds
+up what it returns; `map_rows` applies it and joins what it returns, row by row. Neither knows
+what the kernel computes.
+
+Kernels are called as ``kernel(X, sample_weight, start)`` with X (B, D), the weights (B,) or None
+and the number of X's first row, and must be picklable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial, reduce
+from operator import add
+from typing import Any, Protocol
+
+import numpy as np
+
+from gmmkit.sources import progress
+from gmmkit.sources.progress import Advance
+from gmmkit.sources.threads import count_threads, map_ordered, one_blas_thread
+
+Kernel = Callable[[np.ndarray, np.ndarray | None, int], Any]
+# slices of an array in memory: many enough to balance threads, long enough to be worth beginning
+_MOST_SHORT_SLICES, _LONG_SLICE = 16, 1 << 16
+_ORIGIN = "gmmkit: this error came from "  # begins the note that says where in X
+
+
+class RowKernel(Protocol):
+    """A kernel whose result has a row of shape `tail` for each row of X."""
+
+    @property
+    def tail(self) -> tuple[int, ...]:
+        """Shape of a row."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the rows."""
+
+    def __call__(self, X: np.ndarray, sample_weight: np.ndarray | None, start: int) -> np.ndarray:
+        """The rows for the block X."""
+
+
+class Source(Protocol):
+    """Samples somewhere, with their weights."""
+
+    @property
+    def X(self) -> Any:
+        """The samples, (N, D)."""
+
+    @property
+    def sample_weight(self) -> Any:
+        """Their weights, (N,), or None."""
+
+    @property
+    def n_samples(self) -> int | None:
+        """N; None where it is not known before the data are read."""
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether X is an array in memory."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type to work in."""
+
+    def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
+        """Sum of the kernel over blocks of rows."""
+
+    def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> Any:
+        """The kernel's rows for all rows of X, (N, *tail): lazy where X is."""
+
+
+@contextmanager
+def noting(origin: str) -> Iterator[None]:
+    """An exception gets a note (PEP 678) of where in X it came from; it stays what it is."""
+    try:
+        yield
+    except Exception as error:
+        note(error, origin)
+        raise
+
+
+def note(error: Exception, origin: str) -> None:
+    """Note where in X an exception came from, unless it says so already."""
+    if not has_note(error):
+        error.add_note(f"{_ORIGIN}{origin}.")
+
+
+def has_note(error: Exception) -> bool:
+    """Whether an exception says where in X it came from."""
+    return any(text.startswith(_ORIGIN) for text in getattr(error, "__notes__", ()))
+
+
+def working_dtype(dtype: np.dtype) -> np.dtype:
+    """The floating-point type in which data of a type are worked on: float32 stays, all else 64."""
+    return np.dtype(np.float32 if dtype == np.float32 else np.float64)
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Rows of an array in memory (or memory-mapped), in slices over a pool of threads."""
+
+    X: np.ndarray
+    sample_weight: np.ndarray | None = None
+    n_jobs: int | None = None
+    start: int = 0  # the number of the first row
+    in_memory = True
+
+    @property
+    def n_samples(self) -> int:
+        """Number of rows."""
+        return self.X.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns."""
+        return self.X.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type to work in."""
+        return working_dtype(self.X.dtype)
+
+    def slices(self, block: int) -> list[slice]:
+        """Slices of equal length: from the sizes alone, so that sums never depend on threads."""
+        wanted = max(_MOST_SHORT_SLICES, self.n_samples // _LONG_SLICE)
+        n_slices = min(wanted, -(-self.n_samples // block))
+        length = -(-self.n_samples // max(1, n_slices))
+        return [slice(at, at + length) for at in range(0, self.n_samples, length)]
+
+    def apply(self, kernel: Kernel, rows: slice) -> Any:
+        """What the kernel makes of a slice."""
+        weight = None if self.sample_weight is None else self.sample_weight[rows]
+        return kernel(self.X[rows], weight, self.start + rows.start)
+
+    def _each(self, apply: Callable[[slice], Any], block: int, advance: Advance) -> Iterator[Any]:
+        """What `apply` makes of each slice, in their order."""
+        slices = self.slices(block)
+        threads = count_threads(self.n_jobs, len(slices))
+        for rows, result in zip(slices, map_ordered(apply, slices, threads), strict=True):
+            advance(min(rows.stop, self.n_samples) - rows.start)
+            yield result
+
+    def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
+        """Sum of the kernel over slices, added up in their order."""
+        with progress.over(name, self.n_samples) as advance:
+            return reduce(add, self._each(partial(self.apply, kernel), block, advance))
+
+    def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> np.ndarray:
+        """The kernel's rows, as one array."""
+        if 0 < self.n_samples <= block and not progress.is_shown():  # quick, as for a single row
+            with one_blas_thread:
+                rows: np.ndarray = self.apply(kernel, slice(0, self.n_samples))
+                return rows
+        out = np.empty((self.n_samples, *kernel.tail), kernel.dtype)
+
+        def fill(rows: slice) -> None:
+            out[rows] = self.apply(kernel, rows)
+
+        with progress.over(name, self.n_samples) as advance:
+            for _ in self._each(fill, block, advance):
+                pass
+        return out

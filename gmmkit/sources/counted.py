@@ -1,0 +1,71 @@
+"""Counted: rows of data whose number is not known before they are read, counted on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gmmkit.sources.base import Kernel, RowKernel, Source
+
+
+def at_least(source: Source, count: int, name: str) -> Source:
+    """The source, once it is known to have `count` rows; where it is not, its first pass tells.
+
+    Raises ValueError where there are fewer: `name` is what asks for so many.
+    """
+    if source.n_samples is None:
+        return AtLeast(source, count, name)
+    _check(source.n_samples, count, name)
+    return source
+
+
+def _check(n_samples: int, count: int, name: str) -> None:
+    if n_samples < count:
+        raise ValueError(f"n_samples={n_samples} should be >= {name}={count}.")
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Rows, and what a kernel made of them."""
+
+    n_rows: int
+    result: Any
+
+    def __add__(self, other: _Counted) -> _Counted:
+        return _Counted(self.n_rows + other.n_rows, self.result + other.result)
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """A kernel that counts rows besides."""
+
+    kernel: Kernel
+
+    def __call__(self, X: np.ndarray, sample_weight: np.ndarray | None, start: int) -> _Counted:
+        return _Counted(len(X), self.kernel(X, sample_weight, start))
+
+
+class AtLeast:
+    """A source of unknown length that counts its rows in the first pass and refuses too few."""
+
+    def __init__(self, source: Source, count: int, name: str) -> None:
+        self._source, self._count, self._name = source, count, name
+        self._counted = False
+        self.X, self.sample_weight = source.X, source.sample_weight
+        self.n_samples, self.n_features = source.n_samples, source.n_features
+        self.dtype, self.in_memory = source.dtype, source.in_memory
+
+    def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
+        """Sum of the kernel over blocks of rows."""
+        if self._counted:
+            return self._source.map_sum(kernel, name, block)
+        counted = self._source.map_sum(_Counting(kernel), name, block)
+        _check(counted.n_rows, self._count, self._name)
+        self._counted = True
+        return counted.result
+
+    def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> Any:
+        """The kernel's rows for all rows of X."""
+        return self._source.map_rows(kernel, name, block)

@@ -1,0 +1,237 @@
+"""dask_source: dask arrays and data frames as sources, a task per block, added up as a tree.
+
+dask is met here, in `dask_graph` and in `dask_compute` only, and imported only once a collection of
+it comes.
+"""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gmmkit import checks
+from gmmkit.cached import cached_property
+from gmmkit.sources import dask_compute
+from gmmkit.sources.base import Kernel, RowKernel, has_note, note, noting, working_dtype
+from gmmkit.sources.dask_graph import Blocks, Sum
+from gmmkit.sources.threads import one_blas_thread
+
+_UNKNOWN_ROWS = 1 << 40  # rows that a block of unknown length may have
+
+
+def is_dask(X: Any) -> bool:
+    """Whether X is a dask array; dask is not imported to find out."""
+    dask_array = sys.modules.get("dask.array")
+    return dask_array is not None and isinstance(X, dask_array.Array)
+
+
+def is_dask_frame(X: Any) -> bool:
+    """Whether X is a dask data frame; dask is not imported to find out."""
+    frames = sys.modules.get("dask.dataframe")
+    return frames is not None and isinstance(X, frames.DataFrame)
+
+
+def is_dask_series(X: Any) -> bool:
+    """Whether X is a column of a dask data frame; dask is not imported to find out."""
+    frames = sys.modules.get("dask.dataframe")
+    return frames is not None and isinstance(X, frames.Series)
+
+
+def frame_arrays(X: Any, sample_weight: Any) -> tuple[Any, Any]:
+    """A dask data frame of numbers as a dask array (N, D), with its weights cut alike."""
+    # what is not NumPy's own type may hold None
+    dtypes = (dtype if isinstance(dtype, np.dtype) else np.dtype(float) for dtype in X.dtypes)
+    dtype = working_dtype(np.result_type(*dtypes))
+    if not is_dask_series(sample_weight):
+        return X.astype(dtype).to_dask_array(), sample_weight
+    checks.check_lazy_weight(sample_weight)
+    if X.npartitions != sample_weight.npartitions:
+        raise ValueError(
+            f"X has {X.npartitions} partitions, but sample_weight has {sample_weight.npartitions}."
+        )
+    # as one frame: dask may read several partitions at once, and not the same ones for both
+    both = X.map_partitions(_with_weight, sample_weight, align_dataframes=False).to_dask_array()
+    return both[:, :-1].astype(dtype), both[:, -1]
+
+
+def _with_weight(X: Any, sample_weight: Any) -> Any:
+    """A partition with its weights as another column, the last."""
+    _check_lengths(X, sample_weight)
+    X = X.astype(float)
+    weight = np.asarray(sample_weight, dtype=float)
+    X.insert(X.shape[1], "sample_weight", weight, allow_duplicates=True)
+    return X
+
+
+@dataclass(frozen=True)
+class DaskSource:
+    """Rows of a dask array: a task per block, added up as a tree."""
+
+    X: Any
+    sample_weight: Any = None
+    in_memory = False
+
+    @classmethod
+    def of(cls, X: Any, sample_weight: Any = None) -> DaskSource:
+        """A source of X (N, D) and weights (N,), with whole rows in each block."""
+        import dask.array as da
+
+        if X.numblocks[1] > 1:
+            X = X.rechunk({1: -1})
+        if sample_weight is None:
+            return cls(X)
+        known = not np.isnan(X.chunks[0]).any()
+        if not is_dask(sample_weight) and known:
+            sample_weight = da.from_array(sample_weight, chunks=(X.chunks[0],))
+        elif is_dask(sample_weight) and known and not np.isnan(sample_weight.shape[0]):
+            sample_weight = sample_weight.rechunk((X.chunks[0],))
+        elif not is_dask(sample_weight) or sample_weight.numblocks[0] != X.numblocks[0]:
+            raise ValueError(
+                f"Lengths of blocks are unknown, and X has {X.numblocks[0]} of them, so "
+                "sample_weight must be a dask array of blocks of the same lengths (for a data "
+                "frame, one of its columns), or call X.compute_chunk_sizes() first."
+            )
+        return cls(X, sample_weight)
+
+    @property
+    def n_samples(self) -> int | None:
+        """Number of rows, where dask knows it."""
+        rows = self.X.shape[0]
+        return None if np.isnan(rows) else int(rows)
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns."""
+        return int(self.X.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type to work in."""
+        return working_dtype(self.X.dtype)
+
+    def _starts(self) -> np.ndarray:
+        """The number of each block's first row; numbers far apart where lengths are unknown."""
+        lengths = np.array(self.X.chunks[0], dtype=float)
+        if np.isnan(lengths).any():
+            return np.arange(len(lengths)) * _UNKNOWN_ROWS
+        return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+
+    @cached_property
+    def _blocks(self) -> Blocks:
+        """Optimised once, for all passes."""
+        return Blocks.of(*(array for array in (self.X, self.sample_weight) if array is not None))
+
+    def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
+        """Sum of the kernel over dask's blocks, on whatever scheduler is active."""
+        total = Sum.over(self._blocks, _block_result, _BlockKernel(kernel, self._starts()), name)
+        try:
+            return dask_compute.computed(total, name)
+        except Exception as error:
+            self._note_origin(error)
+            raise
+
+    def _note_origin(self, error: Exception) -> None:
+        """Note which block an error came from that rose before the kernel, as the block was loaded.
+
+        Nothing in dask says it, so blocks are loaded again: about one pass in all.
+        """
+        if has_note(error) or not _is_of_data(error):
+            return
+        number = _failing_block(self._blocks, error)
+        if number is not None:
+            note(error, _block_name(number))
+
+    def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> Any:
+        """The kernel's rows, as a lazy dask array."""
+        import dask.array as da
+        from dask.base import tokenize
+
+        token = tokenize(kernel, self.X.name)
+        shared = np.empty((1, 1), dtype=object)  # an array: it travels to each worker once
+        shared[0, 0] = _BlockKernel(kernel, self._starts())
+        drop = () if kernel.tail else (1,)
+        return self.X.map_blocks(
+            _block_rows,
+            da.from_array(shared, chunks=1, name=f"{name}-kernel-{token}"),
+            chunks=(self.X.chunks[0], *((n,) for n in kernel.tail)),
+            drop_axis=drop,
+            dtype=kernel.dtype,
+            meta=np.empty((0,) * (1 + len(kernel.tail)), dtype=kernel.dtype),
+            name=f"{name}-{token}",
+        )
+
+
+def _is_of_data(error: Exception) -> bool:
+    """Whether an error may be of loading data, and not of a cluster that lost workers or its end.
+
+    A block whose loading killed workers is not to kill more of them.
+    """
+    module = type(error).__module__.partition(".")[0]
+    return module != "distributed" and not isinstance(error, CancelledError)
+
+
+def _failing_block(blocks: Blocks, error: Exception) -> int | None:
+    """The first of the blocks whose loading raises such an error, by bisection; or None."""
+    if _error_of(Blocks({}, [()])) is not None:  # whatever is computed
+        return None
+    low, high = 0, len(blocks.arguments)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if type(_error_of(blocks.part(low, middle))) is type(error):
+            high = middle
+        else:
+            low = middle
+    again = _error_of(blocks.part(low, high))
+    return low if type(again) is type(error) and str(again) == str(error) else None
+
+
+def _error_of(blocks: Blocks) -> Exception | None:
+    """What loading blocks raises."""
+    try:
+        Sum.over(blocks, _loaded, None, "gmmkit-load").lazy().compute()
+    except Exception as error:
+        return error
+    return None
+
+
+def _loaded(number: int, shared: None, *blocks: np.ndarray) -> int:
+    return 1
+
+
+def _block_name(number: int) -> str:
+    return f"block {number} of X, counted from 0"
+
+
+def _check_lengths(X: Any, sample_weight: Any) -> None:
+    if len(X) != len(sample_weight):
+        raise ValueError(f"sample_weight has {len(sample_weight)} rows where X has {len(X)}.")
+
+
+@dataclass(frozen=True)
+class _BlockKernel:
+    """A kernel for the blocks of an array whose first rows have these numbers."""
+
+    kernel: Kernel
+    starts: np.ndarray
+
+    def __call__(self, X: np.ndarray, sample_weight: np.ndarray | None, number: int) -> Any:
+        with noting(_block_name(number)), one_blas_thread:
+            X = checks.block_of_numbers(X, "X")
+            if sample_weight is not None:
+                sample_weight = checks.weights_of_block(sample_weight)
+                _check_lengths(X, sample_weight)
+            return self.kernel(X, sample_weight, int(self.starts[number]))
+
+
+def _block_result(
+    number: int, kernel: _BlockKernel, X: np.ndarray, sample_weight: np.ndarray | None = None
+) -> Any:
+    return kernel(X, sample_weight, number)
+
+
+def _block_rows(X: np.ndarray, shared: np.ndarray, *, block_id: tuple[int, ...]) -> np.ndarray:
+    return shared[0, 0](X, None, block_id[0])

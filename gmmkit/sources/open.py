@@ -1,0 +1,204 @@
+"""Open: the one door for data. A table of the kinds of data that can be given as samples.
+
+Each kind says what it accepts, checks it unread, shows scikit-learn a header with the number and
+the names of its features, and opens it as a `Source`. To take another kind of data, write a class
+like these and add it to `KINDS`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from gmmkit import checks
+from gmmkit.sources.base import ArraySource, Source
+from gmmkit.sources.dask_source import (
+    DaskSource,
+    frame_arrays,
+    is_dask,
+    is_dask_frame,
+    is_dask_series,
+)
+from gmmkit.sources.streams import Blocks, Rows, StreamSource, is_on_disk, refuse_iterator
+
+
+class Kind(Protocol):
+    """A kind of data."""
+
+    lazy: bool  # whether the data are left unread, for the passes to read
+
+    def accepts(self, X: Any) -> bool:
+        """Whether X is of this kind."""
+
+    def check(self, X: Any, sample_weight: Any, who: str) -> Any:
+        """X, once the estimator `who` may take it: what lazy data hold is not read for that."""
+
+    def header(self, X: Any) -> Any:
+        """What has the number of features of X (N, D), and their names if it has names."""
+
+    def open(self, X: Any, sample_weight: Any, n_jobs: int | None) -> Source:
+        """The source of checked X and its weights (N,)."""
+
+
+class _Lazy:
+    """What kinds share whose data are left unread."""
+
+    lazy = True
+
+    def header(self, X: Any) -> Any:
+        return X
+
+
+class _Source(_Lazy):
+    """A `Source`: taken as it is."""
+
+    def accepts(self, X: Any) -> bool:
+        return hasattr(X, "map_sum") and hasattr(X, "map_rows")
+
+    def check(self, X: Any, sample_weight: Any, who: str) -> Any:
+        _refuse_weight(sample_weight, "a source brings its weights along.")
+        return X
+
+    def header(self, X: Any) -> Any:
+        return np.empty((1, X.n_features), X.dtype)
+
+    def open(self, X: Any, sample_weight: Any, n_jobs: int | None) -> Source:
+        source: Source = X
+        return source
+
+
+class _DaskFrame(_Lazy):
+    """A dask data frame."""
+
+    def accepts(self, X: Any) -> bool:
+        return is_dask_frame(X)
+
+    def check(self, X: Any, sample_weight: Any, who: str) -> Any:
+        checks.check_columns(X, who)
+        return X
+
+    def header(self, X: Any) -> Any:
+        return X.dtypes.to_frame().T  # a row of pandas with X's columns, for their names
+
+    def open(self, X: Any, sample_weight: Any, n_jobs: int | None) -> Source:
+        return _DaskArray().open(*frame_arrays(X, sample_weight), n_jobs)
+
+
+class _DaskArray(_Lazy):
+    """A dask array."""
+
+    def accepts(self, X: Any) -> bool:
+        return is_dask(X)
+
+    def check(self, X: Any, sample_weight: Any, who: str) -> Any:
+        checks.check_table(X, who)
+        return X
+
+    def open(self, X: Any, sample_weight: Any, n_jobs: int | None) -> Source:
+        return DaskSource.of(X, checked_weight(sample_weight, X))
+
+
+class _Blocks(_Lazy):
+    """`Blocks` of the user's."""
+
+    def accepts(self, X: Any) -> bool:
+        return isinstance(X, Blocks)
+
+    def check(self, X: Any, sample_weight: Any, who: str) -> Any:
+        _refuse_weight(
+            sample_weight,
+            "Blocks bring their weights along: let them yield (X, sample_weight).",
+        )
+        return X
+
+    def open(self, X: Any, sample_weight: Any, n_jobs: int | None) -> Source:
+        return StreamSource(X, None, X, n_jobs)
+
+
+class _OnDisk(_Lazy):
+    """An array on disk, as an `h5py.Dataset`."""
+
+    def accepts(self, X: Any) -> bool:
+        return is_on_disk(X)
+
+    def check(self, X: Any, sample_weight: Any, who: str) -> Any:
+        checks.check_table(X, who)
+        return X
+
+    def open(self, X: Any, sample_weight: Any, n_jobs: int | None) -> Source:
+        weight = checked_weight(sample_weight, X)
+        return StreamSource(X, weight, Rows(X, weight), n_jobs)
+
+
+class _InMemory:
+    """Anything else: an array in memory, or what becomes one, as a list or a data frame."""
+
+    lazy = False
+
+    def accepts(self, X: Any) -> bool:
+        return True
+
+    def check(self, X: Any, sample_weight: Any, who: str) -> Any:
+        if isinstance(X, (list, tuple, np.ma.MaskedArray)):
+            X = checks.dense(X, "X")
+        if checks.is_array(X):
+            checks.check_table(X, who, in_memory=True)
+        return X
+
+    def header(self, X: Any) -> Any:
+        return X
+
+    def open(self, X: Any, sample_weight: Any, n_jobs: int | None) -> Source:
+        return ArraySource(X, checked_weight(sample_weight, X), n_jobs)
+
+
+# The first that accepts the data opens them.
+KINDS: tuple[Kind, ...] = (
+    _Source(),
+    _DaskFrame(),
+    _DaskArray(),
+    _Blocks(),
+    _OnDisk(),
+    _InMemory(),
+)
+
+
+def kind_of(X: Any, who: str) -> Kind:
+    """The kind of the data, for the estimator `who`.
+
+    Raises TypeError or ValueError where X only holds data, or can be read only once.
+    """
+    checks.refuse_containers(X)
+    refuse_iterator(X, who)
+    return next(kind for kind in KINDS if kind.accepts(X))
+
+
+def _refuse_weight(sample_weight: Any, reason: str) -> None:
+    if sample_weight is not None:
+        raise ValueError(f"sample_weight is given, but {reason}")
+
+
+def checked_weight(sample_weight: Any, X: Any) -> Any:
+    """Weights as (N,), lazy as X; their values are checked block by block if they are lazy."""
+    if sample_weight is None:
+        return None
+    weight = _as_array(sample_weight, X)
+    if weight.ndim != 1:
+        raise ValueError(f"sample_weight must be 1D, got shape {weight.shape}.")
+    lengths = (X.shape[0], weight.shape[0])
+    if not np.isnan(lengths).any() and lengths[0] != lengths[1]:
+        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(X.shape[0],)}.")
+    return weight
+
+
+def _as_array(sample_weight: Any, X: Any) -> Any:
+    """Weights as an array: of dask where both they and X are, else in memory."""
+    lazy = is_dask(sample_weight) or is_dask_series(sample_weight)
+    if lazy:
+        checks.check_lazy_weight(sample_weight)
+    if not lazy:
+        return checks.weights_in_memory(sample_weight, X.shape[0])
+    if not is_dask(X):
+        return checks.weights_in_memory(sample_weight.compute(), X.shape[0])
+    return sample_weight.to_dask_array() if is_dask_series(sample_weight) else sample_weight

@@ -1,0 +1,218 @@
+"""Fit: runs of EM from one or several starts, of which the best one is kept.
+
+    for each start: parameters -> E-step and M-step until they converge
+    keep the run with the highest likelihood
+
+A start that degenerates is tried again with another seed. A checkpoint holds the runs meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+
+from gmmkit.kernel.acceleration import squarem
+from gmmkit.kernel.densities import mixture_densities
+from gmmkit.kernel.estep import sweep
+from gmmkit.kernel.stats import GMMStats, checked_statistics
+from gmmkit.model.parameters import Parameters
+from gmmkit.model.structures import DegenerateError
+from gmmkit.sources.base import Source
+from gmmkit.training import loop
+from gmmkit.training.callbacks import Steps, Task
+from gmmkit.training.checkpoint import Checkpoint
+from gmmkit.training.floor import FloorWarning, Prepared, at_floor
+from gmmkit.training.job import Job
+from gmmkit.training.loop import History, Problem, Run, logger
+from gmmkit.training.starts import Assigned, Clustered, Known
+
+_SAMPLES_PER_COMPONENT = 1000  # that the floor and the default k-means see of larger data
+_SLACK = {"float32": 2e-3, "float64": 2e-6}  # falls of the likelihood, in nats, that are rounding
+
+Start = Known | Assigned | Clustered
+Learned = Callable[[Parameters, History, "np.ndarray | None"], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit has found."""
+
+    parameters: Parameters
+    history: History
+    floor: np.ndarray | None  # of the variances, (1 or K, D)
+    warnings: list[tuple[str, type[Warning]]]  # that users are to see
+
+
+def fit(job: Job, source: Source, task: Task, learned: Learned) -> Fitted:
+    """Do a job.
+
+    Parameters
+    ----------
+    job : Job
+    source : Source
+        The samples.
+    task : Task
+        What callbacks follow.
+    learned : callable
+        ``learned(parameters, history, floor)`` are the attributes that an estimator learns of a
+        run that ends so. Callbacks may ask for them.
+
+    Returns
+    -------
+    Fitted
+
+    Raises
+    ------
+    DegenerateError
+        If all attempts at a start fail.
+    """
+    data = prepared(job, source)
+    runs = _runs(job, data, task, learned)
+    best = runs[loop.first_best([run.history.lower_bound for run in runs])]
+    warnings = _warnings(job, data, best)
+    return Fitted(best.parameters, best.history, data.known_floor, warnings)
+
+
+def prepared(job: Job, source: Source) -> Prepared:
+    """The samples, with the floor if it is known."""
+    return Prepared(source, job.structure, _SAMPLES_PER_COMPONENT * job.n_gaussians, job.floor)
+
+
+def starts(job: Job) -> list[Start]:
+    """The starts to try: one if nothing about it is random, else ``n_init``."""
+    prior = job.m_step.prior
+    if job.current is not None:
+        return [Known(job.current, job.before)]
+    if prior is not None:
+        return [Known(prior.parameters.having(**job.given))]
+    if "means" in job.given:
+        return [Assigned(job.given, job.m_step)]
+    random_state = check_random_state(job.random_state)
+    seeds = [int(random_state.randint(2**31 - 1)) for _ in range(job.n_init)]
+    clustered = partial(
+        Clustered,
+        given=job.given,
+        m_step=job.m_step,
+        n_gaussians=job.n_gaussians,
+        trainer=job.k_means_trainer,
+        attempts=job.n_init,
+        n_jobs=job.n_jobs,
+        verbose=job.verbose,
+    )
+    return [clustered(seed=seed) for seed in seeds]
+
+
+def _runs(job: Job, data: Prepared, task: Task, learned: Learned) -> list[Run]:
+    """A run from each start; those that a checkpoint holds are not made again."""
+
+    def attributes(run: Run) -> dict[str, Any]:
+        return learned(run.parameters, run.history, data.known_floor)
+
+    checkpoint = Checkpoint(job.checkpoint, job.digest(data.source), data)
+    runs = checkpoint.load()
+    for number, start in enumerate(starts(job)):
+        part = task.part("start", start.attempts * (job.max_steps + 1))  # and k-means
+        part.begin()
+        run = _run(job, data, start, runs, number, [checkpoint, Steps(part, attributes)], part)
+        if part.end(partial(attributes, run)):
+            break
+    checkpoint.remove()
+    return runs
+
+
+def _run(
+    job: Job,
+    data: Prepared,
+    start: Start,
+    runs: list[Run],
+    number: int,
+    listeners: list[loop.Listener],
+    task: Task,
+) -> Run:
+    """The run of that number, from the start unless it has begun, in an attempt that succeeds."""
+    for attempt in range(1, start.attempts + 1):
+        try:
+            if number == len(runs):
+                parameters = data.raised(start.make(data, task, attempt), job.m_step)
+                runs.append(Run.of(parameters, start.before))
+            problem = Mixture(job, data, runs[number].parameters)
+            return loop.run(
+                problem,
+                runs[number],
+                threshold=job.threshold,
+                max_steps=job.max_steps,
+                verbose=job.verbose,
+                listeners=listeners,
+            )
+        except DegenerateError as error:
+            del runs[number:]
+            _report_failure(error, attempt, start.attempts)
+    raise AssertionError("the last failure raises")
+
+
+def _report_failure(error: DegenerateError, attempt: int, attempts: int) -> None:
+    """Log an attempt that failed; raise where no attempt is left."""
+    logger.info("attempt %d of %d degenerated: %s", attempt, attempts, error)
+    if attempts == 1:
+        raise error
+    if attempt == attempts:
+        raise DegenerateError(
+            f"All {attempts} attempts (n_init) at a start degenerated, the last one so: {error}"
+        ) from error
+
+
+class Mixture(Problem):
+    """A mixture: the E-step and the M-step of EM, the maximum being the likelihood's or MAP's."""
+
+    name, criterion = "EM", "mean log-likelihood"
+
+    def __init__(self, job: Job, data: Prepared, start: Parameters) -> None:
+        self.accelerated = job.accelerated
+        self._source = data.source
+        self._m_step = data.floored(job.m_step, start.means)
+        self._verbose = job.verbose
+        self._logged: dict[str, Any] = {}
+
+    def sweep(self, parameters: Parameters) -> GMMStats:
+        """The E-step."""
+        densities = mixture_densities(parameters, self._source.dtype)
+        self._m_step = replace(self._m_step, rounding=float(np.finfo(densities.dtype).eps))
+        self._log(2, "E-step", f"{densities.dtype}, {densities.form} form")
+        return checked_statistics(sweep(self._source, densities))
+
+    def update(self, statistics: GMMStats, current: Parameters) -> Parameters:
+        """The M-step."""
+        starved = np.flatnonzero(statistics.n < self._m_step.min_count).tolist()
+        self._log(1, "Components without samples, kept as they were", starved)
+        return self._m_step(statistics, current)
+
+    def extrapolate(
+        self, path: tuple[Parameters, Parameters, Parameters], longest: float
+    ) -> tuple[Parameters, float]:
+        """The jump of SQUAREM."""
+        return squarem(path, longest)
+
+    def _log(self, level: int, what: str, value: Any) -> None:
+        """Log a value where it differs from the last one; print it from a verbosity on."""
+        if value != self._logged.get(what, []):
+            self._logged[what] = value
+            loop.log(f"{what}: {value}", self._verbose >= level)
+
+
+def _warnings(job: Job, data: Prepared, run: Run) -> list[tuple[str, type[Warning]]]:
+    """What users are to know about a run that was kept: messages and their categories."""
+    found: list[tuple[str | None, type[Warning]]] = []
+    if job.m_step.update_variances:
+        found.append((at_floor(data, run.parameters).message(), FloorWarning))
+    if job.m_step.prior is None:
+        slack = _SLACK[data.source.dtype.name]
+        found.append((loop.fall(run.history, slack), ConvergenceWarning))
+    unfinished = loop.unfinished(run.history, job.threshold, job.max_steps, job.name)
+    found.append((unfinished, ConvergenceWarning))
+    return [(message, category) for message, category in found if message is not None]

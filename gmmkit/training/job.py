@@ -1,0 +1,196 @@
+"""Job: what a fit is to do, settled and checked before a sample is read.
+
+The settings are the constructor's parameters, read from the attributes of a `GMMMachine`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.exceptions import NotFittedError
+
+from gmmkit import checks
+from gmmkit.kernel.mstep import MStep, Prior
+from gmmkit.model.parameters import Parameters
+from gmmkit.model.structures import DIAG, Structure, make_structure
+from gmmkit.sources.base import Source
+from gmmkit.training.floor import floor_of_parameters
+from gmmkit.training.starts import checked_start
+
+NO_UBM = "ubm is not fitted: call ubm.fit(X) first, or load it from a file."
+# settings that do not decide the outcome of a fit, or do so by another part of its digest
+_NOT_IN_DIGEST = ("checkpoint", "n_jobs", "verbose", "ubm", "k_means_trainer")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a fit is to do."""
+
+    name: str  # of who wants it done, for messages
+    structure: Structure
+    n_gaussians: int
+    m_step: MStep  # with the prior; its floor comes from the data
+    floor: np.ndarray | None  # of the variances, (1 or K, D), where no data are needed to find it
+    given: dict[str, np.ndarray]  # the parts of the start that are given: weights, means, ...
+    current: Parameters | None  # the model to continue from
+    before: float  # the last criterion of that model's fit; -inf if it is not known
+    k_means_trainer: Any  # an estimator that finds the start; None for the default
+    n_init: int
+    random_state: Any
+    threshold: float | None
+    max_steps: int
+    accelerated: bool
+    checkpoint: Any  # path of a file, or None
+    settings: dict[str, Any]  # that decide the outcome
+    n_jobs: int | None
+    verbose: int
+
+    @property
+    def fewest_samples(self) -> int:
+        """Samples that training needs: one a component, unless a prior stands for the others."""
+        return self.n_gaussians if self.m_step.prior is None else 1
+
+    def digest(self, source: Source) -> str:
+        """A digest of what decides the outcome on a source, except for the samples' values."""
+        prior = self.m_step.prior
+        arrays = None if prior is None else prior.parameters.arrays()
+        data = (source.n_samples, source.n_features, source.dtype.name)
+        return str(joblib.hash((self.settings, arrays, repr(self.k_means_trainer), data)))
+
+
+def settle(settings: Any, n_features: int, ubm: Any = None, continues: bool = False) -> Job:
+    """The job that the settings of a machine come to on data of so many features.
+
+    `ubm` is the fitted prior of a machine that adapts one. A job that `continues` starts from the
+    machine's current model, and keeps its floor.
+
+    Raises ValueError or NotFittedError where settings do not fit together.
+    """
+    n_gaussians, covariance_type, block_size = shape_wanted(settings)
+    structure = make_structure(covariance_type, n_features, block_size)
+    prior = None if settings.trainer == "ml" else _prior(settings, n_features, ubm)
+    # what is given has gone into the ubm where that was trained for the machine
+    unused = continues or (prior is not None and settings.ubm is None)
+    stored = settings.get_params(deep=False)
+    return Job(
+        name=type(settings).__name__,
+        structure=structure,
+        n_gaussians=n_gaussians,
+        m_step=_m_step(settings, n_gaussians, prior),
+        floor=_floor(settings, (n_gaussians, n_features), ubm, continues),
+        given={} if unused else given_start(settings, structure),
+        current=settings.parameters_ if continues else None,
+        before=getattr(settings, "lower_bound_", -np.inf) if continues else -np.inf,
+        k_means_trainer=settings.k_means_trainer,
+        n_init=settings.n_init,
+        random_state=settings.random_state,
+        threshold=settings.convergence_threshold,
+        max_steps=settings.max_fitting_steps,
+        accelerated=settings.acceleration is not None and prior is None,
+        checkpoint=settings.checkpoint,
+        settings={name: stored[name] for name in stored if name not in _NOT_IN_DIGEST},
+        n_jobs=settings.n_jobs,
+        verbose=settings.verbose,
+    )
+
+
+def goes_on(settings: Any) -> bool:
+    """Whether a fit starts from the current model."""
+    return bool(settings.warm_start) and hasattr(settings, "means_")
+
+
+def shape_wanted(settings: Any) -> tuple[int, str, Any]:
+    """Components, covariance type and block size: those given, else the ubm's."""
+    ubm = settings.ubm if settings.trainer == "map" else None
+    if ubm is None:
+        return settings.n_gaussians or 1, settings.covariance_type or DIAG, settings.block_size
+    if not hasattr(ubm, "means_"):
+        raise NotFittedError(NO_UBM)
+    _, covariance_type, block_size = shape_wanted(ubm)
+    structure = make_structure(covariance_type, ubm.shape[1], block_size)
+    theirs = {
+        "n_gaussians": ubm.shape[0],
+        "covariance_type": structure.covariance_type,
+        "block_size": structure.block_size,
+    }
+    for name, value in theirs.items():
+        given = getattr(settings, name)
+        if name == "block_size" and given is not None:  # any list of the same sizes agrees
+            given = make_structure(covariance_type, ubm.shape[1], given).block_size
+        if given is not None and given != value:
+            raise ValueError(
+                f"{name}={given!r}, but the ubm has {value!r}: leave {name} at None, or give a "
+                "ubm that agrees."
+            )
+    return ubm.shape[0], structure.covariance_type, structure.block_size
+
+
+def given_start(settings: Any, structure: Structure) -> dict[str, np.ndarray]:
+    """The parts of the start that are given, checked."""
+    return checked_start(
+        structure,
+        shape_wanted(settings)[0],
+        weights=settings.weights_init,
+        means=settings.means_init,
+        covariances=settings.covariances_init,
+    )
+
+
+def _prior(settings: Any, n_features: int, ubm: Any) -> Prior:
+    if ubm is None:
+        raise ValueError('trainer="map" needs a ubm: give a fitted machine, or call fit(X).')
+    if ubm.shape[1] != n_features:
+        raise ValueError(
+            f"X has {n_features} features, but the ubm has {ubm.shape[1]}: give a ubm that "
+            "was trained on such features."
+        )
+    gauvain = settings.map_prior == "gauvain"
+    if gauvain and settings.map_relevance_factor is None:
+        raise ValueError('map_prior="gauvain" needs map_relevance_factor, got None.')
+    return Prior(ubm.parameters_, settings.map_relevance_factor, settings.map_alpha, gauvain)
+
+
+def _m_step(settings: Any, n_gaussians: int, prior: Prior | None) -> MStep:
+    if settings.weight_floor * n_gaussians > 1:
+        raise ValueError(
+            f"weight_floor={settings.weight_floor} is more than 1 / n_gaussians={1 / n_gaussians}."
+        )
+    variances, weights = (
+        prior is None if update == "auto" else bool(update)
+        for update in (settings.update_variances, settings.update_weights)
+    )
+    return MStep(
+        update_means=settings.update_means,
+        update_variances=variances,
+        update_weights=weights,
+        min_count=settings.mean_var_update_threshold,
+        weight_floor=settings.weight_floor,
+        prior=prior,
+    )
+
+
+def _floor(settings: Any, shape: tuple[int, int], ubm: Any, continues: bool) -> np.ndarray | None:
+    """The floor of the variances: the one given, the ubm's, or the current model's."""
+    if settings.variance_thresholds is not None:
+        return _thresholds(settings.variance_thresholds, shape)
+    if settings.trainer == "map":
+        floor = getattr(ubm, "variance_floor_", None)
+        return np.atleast_2d(floor_of_parameters(ubm.parameters_) if floor is None else floor)
+    floor = np.asarray(getattr(settings, "variance_floor_", 0.0) if continues else 0.0)
+    return np.atleast_2d(floor) if floor.shape in [shape, shape[1:]] else None
+
+
+def _thresholds(thresholds: Any, shape: tuple[int, int]) -> np.ndarray:
+    """The floor (1 or K, D) that is given, for `shape` (K, D)."""
+    given = checks.real_array(thresholds, "variance_thresholds", finite=False)
+    if given.shape not in [(), shape[1:], shape]:
+        raise ValueError(
+            f"variance_thresholds has shape {given.shape}, expected a number, "
+            f"{shape[1:]} or {shape}."
+        )
+    if not (np.isfinite(given) & (given >= 0)).all():
+        raise ValueError("variance_thresholds must be finite and not negative.")
+    return np.broadcast_to(given, (shape[0] if given.ndim == 2 else 1, shape[1]))

@@ -1,0 +1,131 @@
+"""Lloyd's algorithm (1982): samples to their nearest centroids, centroids to their samples' means.
+
+Any start improves by it; that of Linde, Buzo and Gray is made by it. Each step is a pass over the
+data, the E-step with hard responsibilities.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gmmkit.kernel.densities import centroid_distances
+from gmmkit.kernel.estep import EStep
+from gmmkit.kernel.mstep import component_means, covariances_about
+from gmmkit.kernel.stats import GMMStats, checked_statistics
+from gmmkit.model.structures import DIAG, Structure, make_structure
+from gmmkit.sources.base import Source
+from gmmkit.training import seeding
+from gmmkit.training.loop import Problem, Run, logger, run
+
+_EXACT = np.dtype(float)  # to sum in
+_OVERLAPPING = 0.1  # of the squares about the origin: the least inertia of clusters that overlap
+_SPLIT = 0.01  # deviations between a centroid that is split and its halves
+_REFINED = 1e-3  # relative change of the inertia at which centroids may be split again
+
+
+def sweep(
+    source: Source,
+    centroids: np.ndarray,
+    structure: Structure | None = None,
+    dtype: np.dtype = _EXACT,
+) -> GMMStats:
+    """Statistics of samples assigned to the nearest of the centroids (K, D).
+
+    Second moments are those of the structure, none unless it is given. The log-likelihood is
+    minus half the inertia. Blocks are summed in the type; labels do not depend on it.
+    """
+    return _sweep(source, centroids, structure, dtype)[0]
+
+
+def _sweep(
+    source: Source, centroids: np.ndarray, structure: Structure | None, dtype: np.dtype
+) -> tuple[GMMStats, float]:
+    """The statistics, and the sum of squares about their origin."""
+    densities = centroid_distances(centroids, dtype, structure)
+    statistics = source.map_sum(EStep(densities), "gmmkit-k-means", densities.block_length)
+    statistics = checked_statistics(statistics)
+    squares = _sum_of_squares(statistics, centroids)
+    if not squares <= float(np.finfo(source.dtype).max):
+        raise ValueError("Input X contains values too large: sums of their squares overflow.")
+    return statistics, squares
+
+
+def _sum_of_squares(statistics: GMMStats, centroids: np.ndarray) -> float:
+    """``sum |x - o|^2 = sum |x - c|^2 + sum_k (2 c_k' s_k - n_k |c_k|^2)``, c and s about o."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        offsets = centroids - statistics.origin
+        between = 2 * np.vdot(offsets, statistics.first) - statistics.n @ (offsets**2).sum(axis=1)
+    return float(between - 2 * statistics.log_likelihood)
+
+
+class Clusters(Problem):
+    """Centroids (K, D) that the samples are nearest to.
+
+    A centroid without samples moves to the sample that is farthest from its own. Sums of float32
+    samples are made in float32 from the second step on, unless the clusters lie so far apart that
+    its rounding would show.
+    """
+
+    name, criterion = "k-means", "minus half the mean squared distance"
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._dtype, self._squares = _EXACT, 0.0  # for the next sweep, and of the last one
+
+    def sweep(self, parameters: np.ndarray) -> GMMStats:
+        """Statistics of the samples, each assigned to the nearest centroid."""
+        statistics, self._squares = _sweep(self._source, parameters, None, self._dtype)
+        share = -2 * statistics.log_likelihood / (self._squares or 1.0)
+        self._dtype = self._source.dtype if share > _OVERLAPPING else _EXACT
+        return statistics
+
+    def update(self, statistics: GMMStats, current: np.ndarray) -> np.ndarray:
+        """The means of the clusters."""
+        means, empty = component_means(statistics)
+        if empty.any():
+            logger.info("k-means: %d empty clusters revived", empty.sum())
+            means[empty] = seeding.farthest_rows(self._source, current, int(empty.sum()))
+        return means
+
+    def scale(self, statistics: GMMStats) -> float:
+        """Half the mean squared distance."""
+        # an inertia that should be zero, except for rounding of the centroids, never settles
+        inertia = abs(2 * statistics.log_likelihood) + np.finfo(float).eps * self._squares
+        return float(inertia / (2 * statistics.t))
+
+
+def lloyd(source: Source, centroids: np.ndarray, **options: Any) -> Run:
+    """Move the centroids (K, D) until the inertia stays; the options are those of `loop.run`."""
+    return run(Clusters(source), Run.of(centroids), **options)
+
+
+def lbg(
+    source: Source,
+    count: int,
+    random_state: np.random.RandomState,
+    rounds: int = 5,
+    oversampling: float = 2.0,
+) -> np.ndarray:
+    """Starts by splitting centroids again and again (Linde, Buzo and Gray, 1980), (count, D).
+
+    It begins with the overall mean or, where `count` is no power of two, with as many centroids
+    as its largest odd divisor, found by k-means||. Each turn moves them by at most `rounds` of
+    Lloyd's steps, then splits each in two, a hundredth of its cluster's deviations apart.
+    """
+    n_centroids = count // (count & -count)  # the largest odd divisor
+    if n_centroids == 1:
+        centroids = component_means(sweep(source, np.zeros((1, source.n_features))))[0]
+    else:
+        centroids = seeding.k_means_parallel(
+            source, n_centroids, random_state, rounds, oversampling
+        )
+    structure = make_structure(DIAG, source.n_features)
+    while len(centroids) < count:
+        centroids = lloyd(source, centroids, threshold=_REFINED, max_steps=rounds).parameters
+        variances = covariances_about(sweep(source, centroids, structure))
+        deviations = np.sqrt(np.maximum(structure.to_public(variances), 0.0))  # (K, D)
+        offset = _SPLIT * deviations * random_state.standard_normal(centroids.shape)
+        centroids = np.concatenate([centroids + offset, centroids - offset])
+    return centroids

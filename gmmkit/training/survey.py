@@ -1,0 +1,105 @@
+"""Survey: a first look at the data, in one pass. A sample of the rows, and how far features reach.
+
+Sums tell little of what a single value does, so what has to look at values looks at a sample: the
+k-means start, the floor of the variances. Whether a feature is constant is a question to all rows.
+Its answer is exact, as the least and the greatest value are as addable as sums are.
+
+Each row is drawn or not by a random number of its own, so the sample is the same however the data
+are cut. A row without weight is not there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gmmkit.kernel.blocks import refuse_non_finite
+from gmmkit.kernel.estep import checked_weights
+from gmmkit.sources.base import ArraySource, Source
+from gmmkit.training.seeding import uniform
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass finds out about the rows that have a weight."""
+
+    n_rows: int  # with a weight
+    lowest: np.ndarray  # (D,): each feature's least value
+    highest: np.ndarray  # (D,)
+    sample: ArraySource
+
+    @property
+    def constant(self) -> np.ndarray:
+        """Which features have one value only, (D,)."""
+        return self.lowest == self.highest
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A kernel: rows drawn with the probability `share`, and the extent of all rows."""
+
+    share: float
+    seed: int
+
+    def __call__(
+        self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
+    ) -> _Found:
+        """What is found in X (B, D), whose first row has the number `start`."""
+        weight = np.ones(len(X)) if sample_weight is None else checked_weights(sample_weight)
+        counts = weight > 0
+        drawn = counts & (uniform(self.seed, start, len(X)) < self.share)
+        rows = X if counts.all() else X[counts]
+        lowest, highest = np.full((2, X.shape[1]), [[np.inf], [-np.inf]])
+        if len(rows):
+            lowest, highest = rows.min(axis=0).astype(float), rows.max(axis=0).astype(float)
+            refuse_non_finite(np.stack([lowest, highest]))
+        part = (np.asarray(X[drawn]), weight[drawn])
+        return _Found(len(rows), lowest, highest, (part,))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the kernel has found in some blocks."""
+
+    n_rows: int  # with a weight
+    lowest: np.ndarray
+    highest: np.ndarray
+    parts: tuple[tuple[np.ndarray, np.ndarray], ...]  # rows drawn (B', D) and their weights (B',)
+
+    def __add__(self, other: _Found) -> _Found:
+        return _Found(
+            self.n_rows + other.n_rows,
+            np.minimum(self.lowest, other.lowest),
+            np.maximum(self.highest, other.highest),
+            self.parts + other.parts,
+        )
+
+
+def survey(source: Source, count: int, n_bytes: int, seed: int = 0) -> Survey:
+    """Look at all rows, and draw about `count` of them that take about `n_bytes` at most.
+
+    All rows with a weight are drawn where there are no more than that. A pass over the data, and
+    one to count the rows where their number is not known or most of them have no weight.
+
+    Raises ValueError where no row has a weight.
+    """
+    count = max(1, min(count, n_bytes // (source.n_features * source.dtype.itemsize)))
+    n_rows = source.n_samples
+    if n_rows is None:
+        n_rows = _look(source, 0, 1, seed).n_rows
+    found = _look(source, count, n_rows, seed)
+    if n_rows > max(count, 2 * found.n_rows):
+        found = _look(source, count, found.n_rows, seed)
+    if found.n_rows == 0:
+        raise ValueError("sample_weight is all zero, or too small: no weight is positive.")
+    rows, weights = (np.concatenate(parts) for parts in zip(*found.parts, strict=True))
+    weight = None if (weights == 1).all() else weights
+    return Survey(found.n_rows, found.lowest, found.highest, ArraySource(rows, weight))
+
+
+def _look(source: Source, count: int, n_rows: int, seed: int) -> _Found:
+    """What a pass finds that draws about `count` of `n_rows` rows."""
+    kernel = _Look(min(1.0, count / max(n_rows, 1)), seed)
+    found: _Found = source.map_sum(kernel, "gmmkit-survey", block=1024)
+    return found
