@@ -227,3 +227,9 @@ def test_similar_is_within_the_tolerances_of_numpy_s_allclose(kind, block_size):
         nothing = GMMStats(K, D, kind, block_size)
         nothing.buffer[:] = value
         assert GMMStats(K, D, kind, block_size).is_similar_to(nothing) == similar
+
+
+@pytest.mark.parametrize("n_features", [1, 4])
+def test_more_sums_than_can_be_addressed_are_refused(n_features):
+    with pytest.raises(ValueError, match="n_gaussians and n_features are too large"):
+        GMMStats(2**61, n_features)
