@@ -119,6 +119,18 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
             "sum((array.nbytes for array in arrays)) <= self._MOST_BYTES",
             "True",
         ),
+        (
+            "densities",
+            "",
+            "_NEAREST_ELEMENTS, _NEAREST_ROWS = (1 << 20, 1 << 16)",
+            "_NEAREST_ELEMENTS, _NEAREST_ROWS = (1 << 20, 1 << 15)",
+        ),
+        (
+            "densities",
+            "_Last.are",
+            "self.owner() is owner and self.key == key",
+            "self.owner() is not owner and self.key == key",
+        ),
         ("densities", "_middle", "(np.abs(middle) <= 4 * half_range).all()", "True"),
         (
             "densities",

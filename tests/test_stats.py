@@ -214,6 +214,7 @@ def test_pickles_keep_every_bit(kind, block_size, origin, n_gaussians):
 def test_pickles_hold_one_origin_of_all_components_once():
     one, many = (GMMStats.of(make_structure("diag", D), 100, origin) for origin in (7.0, None))
     assert len(pickle.dumps(one)) < many.buffer.nbytes + 1000
+    assert_array_equal(pickle.loads(pickle.dumps(one)).origin, np.full((100, D), 7.0))
     apart = many.about(np.arange(100.0)[:, None] * np.ones(D))
     assert len(pickle.dumps(apart)) > many.buffer.nbytes + 100 * D * 8
 
