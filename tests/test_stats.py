@@ -205,6 +205,7 @@ def test_pickles_keep_every_bit(kind, block_size, origin, n_gaussians):
 def test_pickles_hold_one_origin_of_all_components_once():
     one, many = (GMMStats.of(make_structure("diag", D), 100, origin) for origin in (7.0, None))
     assert len(pickle.dumps(one)) < many.buffer.nbytes + 1000
+    assert_array_equal(pickle.loads(pickle.dumps(one)).origin, np.full((100, D), 7.0))
     apart = many.about(np.arange(100.0)[:, None] * np.ones(D))
     assert len(pickle.dumps(apart)) > many.buffer.nbytes + 100 * D * 8
 
@@ -218,3 +219,9 @@ def test_similar_is_within_the_tolerances_of_numpy_s_allclose(kind, block_size):
         nothing = GMMStats(K, D, kind, block_size)
         nothing.buffer[:] = value
         assert GMMStats(K, D, kind, block_size).is_similar_to(nothing) == similar
+
+
+@pytest.mark.parametrize("n_features", [1, 4])
+def test_more_sums_than_can_be_addressed_are_refused(n_features):
+    with pytest.raises(ValueError, match="n_gaussians and n_features are too large"):
+        GMMStats(2**61, n_features)
