@@ -356,3 +356,17 @@ def test_weights_adapt_to_samples_of_any_worth(structure, size):
     stats = statistics(X, prior, w)
     expected = m_step_reynolds(stats, prior, structure, relevance_factor=5 * size)
     assert_same_mixture(learned(adapted.fit(X, sample_weight=w), structure), expected)
+
+
+@pytest.mark.parametrize("dtype, far", [("float64", 1e160), ("float32", 1e25)])
+@every_structure
+def test_a_row_without_weight_may_overflow(structure, dtype, far):
+    X, start = problem(structure)
+    X = X.astype(dtype)
+    gmm, weight = machine_at(start, structure), random_weights()
+    X[7], weight[7] = far, 0
+    stats, expected = gmm.e_step(X, weight), gmm.e_step(np.delete(X, 7, 0), np.delete(weight, 7))
+    assert stats.is_similar_to(expected)
+    X[7] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        gmm.e_step(X, weight)

@@ -3,7 +3,9 @@
 import copy
 import inspect
 import pickle
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import kstest, multivariate_normal, norm
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.mixture import GaussianMixture
 
 from gmmkit import Blocks, GMMMachine, GMMStats, KMeansMachine
@@ -20,6 +22,8 @@ from gmmkit.model.structures import COVARIANCE_TYPES
 
 K, D = 2, 3
 MACHINES = [GMMMachine, KMeansMachine]
+
+DATA = Path(__file__).parent / "data"
 
 
 def data(n_samples=60, seed=0):
@@ -501,3 +505,21 @@ def test_a_source_is_taken_as_it_is():
         machine.score(doubled, sample_weight=np.ones(400))
     with pytest.raises(ValueError, match="has 3 features, but GMMMachine is expecting 2"):
         machine.predict(Doubled(np.ones((2, 3))))
+
+
+def test_pickles_from_before_the_rooms_load():
+    # made by 0.1.0 when all modules stood in one folder; they name these modules
+    with open(DATA / "pickled_before_rooms.pkl", "rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconsistentVersionWarning)  # of other releases
+        things, scores, X = pickle.load(file)
+    for name in ("speaker", "stream"):
+        assert_allclose(things[name].score_samples(X[:5]), scores[name], rtol=1e-12)
+    things["stream"].partial_fit(X)
+    assert things["stream"].n_batches_seen_ == 3
+    assert isinstance(things["speaker"].k_means_trainer, KMeansMachine)
+    for kind, stats in things["statistics"].items():
+        assert stats.covariance_type == kind
+        assert (stats + stats).t == 2 * len(X)
+    assert_array_equal(things["clusters"].predict(X), things["clusters"].labels_)
+    assert things["blocks"].shape == (9, 4)
+    assert len(things["selection"].table["bic"]) == 2

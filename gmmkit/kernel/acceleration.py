@@ -37,7 +37,8 @@ def squarem(
     length = min(float(np.linalg.norm(r) / (np.linalg.norm(v) + _LOWEST)), longest)
     if length <= 1 or not np.isfinite(length):
         return path[2], 1.0
-    jumped = _parameters(first + 2 * length * r + length**2 * v, path[2], unit)
+    with np.errstate(over="ignore", invalid="ignore"):  # seen below
+        jumped = _parameters(first + 2 * length * r + length**2 * v, path[2], unit)
     if not _is_mixture(jumped):
         return path[2], 1.0
     parts = {  # what did not move stays bit by bit

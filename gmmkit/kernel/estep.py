@@ -15,6 +15,7 @@ from gmmkit.kernel.blocks import (
     LinearBlock,
     ScoredBlock,
     TiedBlock,
+    refuse_non_finite,
 )
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.nearest import NearestBlock
@@ -57,10 +58,23 @@ class EStep:
         """Statistics of X (B, D) with weights (B,)."""
         densities = self.densities
         stats = GMMStats.of(densities.structure, densities.shape[0], densities.origins)
+        if sample_weight is not None:
+            X, sample_weight = _with_weight(X, checked_weights(sample_weight))
         for rows, block in _blocks(densities, X):
-            weight = None if sample_weight is None else checked_weights(sample_weight[rows])
-            block.add_to(stats, weight)
+            block.add_to(stats, None if sample_weight is None else sample_weight[rows])
         return stats
+
+
+def _with_weight(X: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of X (B, D) that have a positive weight (B,), and their weights.
+
+    Zero times a square that overflows would be NaN.
+    """
+    counts = weight > 0
+    if counts.all():
+        return X, weight
+    refuse_non_finite(X[~counts])
+    return X[counts], weight[counts]
 
 
 def sweep(source: Source, densities: Densities) -> GMMStats:
