@@ -135,12 +135,38 @@ def credit_of_floor(
     return int((nats > 0).sum()), float(parameters.weights @ nats)
 
 
+def units(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
+    """The middle (D,) of each feature's typical values, and their deviation (D,) about it.
+
+    That of all values stands in where the typical ones are equal, and one for constant features.
+    """
+    extent = np.maximum(np.abs(survey.lowest), np.abs(survey.highest))
+    with np.errstate(over="ignore"):
+        if not survey.n_rows * (extent**2).sum() <= float(np.finfo(survey.sample.dtype).max):
+            raise ValueError("Input X contains values too large: sums of their squares overflow.")
+    X, weight = _some_rows(survey.sample)
+    _, exponent = np.frexp(survey.highest - survey.lowest)  # so that no square underflows
+    low, high = typical_range(X, weight)  # (D,)
+    middle = low + (high - low) / 2
+    X = np.ldexp(X - middle, -exponent)
+    typical = np.clip(X, *np.ldexp([low - middle, high - middle], -exponent))
+    variance = _first_positive(_variance(typical, weight), _variance(X, weight))
+    unit = np.ldexp(np.sqrt(variance), exponent)
+    return middle, np.where(unit > _LEAST, unit, 1.0)
+
+
+def _some_rows(sample: ArraySource) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (N, D) of a sample, a few thousand at most, and their weights (N,)."""
+    every = -(-len(sample.X) // _ROWS)
+    X = np.asarray(sample.X[::every], dtype=float)
+    weight = sample.sample_weight
+    return X, np.ones(len(X)) if weight is None else weight[::every]
+
+
 def floor_of_data(survey: Survey, means: np.ndarray, structure: Structure) -> np.ndarray:
     """The floor (D,) for samples whose training starts from the means (K, D)."""
     sample = survey.sample
-    X = np.asarray(sample.X[:: -(-len(sample.X) // _ROWS)], dtype=float)
-    weight = sample.sample_weight
-    weight = np.ones(len(X)) if weight is None else weight[:: -(-len(weight) // _ROWS)]
+    X, weight = _some_rows(sample)
     low, high = typical_range(X, weight)  # (D,)
     spread = _variance(np.clip(X, low, high), weight)
     q = step(X, low, high, sample.dtype)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gmmkit.checks import real_array
 from gmmkit.chunks import Source
+from gmmkit.clustered import Units, likeliest
 from gmmkit.covariance import DegenerateError, Structure, check_covariances
 from gmmkit.densities import centroid_distances
 from gmmkit.estep import EStep
 from gmmkit.floor import Prepared
+from gmmkit.floor import units as units_of
 from gmmkit.mstep import MStep, hard_start
 from gmmkit.parameters import Parameters
 from gmmkit.seeding import count_distinct
-from gmmkit.stats import checked_statistics
+from gmmkit.stats import GMMStats, checked_statistics
 
 _SUM_TOLERANCE = 1e-6  # of weights, which may come from float32
 
@@ -60,6 +63,41 @@ def assigned(data: Prepared, m_step: MStep, given: dict[str, np.ndarray]) -> Par
     return hard_start(checked_statistics(stats), means, m_step).having(**given)
 
 
+def clustered(
+    data: Prepared,
+    m_step: MStep,
+    given: dict[str, np.ndarray],
+    n_gaussians: int,
+    seed: int,
+    distinct: bool = False,
+    scattered: bool = False,
+) -> Parameters:
+    """The likeliest mixture that clusterings of a sample make, with the given parts.
+
+    With `scattered` that of random samples and what is nearest to them.
+
+    Raises DegenerateError where means are not `distinct`, if that is wanted.
+    """
+
+    def estimate(stats: GMMStats, means: np.ndarray) -> Parameters:
+        return hard_start(stats, means, data.floored(m_step, means)).having(**given)
+
+    survey = data.survey()
+    sample = replace(survey.sample, n_jobs=getattr(data.source, "n_jobs", None))
+    units = Units(*units_of(survey))
+    start = likeliest(sample, data.structure, units, n_gaussians, seed, estimate, scattered)
+    if distinct:
+        check_distinct(start.means, "k-means")
+    return start
+
+
+def check_distinct(means: np.ndarray, who: str) -> None:
+    """Raise DegenerateError where some of the means (K, D) are one."""
+    found = count_distinct(means)
+    if found < len(means):
+        raise DegenerateError(f"{who} found {found} distinct centroids only.")
+
+
 def k_means(source: Source, trainer: Any, n_gaussians: int, distinct: bool = False) -> np.ndarray:
     """Means (K, D) found by an estimator with ``n_clusters`` and ``cluster_centers_``.
 
@@ -70,7 +108,6 @@ def k_means(source: Source, trainer: Any, n_gaussians: int, distinct: bool = Fal
     means = np.array(trainer.cluster_centers_, dtype=float)
     if not np.isfinite(means).all():
         raise DegenerateError(f"{type(trainer).__name__} found centroids that are not finite.")
-    found = count_distinct(means)
-    if distinct and found < n_gaussians:
-        raise DegenerateError(f"{type(trainer).__name__} found {found} distinct centroids only.")
+    if distinct:
+        check_distinct(means, type(trainer).__name__)
     return means

@@ -21,13 +21,12 @@ from gmmkit.counted import at_least
 from gmmkit.covariance import DegenerateError, Structure
 from gmmkit.densities import mixture_densities
 from gmmkit.floor import Prepared
-from gmmkit.kmeans import KMeansMachine
 from gmmkit.machine import transaction
 from gmmkit.mixture import sweep
 from gmmkit.mstep import MStep, Prior
 from gmmkit.parameters import Parameters, standard_parameters
 from gmmkit.settings import Settings
-from gmmkit.starts import assigned, checked_start, k_means
+from gmmkit.starts import assigned, checked_start, clustered, k_means
 from gmmkit.stats import GMMStats, checked_statistics
 
 _SAMPLES_PER_COMPONENT = 1000  # that the floor and the default k-means see of larger data
@@ -203,8 +202,8 @@ class Training(Settings):
         random_state = check_random_state(self.random_state)
         seeds = [int(random_state.randint(2**31 - 1)) for _ in range(self.n_init)]
         return [
-            _Start(partial(self._clustered, data, m_step, given, seed), self.n_init)
-            for seed in seeds
+            _Start(partial(self._clustered, data, m_step, given, seed, number), self.n_init)
+            for number, seed in enumerate(seeds)
         ]
 
     def _goes_on(self) -> bool:
@@ -217,25 +216,28 @@ class Training(Settings):
         m_step: MStep,
         given: dict[str, np.ndarray],
         seed: int,
+        number: int,
         task: Task,
         attempt: int,
     ) -> Parameters:
-        """A start by k-means; the last attempt takes centroids that fall together, too.
+        """A start by clusters; the last attempt takes centroids that fall together, too.
 
         A trainer of the user's sees all data, ours a sample: EM sees them all soon enough.
         """
-        n_gaussians = self._shape_wanted()[0]
-        rows = data.source if self.k_means_trainer is not None else data.survey().sample
-        trainer = self._k_means_trainer(seed, attempt)
-        with task.fitting("k-means", trainer):
-            means = k_means(rows, trainer, n_gaussians, attempt < self.n_init)
-        return assigned(data, m_step, {"means": means, **given})
-
-    def _k_means_trainer(self, seed: int, attempt: int) -> Any:
+        n_gaussians, distinct = self._shape_wanted()[0], attempt < self.n_init
         if attempt > 1:
             seed = int(np.random.RandomState(seed).randint(2**31 - 1, size=attempt)[-1])
+        trainer = self._k_means_trainer(seed)
+        with task.fitting("k-means", trainer):
+            if trainer is None:
+                scattered = number % 2 == 1  # every other start is one of another kind
+                return clustered(data, m_step, given, n_gaussians, seed, distinct, scattered)
+            means = k_means(data.source, trainer, n_gaussians, distinct)
+        return assigned(data, m_step, {"means": means, **given})
+
+    def _k_means_trainer(self, seed: int) -> Any:
         if self.k_means_trainer is None:
-            return KMeansMachine(random_state=seed, n_jobs=self.n_jobs, verbose=self.verbose)
+            return None
         trainer = clone(self.k_means_trainer)
         if self.n_init > 1:  # its own random_state would make all starts the same
             trainer.set_params(random_state=seed)

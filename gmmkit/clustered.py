@@ -1,0 +1,225 @@
+"""The start of a mixture that nothing is known of: several clusterings, the likeliest of them.
+
+Features are measured in their own deviations, so that units do not matter. On a few rows k-means
+runs from several draws and, where there are many components, from clusters that Ward's method
+merges: that finds each of many separate clusters, as draws alone seldom do. Each clustering makes
+a mixture, and the likelihood decides between them: lower inertia is not higher likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from gmmkit import draws, em, seeding
+from gmmkit.chunks import ArraySource, Kernel
+from gmmkit.covariance import DegenerateError, Structure
+from gmmkit.densities import centroid_distances, mixture_densities
+from gmmkit.estep import EStep
+from gmmkit.mstep import component_means
+from gmmkit.parameters import Parameters
+from gmmkit.stats import GMMStats, checked_statistics
+from gmmkit.ward import merged
+
+_ROWS_EACH, _FEWEST_ROWS = 50, 2000  # of the rows to cluster: for each component, and in all
+_DRAWS, _MANY_DRAWS = 4, 16  # of centroids for k-means, at least; of single ones where K is small
+_SMALL, _MOST_SMALL = 4, 2048  # clusters to merge: for each component, and in all
+_MOST_VALUES = 4096  # of a feature that show how clustered it is
+_NARROWEST = 1e-3  # of a feature's deviation: its least unit
+_TIED = 1e-9  # clusterings whose squares differ by this share are the same
+
+Estimate = Callable[[GMMStats, np.ndarray], Parameters]
+
+
+@dataclass(frozen=True)
+class Units:
+    """Features in units (D,) about a centre (D,)."""
+
+    centre: np.ndarray
+    unit: np.ndarray
+
+    def to(self, X: np.ndarray) -> np.ndarray:
+        """X (B, D) in these units, as float64."""
+        return np.divide(np.subtract(X, self.centre, dtype=float), self.unit)
+
+    def values(self, X: np.ndarray) -> np.ndarray:
+        """What is X (B, D) in these units."""
+        return X * self.unit + self.centre
+
+    def back(self, stats: GMMStats) -> GMMStats:
+        """Statistics of samples in these units, as those of the samples as they are."""
+        structure, scaled = stats.structure, stats.copy()
+        scaled.first[:] *= self.unit
+        scaled.second[:] *= structure.pack(structure.cross(self.unit[None], self.unit[None]))
+        scaled.origin = self.values(stats.origin)
+        return scaled
+
+
+@dataclass(frozen=True)
+class _InUnits:
+    """A kernel that sees samples in units of their features."""
+
+    kernel: Kernel
+    units: Units
+
+    def __call__(
+        self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
+    ) -> GMMStats:
+        """What the kernel makes of X (B, D)."""
+        statistics: GMMStats = self.kernel(self.units.to(X), sample_weight, start)
+        return statistics
+
+
+def likeliest(
+    sample: ArraySource,
+    structure: Structure,
+    units: Units,
+    n_gaussians: int,
+    seed: int,
+    estimate: Estimate,
+    scattered: bool = False,
+) -> Parameters:
+    """The likeliest mixture of those that clusterings of a sample make.
+
+    With `scattered` that of the samples nearest to each of some random ones, which are no clusters:
+    where features without clusters outnumber the others, EM finds more from there than k-means.
+
+    ``estimate(statistics, means)`` makes parameters of the statistics of clusters. It may raise
+    DegenerateError; so does this function where it did each time.
+    """
+    random_state = np.random.RandomState(seed)
+    part = _part(sample, n_gaussians, random_state)
+    scaled = ArraySource(units.to(part.X), part.sample_weight, part.n_jobs)
+    find = _scattered if scattered else _clusterings
+    found = find(scaled, n_gaussians, random_state)
+
+    def mixture(rows: ArraySource, centroids: np.ndarray, unit: np.ndarray) -> Parameters:
+        own = Units(units.centre, units.unit * unit)
+        stats = _assigned(rows, structure, own, centroids / unit)
+        means, empty = component_means(stats)
+        return estimate(stats, np.where(empty[:, None], own.values(centroids / unit), means))
+
+    if len(found) == 1:
+        return mixture(sample, *found[0])
+    best, start = _first_best(part, [partial(mixture, part, *one) for one in found])
+    return start if part is sample else mixture(sample, *found[best])
+
+
+def _part(
+    sample: ArraySource, n_gaussians: int, random_state: np.random.RandomState
+) -> ArraySource:
+    """The rows of a sample to look for clusters in: all, or some drawn with equal chances."""
+    count = max(_ROWS_EACH * n_gaussians, _FEWEST_ROWS)
+    if len(sample.X) <= count:
+        return sample
+    rows = np.sort(random_state.permutation(len(sample.X))[:count])
+    weight = None if sample.sample_weight is None else sample.sample_weight[rows]
+    return ArraySource(sample.X[rows], weight, sample.n_jobs)
+
+
+def _clusterings(
+    source: ArraySource, n_gaussians: int, random_state: np.random.RandomState
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Centroids (K, D) of several clusterings, no two of them alike, and the units (D,) of each."""
+    n_draws = max(_DRAWS, _MANY_DRAWS // n_gaussians) if n_gaussians > 1 else 1
+    units = _units_to_try(source.X)
+    units = units[np.arange(n_draws) % len(units)]  # (R, D)
+    centroids = draws.drawn(source, units**-2, n_gaussians, random_state)
+    if n_gaussians > _DRAWS:  # of fewer, one of the draws finds them all
+        for unit in _units_to_try(source.X):
+            for more in _merged(source, unit, n_gaussians, random_state):
+                centroids, units = np.vstack([centroids, more[None]]), np.vstack([units, unit])
+    n, means = draws.settled(source, centroids, units**-2)
+    between = (n[..., None] * (means / units[:, None]) ** 2).sum(axis=(1, 2))  # (R,)
+    return [(means[draw], units[draw]) for draw in _distinct(between)]
+
+
+def _units_to_try(X: np.ndarray) -> np.ndarray:
+    """Units of the features of X (N, D), whose deviations are one, to look for clusters in, (2, D).
+
+    One is the deviation. The other is that of a Gaussian as narrow as the feature's values are
+    dense: of the same entropy, estimated from the values' spacings (Vasicek, 1976). It is the
+    smaller, the more a feature is clustered, however far its clusters lie apart.
+    """
+    if X.shape[1] == 1:
+        return np.ones((1, 1))
+    values = np.sort(X[:: -(-len(X) // _MOST_VALUES)].T, axis=1)  # (D, N)
+    n_values = values.shape[1]
+    apart = max(1, round(n_values**0.5 / 2))
+    gaps = np.diff(values, axis=1)
+    least = np.where(gaps > _TIED, gaps, np.inf).min(axis=1, initial=np.inf, keepdims=True)
+    spacings = values[:, apart:] - values[:, :-apart]
+    spacings = np.maximum(spacings, np.where(np.isinf(least), 1.0, least))
+    entropy = np.log(spacings * (n_values / apart)).mean(axis=1)
+    narrow = np.exp(entropy) / np.sqrt(2 * np.pi * np.e)
+    return np.stack([np.ones_like(narrow), np.clip(narrow, _NARROWEST, 1.0)])
+
+
+def _scattered(
+    source: ArraySource, n_gaussians: int, random_state: np.random.RandomState
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Random samples (K, D), and units (D,)."""
+    rows = seeding.random_rows(source, n_gaussians, random_state)
+    return [(rows, np.ones(source.n_features))]
+
+
+def _merged(
+    source: ArraySource, unit: np.ndarray, n_gaussians: int, random_state: np.random.RandomState
+) -> list[np.ndarray]:
+    """Centroids (K, D) of small clusters that are merged; none if there are too few of them."""
+    count = min(_SMALL * n_gaussians, max(_MOST_SMALL, n_gaussians))
+    metric = unit[None] ** -2
+    start = draws.drawn(source, metric, min(count, len(source.X)), random_state)
+    n, means = (part[0] for part in draws.settled(source, start, metric, steps=1))
+    means, n = means[n > 0] / unit, n[n > 0]
+    return [merged(means, n, n_gaussians) * unit] if len(means) > n_gaussians else []
+
+
+def _distinct(values: np.ndarray) -> list[int]:
+    """Where values (R,) stand that differ by more than rounding; the first of those that do not."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    first = np.diff(ordered, prepend=-np.inf) > _TIED * np.abs(ordered)
+    return sorted(np.minimum.reduceat(order, np.flatnonzero(first)).tolist())
+
+
+def _assigned(
+    source: ArraySource, structure: Structure, units: Units, centroids: np.ndarray
+) -> GMMStats:
+    """Statistics of the samples nearest to each of the centroids (K, D), which are in units."""
+    densities = centroid_distances(centroids, np.dtype(float), structure)
+    kernel = _InUnits(EStep(densities), units)
+    stats = source.map_sum(kernel, "gmmkit-assign", densities.block_length)
+    return units.back(checked_statistics(stats))
+
+
+def _first_best(
+    source: ArraySource, candidates: list[Callable[[], Parameters]]
+) -> tuple[int, Parameters]:
+    """The first of the likeliest mixtures for the source's samples, and its number."""
+    made: dict[int, Parameters] = {}
+    bounds: list[float] = []
+    for number, candidate in enumerate(candidates):
+        try:
+            made[number] = candidate()
+        except DegenerateError as error:
+            failure, bound = error, -np.inf
+        else:
+            bound = _likelihood(source, made[number])
+        bounds.append(bound)
+    if not made:
+        raise failure
+    best = em.first_best(bounds)
+    em.logger.debug("start: the mean log-likelihoods of clusterings are %s", bounds)
+    return best, made[best]
+
+
+def _likelihood(source: ArraySource, parameters: Parameters) -> float:
+    """The mean log-likelihood of a source's samples under a mixture."""
+    densities = mixture_densities(parameters, source.dtype)
+    stats = source.map_sum(EStep(densities), "gmmkit-weigh", densities.block_length)
+    stats = checked_statistics(stats)
+    return stats.log_likelihood / stats.t
