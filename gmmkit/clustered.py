@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from gmmkit import draws, em, seeding
 from gmmkit.chunks import ArraySource, Kernel
-from gmmkit.covariance import DegenerateError, Structure
-from gmmkit.densities import centroid_distances, mixture_densities
+from gmmkit.covariance import Structure
+from gmmkit.densities import centroid_distances
 from gmmkit.estep import EStep
 from gmmkit.mstep import component_means
 from gmmkit.parameters import Parameters
@@ -29,7 +28,8 @@ _DRAWS, _MANY_DRAWS = 4, 16  # of centroids for k-means, at least; of single one
 _SMALL, _MOST_SMALL = 4, 2048  # clusters to merge: for each component, and in all
 _MOST_VALUES = 4096  # of a feature that show how clustered it is
 _NARROWEST = 1e-3  # of a feature's deviation: its least unit
-_TIED = 1e-9  # clusterings whose squares differ by this share are the same
+_TIED = 1e-9  # gaps between values that come from rounding
+_LEAST = 1e-2  # of the variance within clusters: less is taken for as much
 
 Estimate = Callable[[GMMStats, np.ndarray], Parameters]
 
@@ -87,25 +87,17 @@ def likeliest(
     With `scattered` that of the samples nearest to each of some random ones, which are no clusters:
     where features without clusters outnumber the others, EM finds more from there than k-means.
 
-    ``estimate(statistics, means)`` makes parameters of the statistics of clusters. It may raise
-    DegenerateError; so does this function where it did each time.
+    ``estimate(statistics, means)`` makes parameters of the statistics of clusters.
     """
     random_state = np.random.RandomState(seed)
     part = _part(sample, n_gaussians, random_state)
     scaled = ArraySource(units.to(part.X), part.sample_weight, part.n_jobs)
-    find = _scattered if scattered else _clusterings
-    found = find(scaled, n_gaussians, random_state)
-
-    def mixture(rows: ArraySource, centroids: np.ndarray, unit: np.ndarray) -> Parameters:
-        own = Units(units.centre, units.unit * unit)
-        stats = _assigned(rows, structure, own, centroids / unit)
-        means, empty = component_means(stats)
-        return estimate(stats, np.where(empty[:, None], own.values(centroids / unit), means))
-
-    if len(found) == 1:
-        return mixture(sample, *found[0])
-    best, start = _first_best(part, [partial(mixture, part, *one) for one in found])
-    return start if part is sample else mixture(sample, *found[best])
+    find = _scattered if scattered else _clusters
+    centroids, unit = find(scaled, n_gaussians, random_state)
+    units = Units(units.centre, units.unit * unit)
+    stats = _assigned(sample, structure, units, centroids / unit)
+    means, empty = component_means(stats)
+    return estimate(stats, np.where(empty[:, None], units.values(centroids / unit), means))
 
 
 def _part(
@@ -120,10 +112,10 @@ def _part(
     return ArraySource(sample.X[rows], weight, sample.n_jobs)
 
 
-def _clusterings(
+def _clusters(
     source: ArraySource, n_gaussians: int, random_state: np.random.RandomState
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Centroids (K, D) of several clusterings, no two of them alike, and the units (D,) of each."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centroids (K, D) of the likeliest of several clusterings, and its units (D,)."""
     n_draws = max(_DRAWS, _MANY_DRAWS // n_gaussians) if n_gaussians > 1 else 1
     units = _units_to_try(source.X)
     units = units[np.arange(n_draws) % len(units)]  # (R, D)
@@ -132,9 +124,10 @@ def _clusterings(
         for unit in _units_to_try(source.X):
             for more in _merged(source, unit, n_gaussians, random_state):
                 centroids, units = np.vstack([centroids, more[None]]), np.vstack([units, unit])
-    n, means = draws.settled(source, centroids, units**-2)
-    between = (n[..., None] * (means / units[:, None]) ** 2).sum(axis=(1, 2))  # (R,)
-    return [(means[draw], units[draw]) for draw in _distinct(between)]
+    means = draws.settled(source, centroids, units**-2)[1]
+    likelihoods = _likelihoods(*draws.scattered(source, means, units**-2))
+    best = em.first_best(likelihoods.tolist())
+    return means[best], units[best]
 
 
 def _units_to_try(X: np.ndarray) -> np.ndarray:
@@ -160,10 +153,10 @@ def _units_to_try(X: np.ndarray) -> np.ndarray:
 
 def _scattered(
     source: ArraySource, n_gaussians: int, random_state: np.random.RandomState
-) -> list[tuple[np.ndarray, np.ndarray]]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Random samples (K, D), and units (D,)."""
     rows = seeding.random_rows(source, n_gaussians, random_state)
-    return [(rows, np.ones(source.n_features))]
+    return rows, np.ones(source.n_features)
 
 
 def _merged(
@@ -178,12 +171,18 @@ def _merged(
     return [merged(means, n, n_gaussians) * unit] if len(means) > n_gaussians else []
 
 
-def _distinct(values: np.ndarray) -> list[int]:
-    """Where values (R,) stand that differ by more than rounding; the first of those that do not."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    first = np.diff(ordered, prepend=-np.inf) > _TIED * np.abs(ordered)
-    return sorted(np.minimum.reduceat(order, np.flatnonzero(first)).tolist())
+def _likelihoods(n: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """What samples of clusters, counted (R, K), are worth to mixtures of these, in nats, (R,).
+
+    It is the likelihood of samples with their labels (Celeux and Govaert, 1992), of diagonal
+    Gaussians and except for a constant. Next to no variance is worth no more than little.
+    """
+    share = n / n.sum(axis=1, keepdims=True)
+    within = (share[..., None] * variances).sum(axis=1, keepdims=True)  # (R, 1, D)
+    least = np.maximum(_LEAST * within, _NARROWEST**2)
+    log_share = np.log(np.where(share > 0, share, 1.0))
+    log_det = np.log(np.maximum(variances, least)).sum(axis=-1)
+    return (share * (log_share - 0.5 * log_det)).sum(axis=1)
 
 
 def _assigned(
@@ -194,32 +193,3 @@ def _assigned(
     kernel = _InUnits(EStep(densities), units)
     stats = source.map_sum(kernel, "gmmkit-assign", densities.block_length)
     return units.back(checked_statistics(stats))
-
-
-def _first_best(
-    source: ArraySource, candidates: list[Callable[[], Parameters]]
-) -> tuple[int, Parameters]:
-    """The first of the likeliest mixtures for the source's samples, and its number."""
-    made: dict[int, Parameters] = {}
-    bounds: list[float] = []
-    for number, candidate in enumerate(candidates):
-        try:
-            made[number] = candidate()
-        except DegenerateError as error:
-            failure, bound = error, -np.inf
-        else:
-            bound = _likelihood(source, made[number])
-        bounds.append(bound)
-    if not made:
-        raise failure
-    best = em.first_best(bounds)
-    em.logger.debug("start: the mean log-likelihoods of clusterings are %s", bounds)
-    return best, made[best]
-
-
-def _likelihood(source: ArraySource, parameters: Parameters) -> float:
-    """The mean log-likelihood of a source's samples under a mixture."""
-    densities = mixture_densities(parameters, source.dtype)
-    stats = source.map_sum(EStep(densities), "gmmkit-weigh", densities.block_length)
-    stats = checked_statistics(stats)
-    return stats.log_likelihood / stats.t

@@ -21,6 +21,7 @@ _ROUNDS = 16  # of drawing, at most, after the first row
 _STEPS = 20  # of Lloyd's, at most
 _STILL = 1e-9  # of the largest coordinate: centroids that move less have the samples they had
 _TIED = 1e-10  # of x' M x: scores that differ by less are equal except for rounding
+_SHORTEST = 2048  # rows of a slice
 _ELEMENTS = 1 << 20  # of the scores of a block
 
 
@@ -43,7 +44,7 @@ def drawn(
             squares[:] = np.inf
         chosen = np.append(chosen, more, axis=1)
         if chosen.shape[1] < count:
-            nearest = source.map_rows(_Peaks(X[more], metrics), "gmmkit-draw").T
+            nearest = source.map_rows(_Peaks(X[more], metrics), "gmmkit-draw", _SHORTEST).T
             np.minimum(squares, size - 2 * nearest, out=squares)
             squares[squares <= _TIED * size] = 0.0
     return X[chosen]
@@ -58,13 +59,24 @@ def settled(
     """
     still = _STILL * np.abs(source.X).max()
     for _ in range(steps):
-        moments = source.map_sum(_Assign(centroids, metrics), "gmmkit-draws")
+        moments = source.map_sum(_Assign(centroids, metrics), "gmmkit-draws", _SHORTEST)
         n = moments[..., :1]
         moved = np.divide(moments[..., 1:], n, out=centroids.copy(), where=n > 0)
         if np.abs(moved - centroids).max() <= still:
             break
         centroids = moved
     return n[..., 0], moved
+
+
+def scattered(
+    source: ArraySource, centroids: np.ndarray, metrics: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Counts (R, K) and variances (R, K, D) of the samples of centroids; zero without samples."""
+    moments = source.map_sum(_Assign(centroids, metrics, squares=True), "gmmkit-draws", _SHORTEST)
+    n = moments[..., :1]
+    means = np.divide(moments[..., 1:], n, out=np.zeros_like(moments[..., 1:]), where=n > 0)
+    mean, square = np.split(means, 2, axis=-1)
+    return n[..., 0], np.maximum(square - mean**2, 0.0)
 
 
 def _blocks(X: np.ndarray, centroids: np.ndarray) -> list[slice]:
@@ -110,13 +122,15 @@ class _Assign:
 
     centroids: np.ndarray
     metrics: np.ndarray
+    squares: bool = False
 
     def __call__(
         self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
     ) -> np.ndarray:
-        """Moments (R, K, 1 + D) of X (B, D)."""
+        """Moments (R, K, 1 + D) of X (B, D), or (R, K, 1 + 2 D) with those of squares."""
         n_draws, n_clusters, n_features = self.centroids.shape
-        moments = np.zeros((n_draws * n_clusters, 1 + n_features))
+        n_moments = 1 + n_features * (2 if self.squares else 1)
+        moments = np.zeros((n_draws * n_clusters, n_moments))
         for rows in _blocks(X, self.centroids):
             x = X[rows]
             scores = _scores(x, self.centroids, self.metrics)
@@ -128,5 +142,7 @@ class _Assign:
                 hard *= sample_weight[rows]
             hard = hard.reshape(len(moments), -1)
             moments[:, 0] += hard.sum(axis=1)
-            moments[:, 1:] += hard @ x
-        return moments.reshape(n_draws, n_clusters, 1 + n_features)
+            moments[:, 1 : 1 + n_features] += hard @ x
+            if self.squares:
+                moments[:, 1 + n_features :] += hard @ x**2
+        return moments.reshape(n_draws, n_clusters, n_moments)
