@@ -8,10 +8,12 @@ a mixture, and the likelihood decides between them: lower inertia is not higher 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from gmmkit import draws, em, seeding
 from gmmkit.chunks import ArraySource, Kernel
@@ -26,10 +28,10 @@ from gmmkit.ward import merged
 _ROWS_EACH, _FEWEST_ROWS = 50, 2000  # of the rows to cluster: for each component, and in all
 _DRAWS, _MANY_DRAWS = 4, 16  # of centroids for k-means, at least; of single ones where K is small
 _SMALL, _MOST_SMALL = 4, 2048  # clusters to merge: for each component, and in all
-_MOST_VALUES = 4096  # of a feature that show how clustered it is
+_FEWEST_VALUES, _MOST_VALUES = 4, 4096  # of a feature, that show how clustered it is
 _NARROWEST = 1e-3  # of a feature's deviation: its least unit
 _TIED = 1e-9  # gaps between values that come from rounding
-_LEAST = 1e-2  # of the variance within clusters: less is taken for as much
+_LEAST = 1e-6  # of the variance within clusters: less is taken for as much
 
 Estimate = Callable[[GMMStats, np.ndarray], Parameters]
 
@@ -97,6 +99,13 @@ def likeliest(
     units = Units(units.centre, units.unit * unit)
     stats = _assigned(sample, structure, units, centroids / unit)
     means, empty = component_means(stats)
+    if empty.any():
+        warnings.warn(
+            f"Number of distinct clusters ({n_gaussians - empty.sum()}) found smaller than "
+            f"n_gaussians ({n_gaussians}). Possibly due to duplicate points in X.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
     return estimate(stats, np.where(empty[:, None], units.values(centroids / unit), means))
 
 
@@ -127,6 +136,7 @@ def _clusters(
     means = draws.settled(source, centroids, units**-2)[1]
     likelihoods = _likelihoods(*draws.scattered(source, means, units**-2))
     best = em.first_best(likelihoods.tolist())
+    em.logger.debug("k-means: of %d clusterings number %d is the likeliest", len(means), best + 1)
     return means[best], units[best]
 
 
@@ -137,11 +147,11 @@ def _units_to_try(X: np.ndarray) -> np.ndarray:
     dense: of the same entropy, estimated from the values' spacings (Vasicek, 1976). It is the
     smaller, the more a feature is clustered, however far its clusters lie apart.
     """
-    if X.shape[1] == 1:
-        return np.ones((1, 1))
+    if X.shape[1] == 1 or len(X) < _FEWEST_VALUES:
+        return np.ones((1, X.shape[1]))
     values = np.sort(X[:: -(-len(X) // _MOST_VALUES)].T, axis=1)  # (D, N)
     n_values = values.shape[1]
-    apart = max(1, round(n_values**0.5 / 2))
+    apart = round(n_values**0.5 / 2)
     gaps = np.diff(values, axis=1)
     least = np.where(gaps > _TIED, gaps, np.inf).min(axis=1, initial=np.inf, keepdims=True)
     spacings = values[:, apart:] - values[:, :-apart]
