@@ -91,11 +91,11 @@ def likeliest(
 
     ``estimate(statistics, means)`` makes parameters of the statistics of clusters.
     """
-    random_state = np.random.RandomState(seed)
-    part = _part(sample, n_gaussians, random_state)
+    random = np.random.default_rng(seed)
+    part = _part(sample, n_gaussians, random)
     scaled = ArraySource(units.to(part.X), part.sample_weight, part.n_jobs)
     find = _scattered if scattered else _clusters
-    centroids, unit = find(scaled, n_gaussians, random_state)
+    centroids, unit = find(scaled, n_gaussians, random)
     units = Units(units.centre, units.unit * unit)
     stats = _assigned(sample, structure, units, centroids / unit)
     means, empty = component_means(stats)
@@ -109,29 +109,27 @@ def likeliest(
     return estimate(stats, np.where(empty[:, None], units.values(centroids / unit), means))
 
 
-def _part(
-    sample: ArraySource, n_gaussians: int, random_state: np.random.RandomState
-) -> ArraySource:
+def _part(sample: ArraySource, n_gaussians: int, random: np.random.Generator) -> ArraySource:
     """The rows of a sample to look for clusters in: all, or some drawn with equal chances."""
     count = max(_ROWS_EACH * n_gaussians, _FEWEST_ROWS)
     if len(sample.X) <= count:
         return sample
-    rows = np.sort(random_state.permutation(len(sample.X))[:count])
+    rows = np.sort(random.permutation(len(sample.X))[:count])
     weight = None if sample.sample_weight is None else sample.sample_weight[rows]
     return ArraySource(sample.X[rows], weight, sample.n_jobs)
 
 
 def _clusters(
-    source: ArraySource, n_gaussians: int, random_state: np.random.RandomState
+    source: ArraySource, n_gaussians: int, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centroids (K, D) of the likeliest of several clusterings, and its units (D,)."""
     n_draws = max(_DRAWS, _MANY_DRAWS // n_gaussians) if n_gaussians > 1 else 1
     units = _units_to_try(source.X)
     units = units[np.arange(n_draws) % len(units)]  # (R, D)
-    centroids = draws.drawn(source, units**-2, n_gaussians, random_state)
+    centroids = draws.drawn(source, units**-2, n_gaussians, random)
     if n_gaussians > _DRAWS:  # of fewer, one of the draws finds them all
         for unit in _units_to_try(source.X):
-            for more in _merged(source, unit, n_gaussians, random_state):
+            for more in _merged(source, unit, n_gaussians, random):
                 centroids, units = np.vstack([centroids, more[None]]), np.vstack([units, unit])
     means = draws.settled(source, centroids, units**-2)[1]
     likelihoods = _likelihoods(*draws.scattered(source, means, units**-2))
@@ -162,20 +160,21 @@ def _units_to_try(X: np.ndarray) -> np.ndarray:
 
 
 def _scattered(
-    source: ArraySource, n_gaussians: int, random_state: np.random.RandomState
+    source: ArraySource, n_gaussians: int, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Random samples (K, D), and units (D,)."""
-    rows = seeding.random_rows(source, n_gaussians, random_state)
+    state = np.random.RandomState(random.integers(2**31))
+    rows = seeding.random_rows(source, n_gaussians, state)
     return rows, np.ones(source.n_features)
 
 
 def _merged(
-    source: ArraySource, unit: np.ndarray, n_gaussians: int, random_state: np.random.RandomState
+    source: ArraySource, unit: np.ndarray, n_gaussians: int, random: np.random.Generator
 ) -> list[np.ndarray]:
     """Centroids (K, D) of small clusters that are merged; none if there are too few of them."""
     count = min(_SMALL * n_gaussians, max(_MOST_SMALL, n_gaussians))
     metric = unit[None] ** -2
-    start = draws.drawn(source, metric, min(count, len(source.X)), random_state)
+    start = draws.drawn(source, metric, min(count, len(source.X)), random)
     n, means = (part[0] for part in draws.settled(source, start, metric, steps=1))
     means, n = means[n > 0] / unit, n[n > 0]
     return [merged(means, n, n_gaussians) * unit] if len(means) > n_gaussians else []

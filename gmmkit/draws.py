@@ -26,7 +26,7 @@ _ELEMENTS = 1 << 20  # of the scores of a block
 
 
 def drawn(
-    source: ArraySource, metrics: np.ndarray, count: int, random_state: np.random.RandomState
+    source: ArraySource, metrics: np.ndarray, count: int, random: np.random.Generator
 ) -> np.ndarray:
     """Rows of the source to begin with, (R, count, D), far apart by each of the metrics (R, D)."""
     X, weight = source.X, source.sample_weight
@@ -35,7 +35,7 @@ def drawn(
     squares = np.ones(size.shape)
     chosen = np.empty((len(metrics), 0), dtype=np.intp)
     while chosen.shape[1] < count:
-        keys = random_state.exponential(size=squares.shape)
+        keys = random.standard_exponential(squares.shape)
         with np.errstate(divide="ignore", over="ignore"):
             keys /= weight * squares
         n_more = min(count - chosen.shape[1], -(-(count - 1) // _ROUNDS)) if chosen.size else 1

@@ -53,6 +53,7 @@ class Prepared:
     count: int  # rows of the sample to look at
     known_floor: np.ndarray | None = None  # (1 or K, D)
     _survey: Survey | None = None
+    _typical: Typical | None = None
 
     def survey(self) -> Survey:
         """What one pass over the data shows."""
@@ -60,10 +61,18 @@ class Prepared:
             self._survey = survey(self.source, self.count, _SAMPLE_BYTES)
         return self._survey
 
+    def typical(self) -> Typical:
+        """What most values of the sample are."""
+        if self._typical is None:
+            self._typical = Typical.of(self.survey().sample)
+        return self._typical
+
     def floored(self, m_step: MStep, means: np.ndarray) -> MStep:
         """The M-step with the floor, which the first means (K, D) that are given decide."""
         if self.known_floor is None:
-            self.known_floor = floor_of_data(self.survey(), means, self.structure)[None]
+            self.known_floor = floor_of_data(self.survey(), means, self.structure, self.typical())[
+                None
+            ]
         rounding = float(np.finfo(float).eps)
         return replace(m_step, variance_thresholds=self.known_floor, rounding=rounding)
 
@@ -135,7 +144,31 @@ def credit_of_floor(
     return int((nats > 0).sum()), float(parameters.weights @ nats)
 
 
-def units(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Typical:
+    """Rows of a sample, a few thousand at most, and between which values most of them lie."""
+
+    X: np.ndarray  # (N, D)
+    weight: np.ndarray  # (N,)
+    low: np.ndarray  # (D,)
+    high: np.ndarray  # (D,)
+
+    @classmethod
+    def of(cls, sample: ArraySource) -> Typical:
+        """Those of a sample."""
+        every = -(-len(sample.X) // _ROWS)
+        X = np.asarray(sample.X[::every], dtype=float)
+        weight = sample.sample_weight
+        weight = np.ones(len(X)) if weight is None else weight[::every]
+        return cls(X, weight, *typical_range(X, weight))
+
+    def variance(self, exponent: np.ndarray | int = 0) -> np.ndarray:
+        """The variance (D,) of the values, those at the ends moved in; in units of 2^exponent."""
+        clipped = np.clip(self.X, self.low, self.high)
+        return _variance(np.ldexp(clipped - self.low, -np.asarray(exponent)), self.weight)
+
+
+def units(survey: Survey, typical: Typical) -> tuple[np.ndarray, np.ndarray]:
     """The middle (D,) of each feature's typical values, and their deviation (D,) about it.
 
     That of all values stands in where the typical ones are equal, and one for constant features.
@@ -144,30 +177,22 @@ def units(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(over="ignore"):
         if not survey.n_rows * (extent**2).sum() <= float(np.finfo(survey.sample.dtype).max):
             raise ValueError("Input X contains values too large: sums of their squares overflow.")
-    X, weight = _some_rows(survey.sample)
     _, exponent = np.frexp(survey.highest - survey.lowest)  # so that no square underflows
-    low, high = typical_range(X, weight)  # (D,)
-    middle = low + (high - low) / 2
-    X = np.ldexp(X - middle, -exponent)
-    typical = np.clip(X, *np.ldexp([low - middle, high - middle], -exponent))
-    variance = _first_positive(_variance(typical, weight), _variance(X, weight))
+    variance = typical.variance(exponent)
+    if not variance.all():
+        offset = np.ldexp(typical.X - typical.low, -exponent)
+        variance = _first_positive(variance, _variance(offset, typical.weight))
     unit = np.ldexp(np.sqrt(variance), exponent)
+    middle = typical.low + (typical.high - typical.low) / 2
     return middle, np.where(unit > _LEAST, unit, 1.0)
 
 
-def _some_rows(sample: ArraySource) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (N, D) of a sample, a few thousand at most, and their weights (N,)."""
-    every = -(-len(sample.X) // _ROWS)
-    X = np.asarray(sample.X[::every], dtype=float)
-    weight = sample.sample_weight
-    return X, np.ones(len(X)) if weight is None else weight[::every]
-
-
-def floor_of_data(survey: Survey, means: np.ndarray, structure: Structure) -> np.ndarray:
+def floor_of_data(
+    survey: Survey, means: np.ndarray, structure: Structure, typical: Typical | None = None
+) -> np.ndarray:
     """The floor (D,) for samples whose training starts from the means (K, D)."""
-    sample = survey.sample
-    X, weight = _some_rows(sample)
-    low, high = typical_range(X, weight)  # (D,)
+    sample, typical = survey.sample, typical or Typical.of(survey.sample)
+    X, weight, low, high = typical.X, typical.weight, typical.low, typical.high
     spread = _variance(np.clip(X, low, high), weight)
     q = step(X, low, high, sample.dtype)
     resolution = np.minimum(q**2 / 12, _MOST * _variance(X, weight))

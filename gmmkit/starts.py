@@ -84,7 +84,7 @@ def clustered(
 
     survey = data.survey()
     sample = replace(survey.sample, n_jobs=getattr(data.source, "n_jobs", None))
-    units = Units(*units_of(survey))
+    units = Units(*units_of(survey, data.typical()))
     start = likeliest(sample, data.structure, units, n_gaussians, seed, estimate, scattered)
     if distinct:
         check_distinct(start.means, "k-means")

@@ -39,7 +39,7 @@ def machine_of(structure, n_gaussians, **options):
     )
 
 
-# --------------------------------------------------------------------------------------------- units
+# -------------------------------------------------------------------------------------------- units
 
 
 @every_structure
@@ -100,7 +100,7 @@ def test_clusters_are_found_among_features_of_unlike_scale(n_noise):
 
 @pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
 def test_a_far_row_hides_no_clusters():
-    X, labels = clusters(4, 3)
+    X, labels = clusters(4, 3, distance=8.0)
     X[0] = [1e6, 0, 0]
     found = GMMMachine(5).fit_predict(X)
     assert adjusted_rand_score(labels[1:], found[1:]) > 0.97
@@ -168,7 +168,7 @@ def test_ties_go_to_the_first_centroid():
 def test_rows_drawn_are_far_apart_and_of_weight():
     X = np.repeat([[0.0], [10.0], [20.0], [30.0]], 50, axis=0)
     weight = np.where(X[:, 0] == 30, 0.0, 1.0)
-    chosen = draws.drawn(ArraySource(X, weight), np.ones((5, 1)), 3, np.random.RandomState(0))
+    chosen = draws.drawn(ArraySource(X, weight), np.ones((5, 1)), 3, np.random.default_rng(0))
     assert_array_equal(np.sort(chosen[..., 0], axis=1), [[0, 10, 20]] * 5)
 
 
