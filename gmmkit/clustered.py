@@ -132,7 +132,7 @@ def _clusters(
             for more in _merged(source, unit, n_gaussians, random):
                 centroids, units = np.vstack([centroids, more[None]]), np.vstack([units, unit])
     means = draws.settled(source, centroids, units**-2)[1]
-    likelihoods = _likelihoods(*draws.scattered(source, means, units**-2))
+    likelihoods = _likelihoods(*draws.scattered(source, means, units**-2), len(source.X))
     best = em.first_best(likelihoods.tolist())
     em.logger.debug("k-means: of %d clusterings number %d is the likeliest", len(means), best + 1)
     return means[best], units[best]
@@ -180,15 +180,17 @@ def _merged(
     return [merged(means, n, n_gaussians) * unit] if len(means) > n_gaussians else []
 
 
-def _likelihoods(n: np.ndarray, variances: np.ndarray) -> np.ndarray:
+def _likelihoods(n: np.ndarray, variances: np.ndarray, n_rows: int) -> np.ndarray:
     """What samples of clusters, counted (R, K), are worth to mixtures of these, in nats, (R,).
 
     It is the likelihood of samples with their labels (Celeux and Govaert, 1992), of diagonal
-    Gaussians and except for a constant. Next to no variance is worth no more than little.
+    Gaussians and except for a constant. Deviations below the typical one over the number of samples
+    count as that: few samples lie close together by chance.
     """
     share = n / n.sum(axis=1, keepdims=True)
     within = (share[..., None] * variances).sum(axis=1, keepdims=True)  # (R, 1, D)
-    least = np.maximum(_LEAST * within, _NARROWEST**2)
+    count = np.maximum(share * n_rows, 1.0)[..., None]
+    least = np.maximum(np.maximum(_LEAST, count**-2) * within, _NARROWEST**2)
     log_share = np.log(np.where(share > 0, share, 1.0))
     log_det = np.log(np.maximum(variances, least)).sum(axis=-1)
     return (share * (log_share - 0.5 * log_det)).sum(axis=1)
