@@ -1,4 +1,4 @@
-"""Where a mixture's training starts: given parameters, or k-means and its clusters' statistics."""
+"""Where a mixture's training starts: given parameters, or clusters and their statistics."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from gmmkit.settings import Settings
 from gmmkit.starts import assigned, checked_start, clustered, k_means
 from gmmkit.stats import GMMStats, checked_statistics
 
-_SAMPLES_PER_COMPONENT = 1000  # that the floor and the default k-means see of larger data
+_SAMPLES_PER_COMPONENT = 1000  # that the floor and the default start see of larger data
 
 
 class Training(Settings):
