@@ -84,12 +84,13 @@ def likeliest(
     estimate: Estimate,
     scattered: bool = False,
 ) -> Parameters:
-    """The likeliest mixture of those that clusterings of a sample make.
+    """A mixture to start from: that of the likeliest of several clusterings of a sample.
 
-    With `scattered` that of the samples nearest to each of some random ones, which are no clusters:
-    where features without clusters outnumber the others, EM finds more from there than k-means.
+    With `scattered` each component is what lies nearest to a random sample instead: where features
+    without clusters outnumber the others, EM finds more from there.
 
-    ``estimate(statistics, means)`` makes parameters of the statistics of clusters.
+    ``estimate(statistics, means)`` makes parameters of the statistics of clusters. A
+    ConvergenceWarning says where there are fewer clusters than components.
     """
     random = np.random.default_rng(seed)
     part = _part(sample, n_gaussians, random)
@@ -124,11 +125,11 @@ def _clusters(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centroids (K, D) of the likeliest of several clusterings, and its units (D,)."""
     n_draws = max(_DRAWS, _MANY_DRAWS // n_gaussians) if n_gaussians > 1 else 1
-    units = _units_to_try(source.X)
-    units = units[np.arange(n_draws) % len(units)]  # (R, D)
+    to_try = _units_to_try(source.X)
+    units = to_try[np.arange(n_draws) % len(to_try)]  # (R, D)
     centroids = draws.drawn(source, units**-2, n_gaussians, random)
     if n_gaussians > _DRAWS:  # of fewer, one of the draws finds them all
-        for unit in _units_to_try(source.X):
+        for unit in to_try:
             for more in _merged(source, unit, n_gaussians, random):
                 centroids, units = np.vstack([centroids, more[None]]), np.vstack([units, unit])
     means = draws.settled(source, centroids, units**-2)[1]
@@ -155,7 +156,7 @@ def _units_to_try(X: np.ndarray) -> np.ndarray:
     spacings = values[:, apart:] - values[:, :-apart]
     spacings = np.maximum(spacings, np.where(np.isinf(least), 1.0, least))
     entropy = np.log(spacings * (n_values / apart)).mean(axis=1)
-    narrow = np.exp(entropy) / np.sqrt(2 * np.pi * np.e)
+    narrow = np.exp(entropy - 0.5 * (1 + np.log(2 * np.pi)))
     return np.stack([np.ones_like(narrow), np.clip(narrow, _NARROWEST, 1.0)])
 
 

@@ -31,14 +31,15 @@ def drawn(
     """Rows of the source to begin with, (R, count, D), far apart by each of the metrics (R, D)."""
     X, weight = source.X, source.sample_weight
     weight = np.ones(len(X)) if weight is None else weight
-    size = metrics @ (X**2).T
+    size: np.ndarray = metrics @ (X**2).T
     squares = np.ones(size.shape)
     chosen = np.empty((len(metrics), 0), dtype=np.intp)
     while chosen.shape[1] < count:
-        keys = random.standard_exponential(squares.shape)
+        keys: np.ndarray = random.standard_exponential(squares.shape)
         with np.errstate(divide="ignore", over="ignore"):
             keys /= weight * squares
-        n_more = min(count - chosen.shape[1], -(-(count - 1) // _ROUNDS)) if chosen.size else 1
+        n_more = min(count - chosen.shape[1], -(-(count - 1) // _ROUNDS), len(X))
+        n_more = n_more if chosen.size else 1
         more = np.argpartition(keys, n_more - 1, axis=1)[:, :n_more]
         if not chosen.size:
             squares[:] = np.inf
