@@ -1,7 +1,7 @@
 """Draws: k-means from several draws at once, on the few rows that a start is looked for in.
 
     scores = C M X' - c' M c / 2   (R, K, B)   of R draws of K centroids each, M diagonal
-    moments = H [1, X]             (R, K, 1 + D)   with H the one-hot labels, by weight
+    moments                        (R, K, 1 + D)   sums of [1, x] over each label's samples
 
 Each draw has a metric of its own, a weight for each squared difference of a feature, and all take
 part in one product, so that a pass over a few hundred rows is a handful of calls.
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gmmkit.blocks import first_true
 from gmmkit.chunks import ArraySource
 
 _ROUNDS = 16  # of drawing, at most, after the first row
@@ -131,19 +132,21 @@ class _Assign:
         """Moments (R, K, 1 + D) of X (B, D), or (R, K, 1 + 2 D) with those of squares."""
         n_draws, n_clusters, n_features = self.centroids.shape
         n_moments = 1 + n_features * (2 if self.squares else 1)
-        moments = np.zeros((n_draws * n_clusters, n_moments))
+        moments = np.zeros((n_moments, n_draws * n_clusters))
+        first = n_clusters * np.arange(n_draws)[:, None]  # of each draw
         for rows in _blocks(X, self.centroids):
             x = X[rows]
-            scores = _scores(x, self.centroids, self.metrics)
-            margin = _TIED * (self.metrics @ (x**2).T)[:, None]
-            near = scores >= scores.max(axis=1, keepdims=True) - margin
-            labels = near.argmax(axis=1)[:, None]  # (R, 1, B): ties go to the first
-            hard = (labels == np.arange(n_clusters)[:, None]).astype(float)
-            if sample_weight is not None:
-                hard *= sample_weight[rows]
-            hard = hard.reshape(len(moments), -1)
-            moments[:, 0] += hard.sum(axis=1)
-            moments[:, 1 : 1 + n_features] += hard @ x
-            if self.squares:
-                moments[:, 1 + n_features :] += hard @ x**2
-        return moments.reshape(n_draws, n_clusters, n_moments)
+            weight = np.ones(len(x)) if sample_weight is None else sample_weight[rows]
+            index = (self._labels(x) + first).ravel()
+            terms = [np.ones(len(x)), *x.T, *([*(x**2).T] if self.squares else [])]
+            for moment, term in zip(moments, terms, strict=True):
+                weights = np.broadcast_to(weight * term, (n_draws, len(x))).ravel()
+                moment += np.bincount(index, weights, minlength=len(moment))
+        return moments.T.reshape(n_draws, n_clusters, n_moments)
+
+    def _labels(self, x: np.ndarray) -> np.ndarray:
+        """The nearest centroid of each draw for the samples x (B, D), (R, B); the first of ties."""
+        scores = _scores(x, self.centroids, self.metrics)
+        margin = _TIED * (self.metrics @ (x**2).T)
+        near = scores >= (scores.max(axis=1) - margin)[:, None]
+        return np.stack([first_true(each) for each in near])

@@ -24,7 +24,7 @@ FLOORS = {
     "mixture": 3.5,  # what the machines of floors 4 and 5 are made of
     "starts": 3.5,
     "clustered": 3.4,
-    "draws": 0.2,
+    "draws": 2.2,
     "ward": 0,
     "lloyd": 3.2,
     "checkpoint": 3.5,
