@@ -14,13 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csc_array
 
 from gmmkit.blocks import first_true
 from gmmkit.chunks import ArraySource
 
 _ROUNDS = 16  # of drawing, at most, after the first row
-_STEPS = 20  # of Lloyd's, at most
-_STILL = 1e-9  # of the largest coordinate: centroids that move less have the samples they had
+_STEPS = 10  # of Lloyd's, at most: EM goes on from there
+_STILL = 1e-2  # units that centroids may move in the last step
 _TIED = 1e-10  # of x' M x: scores that differ by less are equal except for rounding
 _SHORTEST = 2048  # rows of a slice
 _ELEMENTS = 1 << 20  # of the scores of a block
@@ -59,12 +60,12 @@ def settled(
 
     These are Lloyd's steps (1982) for all draws at once. A centroid without samples stays.
     """
-    still = _STILL * np.abs(source.X).max()
     for _ in range(steps):
         moments = source.map_sum(_Assign(centroids, metrics), "gmmkit-draws", _SHORTEST)
         n = moments[..., :1]
         moved = np.divide(moments[..., 1:], n, out=centroids.copy(), where=n > 0)
-        if np.abs(moved - centroids).max() <= still:
+        moves = np.abs(moved - centroids) * np.sqrt(metrics)[:, None]
+        if moves.max() <= _STILL:
             break
         centroids = moved
     return n[..., 0], moved
@@ -132,17 +133,18 @@ class _Assign:
         """Moments (R, K, 1 + D) of X (B, D), or (R, K, 1 + 2 D) with those of squares."""
         n_draws, n_clusters, n_features = self.centroids.shape
         n_moments = 1 + n_features * (2 if self.squares else 1)
-        moments = np.zeros((n_moments, n_draws * n_clusters))
+        moments = np.zeros((n_draws * n_clusters, n_moments))
         first = n_clusters * np.arange(n_draws)[:, None]  # of each draw
         for rows in _blocks(X, self.centroids):
             x = X[rows]
             weight = np.ones(len(x)) if sample_weight is None else sample_weight[rows]
-            index = (self._labels(x) + first).ravel()
-            terms = [np.ones(len(x)), *x.T, *([*(x**2).T] if self.squares else [])]
-            for moment, term in zip(moments, terms, strict=True):
-                weights = np.broadcast_to(weight * term, (n_draws, len(x))).ravel()
-                moment += np.bincount(index, weights, minlength=len(moment))
-        return moments.T.reshape(n_draws, n_clusters, n_moments)
+            labels = (self._labels(x) + first).T.ravel()
+            starts = np.arange(0, len(labels) + 1, n_draws)
+            parts = np.repeat(weight, n_draws), labels, starts
+            responsibilities = csc_array(parts, shape=(len(moments), len(x)))
+            terms = [np.ones((len(x), 1)), x, *([x**2] if self.squares else [])]
+            moments += responsibilities @ np.concatenate(terms, axis=1)
+        return moments.reshape(n_draws, n_clusters, n_moments)
 
     def _labels(self, x: np.ndarray) -> np.ndarray:
         """The nearest centroid of each draw for the samples x (B, D), (R, B); the first of ties."""
