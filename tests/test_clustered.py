@@ -135,6 +135,8 @@ def test_starts_of_one_fit_differ(monkeypatch):
     X, _ = clusters(4, 3, distance=1.0)
     GMMMachine(4, n_init=6).fit(X)
     assert len(made) == 6
+    spreads = [start.structure.diagonal(start.covariances).mean() for start in made]
+    assert min(spreads[1::2]) > max(spreads[::2])  # random samples make looser components
     means = {np.sort(start.means.ravel()).round(6).tobytes() for start in made}
     assert len(means) == 6
 
@@ -156,12 +158,12 @@ def test_threads_change_nothing(structure):
 
 
 def test_ties_go_to_the_first_centroid():
-    X = np.array([[-1.0], [0.0], [1.0]])
-    centroids, metrics = np.array([[[-1.0], [1.0]]]), np.ones((1, 1))
+    X = np.array([[1.0], [2.0], [3.0]])
+    centroids, metrics = np.array([[[1.0], [3.0]]]), np.ones((1, 1))
     n, means = draws.settled(ArraySource(X), centroids, metrics, steps=1)
     assert_array_equal(n, [[2, 1]])
-    assert_array_equal(means, [[[-0.5], [1.0]]])
-    moved = centroids * (1 + 1e-13)  # by less than rounding may
+    assert_array_equal(means, [[[1.5], [3.0]]])
+    moved = centroids * [[[1.0], [1 - 1e-14]]]  # nearer to 2, by rounding only
     assert_array_equal(draws.settled(ArraySource(X), moved, metrics, steps=1)[0], [[2, 1]])
 
 
