@@ -52,7 +52,7 @@ from test_laws import (
 
 from gmmkit import GMMMachine, GMMStats
 from gmmkit.kernel import estep
-from gmmkit.kernel.densities import mixture_densities
+from gmmkit.kernel.plan import mixture_densities
 from gmmkit.model.parameters import Parameters
 from gmmkit.model.structures import make_structure
 

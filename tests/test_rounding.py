@@ -18,7 +18,8 @@ from test_laws import STRUCTURES, assert_close, machine_at, random_data, random_
 
 from gmmkit import GMMMachine, KMeansMachine, select
 from gmmkit.kernel import estep
-from gmmkit.kernel.densities import centroid_distances, mixture_densities
+from gmmkit.kernel.densities import centroid_distances
+from gmmkit.kernel.plan import mixture_densities
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning"),

@@ -11,7 +11,7 @@ from test_laws import STRUCTURES, machine_at, random_data, random_mixture
 
 from gmmkit import GMMMachine
 from gmmkit.kernel import estep
-from gmmkit.kernel.densities import mixture_densities
+from gmmkit.kernel.plan import block_length, mixture_densities
 
 SPEECH = Path(__file__).parent.parent / "examples" / "data" / "prompts.h5"
 # a responsibility below this may be zero: the least normal number by the least sum to divide by
@@ -89,7 +89,7 @@ def test_zeros_in_place_of_subnormals_change_no_bit_of_speech(monkeypatch):
 def rows(gmm, X, output, *tail):
     """What the kernel makes of X, in one piece, so of several blocks."""
     densities = mixture_densities(gmm.parameters_, X.dtype)
-    assert densities.block_length < len(X) / 2
+    assert block_length(densities) < len(X) / 2
     return estep.Rows(densities, output, tail, X.dtype)(X)
 
 

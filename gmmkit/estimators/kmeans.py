@@ -16,8 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from gmmkit.checks import real_array
 from gmmkit.estimators.base import Machine, transaction
-from gmmkit.kernel import estep
 from gmmkit.kernel.densities import centroid_distances
+from gmmkit.kernel.estep import Output, labels
 from gmmkit.kernel.mstep import covariances_about
 from gmmkit.kernel.nearest import NearestBlock
 from gmmkit.kernel.stats import GMMStats, weighty_statistics
@@ -28,6 +28,9 @@ from gmmkit.sources.counted import at_least
 from gmmkit.training import lloyd, seeding
 from gmmkit.training.callbacks import Steps, Task
 from gmmkit.training.loop import Run, first_best, logger
+
+_LABELS = Output("labels", labels, dtype=np.dtype(np.int32))
+_DISTANCES = Output("distances", NearestBlock.distances, each=True)
 
 
 class KMeansMachine(ClusterMixin, Machine):
@@ -264,27 +267,25 @@ class KMeansMachine(ClusterMixin, Machine):
         self.counts_ = statistics.n.copy()
         self.inertia_ = _inertia(statistics)
         if source.in_memory:
-            self.labels_ = self._rows(source, estep.labels, (), np.dtype(np.int32))
+            self.labels_ = self._labels(source)
         elif hasattr(self, "labels_"):
             del self.labels_
 
-    def _rows(self, source: Source, output: Any, tail: tuple[int, ...], dtype: np.dtype) -> Any:
-        wanted = source.dtype if output is estep.labels else np.dtype(float)
-        densities = centroid_distances(self.centroids_, wanted)
-        kernel = estep.Rows(densities, output, tail, dtype)
+    def _labels(self, source: Source) -> Any:
         with progress.shown(self.verbose >= 2):
-            return source.map_rows(kernel, f"gmmkit-{output.__name__}", densities.block_length)
+            return _LABELS.of(source, centroid_distances(self.centroids_, source.dtype))
 
     def predict(self, X: Any) -> Any:
         """The nearest cluster of each sample, (N,): lazy where X is."""
         check_is_fitted(self, "centroids_")
-        return self._rows(self._open(X), estep.labels, (), np.dtype(np.int32))
+        return self._labels(self._open(X))
 
     def transform(self, X: Any) -> Any:
         """Euclidean distances to the centroids, (N, K): lazy where X is."""
         check_is_fitted(self, "centroids_")
         source = self._open(X)
-        return self._rows(source, NearestBlock.distances, (len(self.centroids_),), source.dtype)
+        with progress.shown(self.verbose >= 2):
+            return _DISTANCES.of(source, centroid_distances(self.centroids_, np.dtype(float)))
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Fit to X and return its labels, (N,)."""

@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from gmmkit import checks
 from gmmkit.estimators.base import Machine
 from gmmkit.kernel import estep
-from gmmkit.kernel.densities import Densities, LastDensities, mixture_densities
+from gmmkit.kernel.densities import Densities, LastDensities
+from gmmkit.kernel.plan import mixture_densities
 from gmmkit.kernel.stats import GMMStats, weighty_statistics
 from gmmkit.model import conditional, information
 from gmmkit.model.parameters import Parameters
@@ -126,7 +127,7 @@ class Mixture(DensityMixin, Machine):
 
     def score_samples(self, X: Any) -> Any:
         """Log-likelihood of each sample, in nats, (N,)."""
-        return self._rows(X, estep.log_likelihoods, ())
+        return self._rows(X, estep.LOG_LIKELIHOODS)
 
     def log_likelihood(self, X: Any) -> Any:
         """The same as `score_samples`, under bob.learn.em's name."""
@@ -134,12 +135,12 @@ class Mixture(DensityMixin, Machine):
 
     def predict(self, X: Any) -> Any:
         """The most likely component of each sample, (N,)."""
-        return self._rows(X, estep.labels, (), np.dtype(np.int64))
+        return self._rows(X, estep.LABELS)
 
     def predict_proba(self, X: Any) -> Any:
         """Posterior probabilities of the components, (N, K)."""
         check_is_fitted(self, "means_")
-        return self._rows(X, estep.responsibilities, (len(self.weights_),))
+        return self._rows(X, estep.RESPONSIBILITIES)
 
     def transform(self, X: Any) -> Any:
         """The same as `predict_proba`, so that a machine can be a step of a pipeline."""
@@ -148,17 +149,13 @@ class Mixture(DensityMixin, Machine):
     def log_weighted_likelihood(self, X: Any) -> Any:
         """Log-likelihood of each sample and component, weighted, (K, N) as in bob.learn.em."""
         check_is_fitted(self, "means_")
-        return self._rows(X, estep.log_weighted_densities, (len(self.weights_),)).T
+        return self._rows(X, estep.LOG_WEIGHTED_DENSITIES).T
 
-    def _rows(
-        self, X: Any, output: estep.Output, tail: tuple[int, ...], dtype: np.dtype | None = None
-    ) -> Any:
+    def _rows(self, X: Any, output: estep.Output) -> Any:
         check_is_fitted(self, "means_")
         source = self._open(X)
-        densities = self._densities(source.dtype)
-        kernel = estep.Rows(densities, output, tail, dtype or source.dtype)
         with progress.shown(self.verbose >= 2):
-            return source.map_rows(kernel, f"gmmkit-{output.__name__}", densities.block_length)
+            return output.of(source, self._densities(source.dtype))
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Draw from the mixture.

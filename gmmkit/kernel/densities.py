@@ -1,4 +1,4 @@
-"""Densities: K weighted log densities, ready to be evaluated, and the form to do it in.
+"""Densities: K weighted log densities, ready to be evaluated.
 
 Each is linear in T(x) = [1, x, x_i x_j for the modelled pairs]:
 
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
@@ -34,17 +34,10 @@ from gmmkit.model.parameters import Parameters
 from gmmkit.model.structures import NoProducts, Structure
 
 _LOG_ZERO = -1e30  # log of a weight of zero: finite, so that no product makes a NaN of it
-_BLOCK_ELEMENTS = 1 << 19  # of L (K, B): long rows, and a few MiB a thread
-_PRODUCT_BYTES = 1 << 24  # of T (F, B) with products
-_SAMPLE_BYTES = 1 << 21  # of a block (D, B) without, which stays in the cache
-_MIN_ROWS, _MAX_ROWS = 1024, 32768
-_NEAREST_SCORES, _NEAREST_ROWS = 1 << 22, 1 << 16  # where only the largest counts, measured
-_NEAREST_BYTES, _NEAREST_SHORTEST = 1 << 22, 256  # of samples that are worked on at once there
 _NEAR, _FAR = 4, 64  # halves of a range to be near to zero: of all features together, and of each
 # features in a group, and more for each component, to be wide: measured
 _WIDE, _WIDE_SHARE = 8, {np.dtype(np.float32): 4, np.dtype(np.float64): 2}
 _ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
-_TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
 _CANCELS = 1e-4  # of a variance, that rounding of its sums may come to
 
 
@@ -80,23 +73,6 @@ class Densities:
         return "factored" if self.wide else "linear"
 
     @cached_property
-    def block_length(self) -> int:
-        """Rows of a block: long ones, while L (K, B) and T (F, B) take a few MiB."""
-        if self.nearest:
-            return min(max(_NEAREST_SCORES // self.shape[0], _MIN_ROWS), _NEAREST_ROWS)
-        rows = min(max(_BLOCK_ELEMENTS // self.shape[0], _MIN_ROWS), _MAX_ROWS)
-        n_bytes = _PRODUCT_BYTES if self.forms_products else _SAMPLE_BYTES
-        return max(16, min(rows, n_bytes // (self.dtype.itemsize * self.n_terms)))
-
-    @property
-    def strip_length(self) -> int:
-        """Rows worked on at once: where only the nearest counts, few enough for the cache."""
-        if not self.nearest:
-            return self.block_length
-        rows = _NEAREST_BYTES // (self.dtype.itemsize * self.shape[1])
-        return min(self.block_length, max(rows, _NEAREST_SHORTEST))
-
-    @cached_property
     def wide(self) -> bool:
         """Whether a group has too many features to form their products for so few components."""
         size = self.structure.groups.shape[1]
@@ -126,7 +102,7 @@ class Densities:
     @cached_property
     def representable_means(self) -> np.ndarray:
         """The means as the dtype's numbers, so that subtracting them is exact, (K, D)."""
-        return _representable(self.means, self.dtype)
+        return representable(self.means, self.dtype)
 
     @cached_property
     def whitening_and_shift(self) -> tuple[np.ndarray, np.ndarray | None]:
@@ -234,12 +210,8 @@ class Densities:
         return self.rounding(self.dtype) < tolerance
 
 
-def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
-    """The weighted log densities of a mixture, in the cheapest form that is accurate enough.
-
-    For wide problems that is the factored form in float64 and the centred one in float32, in place
-    of the linear one.
-    """
+def weighted_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
+    """The weighted log densities of a mixture; `plan` chooses the form to evaluate them in."""
     structure = parameters.structure
     whitening = structure.whitening(parameters.covariances)
     log_det = np.log(structure.diagonal(whitening)).sum(axis=-1)  # log|W|
@@ -247,7 +219,7 @@ def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
         log_weights = np.maximum(np.log(parameters.weights), _LOG_ZERO)
     constants = log_weights + log_det - 0.5 * structure.n_features * np.log(2 * np.pi)
     common = float(constants.max())
-    densities = Densities(
+    return Densities(
         structure,
         constants - common,
         parameters.means,
@@ -257,7 +229,6 @@ def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
         dtype,
         common=common,
     )
-    return _choose_form(densities)
 
 
 @dataclass(frozen=True)
@@ -330,7 +301,7 @@ def centroid_distances(
         centroids,
         structure.identity(),
         np.ones((1, centroids.shape[1])),
-        _representable(_middle(centroids), dtype),
+        representable(_middle(centroids), dtype),
         dtype,
         nearest=True,
     )
@@ -351,21 +322,6 @@ def _middle(centroids: np.ndarray) -> np.ndarray:
     return np.zeros_like(middle) if near else middle
 
 
-def _choose_form(densities: Densities) -> Densities:
-    with np.errstate(over="ignore", invalid="ignore"):
-        for name in ("float32", "float64"):
-            dtype = np.dtype(name)
-            if dtype.itemsize < densities.dtype.itemsize:
-                continue
-            origin = _representable(densities.origin, dtype)
-            candidate = replace(densities, dtype=dtype, origin=origin)
-            if candidate.wide and dtype == np.float32:
-                candidate = replace(candidate, linear=False)
-            unfit = candidate.underflows or candidate.cancels
-            if candidate.rounds_within(_TOLERANCE[name]) and not unfit:
-                return candidate
-    return replace(candidate, linear=False)
-
-
-def _representable(origin: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def representable(origin: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The nearest numbers that the type has, as float64: to subtract these is exact."""
     return origin.astype(dtype).astype(float)

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gmmkit.kernel.blocks import (
-    Block,
-    CentredBlock,
-    FactoredBlock,
-    LinearBlock,
-    ScoredBlock,
-    TiedBlock,
-    refuse_non_finite,
-)
+from gmmkit.kernel.blocks import Block, ScoredBlock, refuse_non_finite
 from gmmkit.kernel.densities import Densities
-from gmmkit.kernel.nearest import NearestBlock
+from gmmkit.kernel.plan import block_length, evaluator, strip_length
 from gmmkit.kernel.stats import GMMStats
 from gmmkit.sources.base import Source
 
@@ -28,21 +20,13 @@ _QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ig
 
 def _blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
     """X in blocks of equal length that are loaded; the same buffers serve all of them."""
-    n_blocks = -(-len(X) // densities.strip_length)
+    n_blocks = -(-len(X) // strip_length(densities))
     length = -(-len(X) // max(n_blocks, 1))
-    block = _kind_of_block(densities)(densities, length)
+    block = evaluator(densities)(densities, length)
     for start in range(0, len(X), max(length, 1)):
         rows = slice(start, start + length)
         block.load(X[rows])
         yield rows, block
-
-
-def _kind_of_block(densities: Densities) -> type[Any]:
-    if densities.nearest:
-        return NearestBlock
-    if densities.form == "linear":
-        return TiedBlock if densities.structure.shared else LinearBlock
-    return FactoredBlock if densities.linear else CentredBlock
 
 
 @dataclass(frozen=True)
@@ -79,19 +63,16 @@ def _with_weight(X: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def sweep(source: Source, densities: Densities) -> GMMStats:
     """Statistics of all of a source's samples under a mixture."""
-    stats: GMMStats = source.map_sum(EStep(densities), "gmmkit-e-step", densities.block_length)
+    stats: GMMStats = source.map_sum(EStep(densities), "gmmkit-e-step", block_length(densities))
     return stats
-
-
-Output = Callable[[Any], np.ndarray]  # of the kind of block that the densities call for
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A row kernel: what `output` makes of each block's scores."""
+    """A row kernel: what `output` makes of each block, once it is loaded."""
 
     densities: Densities
-    output: Output
+    output: Callable[[Any], np.ndarray]
     tail: tuple[int, ...]
     dtype: np.dtype
 
@@ -127,6 +108,27 @@ def log_weighted_densities(block: ScoredBlock) -> np.ndarray:
 def labels(block: Block) -> np.ndarray:
     """The most likely component, (B,)."""
     return block.labels()
+
+
+class Output(NamedTuple):
+    """What can be asked for of all rows of a source."""
+
+    name: str  # in the names of tasks and of progress bars
+    of_block: Callable[[Any], np.ndarray]
+    each: bool = False  # a number for each component, not one a row
+    dtype: np.dtype | None = None  # of the numbers; None for that of the samples
+
+    def of(self, source: Source, densities: Densities) -> Any:
+        """The rows (N,) or (N, K) of a source, lazy where it is."""
+        tail = densities.shape[:1] if self.each else ()
+        kernel = Rows(densities, self.of_block, tail, self.dtype or source.dtype)
+        return source.map_rows(kernel, f"gmmkit-{self.name}", block_length(densities))
+
+
+RESPONSIBILITIES = Output("responsibilities", responsibilities, each=True)
+LOG_LIKELIHOODS = Output("log_likelihoods", log_likelihoods)
+LOG_WEIGHTED_DENSITIES = Output("log_weighted_densities", log_weighted_densities, each=True)
+LABELS = Output("labels", labels, dtype=np.dtype(np.int64))
 
 
 def checked_weights(weight: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 from gmmkit.kernel.densities import centroid_distances
 from gmmkit.kernel.estep import EStep
 from gmmkit.kernel.mstep import component_means
+from gmmkit.kernel.plan import block_length
 from gmmkit.kernel.stats import GMMStats, checked_statistics
 from gmmkit.model.parameters import Parameters
 from gmmkit.model.structures import Structure
@@ -196,5 +197,5 @@ def _assigned(
     """Statistics of the samples nearest to each of the centroids (K, D), which are in units."""
     densities = centroid_distances(centroids, np.dtype(float), structure)
     kernel = _InUnits(EStep(densities), units)
-    stats = source.map_sum(kernel, "gmmkit-assign", densities.block_length)
+    stats = source.map_sum(kernel, "gmmkit-assign", block_length(densities))
     return units.back(checked_statistics(stats))

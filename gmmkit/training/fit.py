@@ -18,8 +18,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from gmmkit.kernel.acceleration import squarem
-from gmmkit.kernel.densities import mixture_densities
 from gmmkit.kernel.estep import sweep
+from gmmkit.kernel.plan import mixture_densities
 from gmmkit.kernel.stats import GMMStats, checked_statistics
 from gmmkit.model.parameters import Parameters
 from gmmkit.model.structures import DegenerateError

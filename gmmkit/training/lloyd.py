@@ -13,6 +13,7 @@ import numpy as np
 from gmmkit.kernel.densities import centroid_distances
 from gmmkit.kernel.estep import EStep
 from gmmkit.kernel.mstep import component_means, covariances_about
+from gmmkit.kernel.plan import block_length
 from gmmkit.kernel.stats import GMMStats, checked_statistics
 from gmmkit.model.structures import DIAG, Structure, make_structure
 from gmmkit.sources.base import Source
@@ -44,7 +45,7 @@ def _sweep(
 ) -> tuple[GMMStats, float]:
     """The statistics, and the sum of squares about their origin."""
     densities = centroid_distances(centroids, dtype, structure)
-    statistics = source.map_sum(EStep(densities), "gmmkit-k-means", densities.block_length)
+    statistics = source.map_sum(EStep(densities), "gmmkit-k-means", block_length(densities))
     statistics = checked_statistics(statistics)
     squares = _sum_of_squares(statistics, centroids)
     if not squares <= float(np.finfo(source.dtype).max):

@@ -18,6 +18,7 @@ from sklearn.cluster import kmeans_plusplus
 from gmmkit.kernel.densities import Densities, centroid_distances
 from gmmkit.kernel.estep import EStep, Rows
 from gmmkit.kernel.nearest import NearestBlock
+from gmmkit.kernel.plan import block_length
 from gmmkit.kernel.stats import checked_statistics
 from gmmkit.sources.base import ArraySource, Source
 
@@ -151,7 +152,7 @@ def farthest_rows(source: Source, centroids: np.ndarray, count: int) -> np.ndarr
     """The rows farthest from their nearest centroid, (count, D); ties go to the first rows."""
     densities = centroid_distances(centroids, source.dtype)
     draw = Draw(count, farthest_first, densities=densities, tied=_TIED)
-    return _repeated(source.map_sum(draw, "gmmkit-farthest", densities.block_length).rows, count)
+    return _repeated(source.map_sum(draw, "gmmkit-farthest", block_length(densities)).rows, count)
 
 
 def k_means_plus_plus(
@@ -226,7 +227,7 @@ class _Candidates:
         """Rows drawn in proportion to their squared distance from the candidates, (<= count, D)."""
         seed = int(random_state.randint(2**31))
         densities = centroid_distances(self.rows, self.source.dtype)
-        return self._drawn(Draw(count, in_proportion, seed, densities), densities.block_length)
+        return self._drawn(Draw(count, in_proportion, seed, densities), block_length(densities))
 
     def _drawn(self, draw: Draw, block: int) -> np.ndarray:
         return self.source.map_sum(draw, "gmmkit-k-means-parallel", block).rows
@@ -235,7 +236,7 @@ class _Candidates:
         """Samples nearest to each candidate, by weight."""
         densities = centroid_distances(self.rows, self.source.dtype)
         kernel = EStep(densities)
-        stats = self.source.map_sum(kernel, "gmmkit-count", densities.block_length)
+        stats = self.source.map_sum(kernel, "gmmkit-count", block_length(densities))
         return checked_statistics(stats).n
 
 
@@ -250,7 +251,7 @@ class _NearCandidates(_Candidates):
     def add(self, rows: np.ndarray) -> None:
         densities = centroid_distances(rows, self.source.dtype)
         kernel = Rows(densities, _nearest_and_label, (2,), np.dtype(float))
-        found = self.source.map_rows(kernel, "gmmkit-near", densities.block_length)
+        found = self.source.map_rows(kernel, "gmmkit-near", block_length(densities))
         nearer = found[:, 0] < (1 - _TIED) * self.squares  # ties go to the first candidate
         self.squares[nearer] = found[nearer, 0]
         self.labels[nearer] = found[nearer, 1] + len(self.rows)

@@ -17,6 +17,7 @@ from gmmkit.checks import real_array
 from gmmkit.kernel.densities import centroid_distances
 from gmmkit.kernel.estep import EStep
 from gmmkit.kernel.mstep import MStep, hard_start
+from gmmkit.kernel.plan import block_length
 from gmmkit.kernel.stats import GMMStats, checked_statistics
 from gmmkit.model.parameters import Parameters, check_covariances, check_weights
 from gmmkit.model.structures import DegenerateError, Structure
@@ -173,7 +174,7 @@ def assigned(data: Prepared, m_step: MStep, given: dict[str, np.ndarray]) -> Par
     if {"weights", "covariances"} <= given.keys():
         return Parameters(structure, **given)
     densities = centroid_distances(means, np.dtype(float), structure)
-    stats = source.map_sum(EStep(densities), "gmmkit-assign", densities.block_length)
+    stats = source.map_sum(EStep(densities), "gmmkit-assign", block_length(densities))
     if "covariances" not in given:
         m_step = data.floored(m_step, means)
     return hard_start(checked_statistics(stats), means, m_step).having(**given)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gmmkit.kernel.densities import mixture_densities
 from gmmkit.kernel.estep import sweep
+from gmmkit.kernel.plan import mixture_densities
 from gmmkit.kernel.stats import GMMStats, checked_statistics
 from gmmkit.model.parameters import Parameters
 from gmmkit.sources.counted import at_least
