@@ -110,7 +110,8 @@ def _runs(job: Job, data: Prepared, task: Task, learned: Learned) -> list[Run]:
     def attributes(run: Run) -> dict[str, Any]:
         return learned(run.parameters, run.history, data.known_floor)
 
-    checkpoint = Checkpoint(job.checkpoint, job.digest(data.source), data)
+    digest = "" if job.checkpoint is None else job.digest(data.source)
+    checkpoint = Checkpoint(job.checkpoint, digest, data)
     runs = checkpoint.load()
     for number, start in enumerate(starts(job)):
         part = task.part("start", start.attempts * (job.max_steps + 1))  # and k-means

@@ -44,7 +44,7 @@ class Job:
     max_steps: int
     accelerated: bool
     checkpoint: Any  # path of a file, or None
-    settings: dict[str, Any]  # that decide the outcome
+    settings: dict[str, Any]  # that decide the outcome; none without a checkpoint, which asks
     n_jobs: int | None
     verbose: int
 
@@ -74,7 +74,7 @@ def settle(settings: Any, n_features: int, ubm: Any = None, continues: bool = Fa
     prior = None if settings.trainer == "ml" else _prior(settings, n_features, ubm)
     # what is given has gone into the ubm where that was trained for the machine
     unused = continues or (prior is not None and settings.ubm is None)
-    stored = settings.get_params(deep=False)
+    stored = {} if settings.checkpoint is None else settings.get_params(deep=False)
     return Job(
         name=type(settings).__name__,
         structure=structure,
