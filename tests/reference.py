@@ -211,9 +211,12 @@ def about(first, second, mean):
 
 
 def m_step_ml(stats, old, structure, update_weights=True, update_means=True, update_variances=True):
-    """Bishop 2006, eqs. 9.24 to 9.27; the covariance is taken about the mean, updated or kept."""
+    """Bishop 2006, eqs. 9.24 to 9.27; the covariance is taken about the mean, updated or kept.
+
+    A component without samples keeps both.
+    """
     means, covariances = old.means.copy(), old.covariances.copy()
-    for k in range(len(stats.n)):
+    for k in np.flatnonzero(stats.n):
         first, second = stats.sum_px[k] / stats.n[k], stats.sum_pxx[k] / stats.n[k]
         means[k] = first if update_means else old.means[k]
         covariances[k] = about(first, second, means[k])
@@ -243,9 +246,14 @@ def m_step_reynolds(
         stats.n, stats.sum_px, stats.sum_pxx, *prior, strict=True
     ):
         a = n / (n + relevance_factor) if alpha is None else alpha
+        weights.append(a * n / stats.t + (1 - a) * w0)
+        if n == 0:  # the prior's
+            means.append(mu0)
+            covariances.append(S0)
+            counts.append(relevance_factor or 0)
+            continue
         first = a * sum_px / n + (1 - a) * mu0
         second = a * sum_pxx / n + (1 - a) * (S0 + np.outer(mu0, mu0))
-        weights.append(a * n / stats.t + (1 - a) * w0)
         means.append(first if update_means else mu0)
         covariances.append(about(first, second, means[-1]))
         counts.append(n / a)  # observations and the prior's worth in observations
