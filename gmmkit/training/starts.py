@@ -1,7 +1,7 @@
 """Where a mixture's training starts: given parameters, or k-means and its clusters' statistics.
 
 There are three kinds of start: `Known` parameters, samples `Assigned` to given means, and
-`Clustered` samples. Each makes parameters of data; only the last one has something random in it.
+`Clustered` samples. Each makes parameters from data. Only `Clustered` is random.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from gmmkit.training.seeding import count_distinct
 
 
 def checked_start(structure: Structure, n_gaussians: int, **given: Any) -> dict[str, np.ndarray]:
-    """The given ones of ``weights``, ``means`` and ``covariances``, checked.
+    """Those of ``weights``, ``means`` and ``covariances`` that are given, checked.
 
-    Covariances come back as a stack of the structure.
+    Covariances are returned as a stack of the structure.
     """
     shapes = {
         "weights": (n_gaussians,),
@@ -55,10 +55,10 @@ def _refuse(name: str, expected: str, got: object) -> NoReturn:
 
 @dataclass(frozen=True)
 class Known:
-    """A start from parameters: a prior's, or those of the run that this one continues."""
+    """A start from parameters: those of a prior, or of an earlier run that is continued."""
 
     parameters: Parameters
-    before: float = -np.inf  # the last criterion of that run
+    before: float = -np.inf  # the last criterion of the earlier run
     attempts: int = 1
 
     def make(self, data: Prepared, task: Task, attempt: int) -> Parameters:
@@ -68,7 +68,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Assigned:
-    """A start from given means, and whatever else is given."""
+    """A start from given means, and from other parts that are given."""
 
     given: dict[str, np.ndarray]
     m_step: MStep
@@ -82,13 +82,13 @@ class Assigned:
 
 @dataclass(frozen=True)
 class Clustered:
-    """A start from clusters. Each attempt, `attempts` at most, has a random seed of its own."""
+    """A start from clusters. It may be attempted `attempts` times, each with its own seed."""
 
     given: dict[str, np.ndarray]
     m_step: MStep
     n_gaussians: int
     seed: int
-    trainer: Any  # an estimator that finds clusters, or None for ours
+    trainer: Any  # the user's estimator that finds clusters; None means the default
     attempts: int
     n_jobs: int | None
     verbose: int
@@ -97,8 +97,8 @@ class Clustered:
     def make(self, data: Prepared, task: Task, attempt: int) -> Parameters:
         """Parameters of the clusters, except for the parts that are given.
 
-        A trainer of the user's sees all data. Ours sees a sample, since EM reads all data later.
-        The last attempt takes centroids that coincide, too.
+        The user's trainer sees all data. The default trainer sees a sample, since EM reads all data
+        later. The last attempt accepts centroids that coincide, too.
         """
         rows = data.source if self.trainer is not None else data.survey().sample
         trainer = self._trainer(attempt)
@@ -113,7 +113,7 @@ class Clustered:
         if self.trainer is None:
             return KMeansMachine(random_state=seed, n_jobs=self.n_jobs, verbose=self.verbose)
         trainer = clone(self.trainer)
-        if self.attempts > 1:  # its own random_state would make all starts the same
+        if self.attempts > 1:  # with the trainer's own random_state all starts would be equal
             trainer.set_params(random_state=seed)
         return trainer
 
@@ -133,7 +133,7 @@ def assigned(data: Prepared, m_step: MStep, given: dict[str, np.ndarray]) -> Par
 def k_means(source: Source, trainer: Any, n_gaussians: int, distinct: bool = False) -> np.ndarray:
     """Means (K, D) found by an estimator with ``n_clusters`` and ``cluster_centers_``.
 
-    Raises DegenerateError where they are not finite or, with `distinct`, where two coincide.
+    Raises DegenerateError if they are not finite or, with ``distinct=True``, if two coincide.
     """
     trainer.set_params(n_clusters=n_gaussians)
     trainer.fit(source.X, sample_weight=source.sample_weight)
