@@ -199,7 +199,7 @@ class Mixture(Problem):
         return squarem(path, longest)
 
     def _log(self, level: int, what: str, value: Any) -> None:
-        """Log a value if it differs from the last one. Print it if `verbose` is at least `level`."""
+        """Log a value if it differs from the last one. Print it at this level of verbosity."""
         if value != self._logged.get(what, []):
             self._logged[what] = value
             loop.log(f"{what}: {value}", self._verbose >= level)

@@ -29,7 +29,7 @@ from gmmkit.model.structures import Structure
 from gmmkit.sources.base import ArraySource, Source
 from gmmkit.training.survey import Survey, survey
 
-_RELATIVE = 1e-6  # share of the variance within a component; for constant features, the floor itself
+_RELATIVE = 1e-6  # share of the variance within a component; the floor itself of constant features
 _MOST = 1 / 3  # largest share of a feature's variance that its rounding can explain: the share for
 # a feature with two values, equally frequent
 _TAIL = 0.05  # share of the samples, at either end, whose values do not count as typical
@@ -41,7 +41,7 @@ _FEW_GAPS = 64  # of so many gaps, one is looked at first
 _LONGEST_GAP = 1000  # steps; longer gaps do not show whether they are multiples
 _OFF = 1e-3  # steps by which a gap may differ from a multiple
 _SUMS = 16  # error of sums of squares, in units of rounding
-_NOISE = 1e-9  # share of a feature's spread: smaller gaps come from rounding in earlier computations
+_NOISE = 1e-9  # share of a feature's spread: smaller gaps come from rounding before our time
 
 
 @dataclass

@@ -95,7 +95,7 @@ class Run:
 
     @classmethod
     def of(cls, parameters: Any, before: float = -np.inf) -> Run:
-        """A run that begins with the parameters. `before` is the last criterion, if it continues."""
+        """A run that begins with the parameters. If it continues one, that ended with `before`."""
         return cls(State(parameters), History(before=before))
 
     @property

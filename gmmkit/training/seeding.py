@@ -68,7 +68,7 @@ class Winners:
 
 
 def _ranks(keys: np.ndarray, tied: float) -> np.ndarray:
-    """Ranks of keys (N,). Neighbouring keys that differ by at most the share `tied` have one rank."""
+    """Ranks of keys (N,). Neighbours that differ by at most the share `tied` have the same rank."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     steps = np.diff(ordered, prepend=ordered[:1]) > tied * np.abs(ordered)
@@ -144,7 +144,7 @@ def random_rows(source: Source, count: int, random_state: np.random.RandomState)
 
 
 def uniform(seed: int, start: int, count: int) -> np.ndarray:
-    """Random numbers of the rows from `start` on, (count,). They depend on the row's number only."""
+    """Random numbers of the rows from `start` on, (count,). Each depends on the row's number."""
     return np.random.Generator(np.random.PCG64(seed).advance(start)).random(count)
 
 
