@@ -63,18 +63,20 @@ class GMMMachine(Mixture):
     max_fitting_steps : int, default=200
         The largest number of steps; with 0 the model is the start.
     n_init : int, default=1
-        Number of starts; the best likelihood wins. A start may degenerate, i.e. its centroids or
-        covariances make no valid mixture. It is then tried again with another seed, in all at most
-        ``n_init`` times.
+        Number of starts; the best likelihood wins. Without a ``k_means_trainer``, every second
+        start is made from random samples instead of clusters. A start may degenerate, i.e. its
+        centroids or covariances make no valid mixture. It is then tried again with another seed, in
+        all at most ``n_init`` times.
     k_means_trainer : estimator, optional
-        The estimator that finds the start: a KMeansMachine or scikit-learn's KMeans. None means
-        ``KMeansMachine(n_gaussians)``. Of larger data it sees a sample of about 1,000 rows a
+        The estimator that finds the start: a KMeansMachine or scikit-learn's KMeans, by its rules
+        and in the units of the features. None means the likeliest of several clusterings, which
+        does not depend on the units. Of larger data these see a sample of about 1,000 rows a
         component, and 128 MiB at most.
     weights_init : array-like of shape (K,), optional
     means_init : array-like of shape (K, D), optional
     covariances_init : array-like, optional
         The parameters to start from, covariances in the shape of ``covariances_``. The others come
-        from assigning each sample to the nearest mean; without means, from k-means; for MAP, from
+        from assigning each sample to the nearest mean; without means, from clusters; for MAP, from
         the ubm.
     update_means : bool, default=True
     update_variances : bool or "auto", default="auto"
@@ -424,6 +426,8 @@ class GMMMachine(Mixture):
             self._keep(self._attributes(parameters, None, data.known_floor))
             self._running = seen.statistics
             self.n_batches_seen_, self.n_samples_seen_ = seen.n_batches, seen.n_samples
+        for message, category in data.warnings:
+            warnings.warn(message, category, stacklevel=3)
         return self
 
     def m_step(self, stats: GMMStats) -> GMMMachine:
@@ -473,6 +477,8 @@ class GMMMachine(Mixture):
             data = fit.prepared(job, source)
             start = fit.starts(job)[0].make(data, SILENT, 1)
             self._keep(self._attributes(start, None, data.known_floor))
+        for message, category in data.warnings:
+            warnings.warn(message, category, stacklevel=2)
         return self
 
     def split(self, n_gaussians: int) -> GMMMachine:

@@ -1,8 +1,8 @@
 """Survey: a first pass over the data. It draws a sample of the rows and finds the features' ranges.
 
-The k-means start and the floor of the variances need single values, which sums do not show. They
-look at the sample. Whether a feature is constant depends on all rows. The answer is exact, because
-minima and maxima of blocks can be combined, as sums can.
+The start and the floor of the variances need single values, which sums do not show. They look at
+the sample. Whether a feature is constant depends on all rows. The answer is exact, because minima
+and maxima of blocks can be combined, as sums can.
 
 A random number for each row decides whether the row is drawn, so the sample is the same however the
 data are cut. Rows without weight are ignored.
