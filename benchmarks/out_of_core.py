@@ -39,7 +39,7 @@ import numpy as np
 from em_iteration import peak
 
 from gmmkit import GMMMachine
-from gmmkit.sources.streams import Rows
+from gmmkit.sources.streams import DiskRows
 
 K, D = 64, 20
 BLOCK = 1 << 18  # rows written at a time
@@ -94,7 +94,7 @@ def iteration(X: Any) -> float:
 
 def read(X: h5py.Dataset) -> None:
     """Read all of X as gmmkit does, and drop it."""
-    for _ in Rows(X):
+    for _ in DiskRows(X):
         pass
 
 

@@ -22,6 +22,7 @@ numpydoc_show_class_members = False  # docs/_templates lists the members
 templates_path = ["_templates"]
 
 html_theme = "furo"
+html_static_path = ["_static"]
 html_title = f"gmmkit {release}"
 html_show_sphinx = False
 html_copy_source = False

@@ -31,7 +31,7 @@ try:
 except PackageNotFoundError:  # a checkout that is not installed
     __version__ = "0+unknown"
 
-# Pickles name modules. Those of 0.1.0 may name these, where the classes stood before.
+# Pickles name modules. Pickles of 0.1.0 may name these modules, where the classes were before.
 for _name, _module in {
     "covariance": structures,
     "gmm": gmm,

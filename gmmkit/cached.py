@@ -1,11 +1,12 @@
 """Cached: properties that are computed once, without a lock.
 
 In Python 3.11 `functools.cached_property` holds a lock while it computes, one for all instances of
-a class. A process that is forked while another thread computes inherits that lock, and nobody is
-left to release it: the child waits for ever. Later versions of Python have no such lock.
+a class. If a process forks while another thread computes, the child inherits that lock, and no
+thread of the child will release it: the child waits for ever. Later versions of Python have no such
+lock.
 
-Without it, two threads that ask at the same time may both compute. That is harmless here: the
-objects do not change, so both compute the same.
+Without the lock, two threads that ask at the same time may both compute the value. That is harmless
+here: the objects do not change, so both compute the same value.
 """
 
 from __future__ import annotations
@@ -43,5 +44,5 @@ class cached_property(functools.cached_property[Value]):  # noqa: N801
             return self
         assert self.attrname is not None, "a class gives its properties their names"
         value = self.func(instance)
-        vars(instance)[self.attrname] = value  # where Python looks before it asks here again
+        vars(instance)[self.attrname] = value  # Python looks there first from now on
         return value

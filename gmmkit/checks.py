@@ -1,7 +1,7 @@
-"""Checks: what users may give, and the words in which everything else is refused.
+"""Checks of what users give, and the error messages.
 
-The words are the same wherever the data are: in memory, on disk or in a dask array. Each message
-names the argument and says what it got, an array by its shape and dtype.
+The messages are the same wherever the data are: in memory, on disk or in a dask array. Each message
+names the argument and says what it got; for an array, it says the shape and dtype.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LEAST_SUM, _LARGEST_SUM = (
 
 
 def shown(value: Any) -> str:
-    """A value in a message: an array by its shape and dtype, anything else in one short line."""
+    """A value as text for a message: an array's shape and dtype, else the value in a short line."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         kind = f"{type(value).__module__.partition('.')[0]} {type(value).__name__}"
         return f"a {kind} of shape {value.shape} and dtype {value.dtype}"
@@ -35,7 +35,7 @@ def shown(value: Any) -> str:
 
 
 def whole_number(value: Any, name: str, least: int = 1, most: int = sys.maxsize) -> int:
-    """The value as an int: NumPy's own integers overflow."""
+    """The value as Python's int, since NumPy's integers overflow."""
     if not is_whole(value):
         raise TypeError(f"{name} must be a whole number, got {shown(value)}.")
     if not least <= int(value) <= most:
@@ -50,7 +50,7 @@ def is_whole(value: Any) -> bool:
 
 
 def real_number(value: Any, name: str, finite: bool = True) -> float:
-    """The value as a float; infinity may be let through, NaN never is."""
+    """The value as a float. NaN is refused, and infinity unless `finite` is False."""
     number = real_array(value, name, (), finite=False)
     if np.isnan(number) or (finite and np.isinf(number)):
         raise ValueError(f"{name} must be a finite number, got {number}.")
@@ -58,14 +58,14 @@ def real_number(value: Any, name: str, finite: bool = True) -> float:
 
 
 def instance(value: Any, kind: type, name: str) -> Any:
-    """The value, once it is known to be of a class."""
+    """The value, refused if it is no instance of a class."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, got {shown(value)}.")
     return value
 
 
 def generator(random_state: Any) -> np.random.RandomState:
-    """The generator of a seed, or the one given."""
+    """The generator that belongs to a seed, or the generator that is given."""
     try:
         return check_random_state(random_state)
     except (TypeError, ValueError) as error:
@@ -73,7 +73,7 @@ def generator(random_state: Any) -> np.random.RandomState:
 
 
 def path(value: Any, name: str) -> Any:
-    """The value, once it is known to be a path."""
+    """The value, refused if it is no path."""
     if not isinstance(value, (str, bytes, os.PathLike)):
         raise TypeError(f"{name} must be a path, an h5py.File or Group, got {shown(value)}.")
     return value
@@ -85,13 +85,13 @@ def path(value: Any, name: str) -> Any:
 def real_array(
     value: Any, name: str, shape: tuple[int, ...] | None = None, finite: bool = True
 ) -> np.ndarray:
-    """A new array of float64 with the values, of a shape if one is given."""
+    """A new array of float64 with the values. Refuses other shapes, if a shape is given."""
     array = dense(value, name)
     try:
         if array.dtype.kind == "O" and not any(item is None for item in array.flat):
             array = array.astype(float)
     except (TypeError, ValueError):
-        pass  # no numbers
+        pass  # not numbers: refused below
     _refuse_dtype(array, name, value)
     if shape is not None and array.shape != shape:
         expected = f"{shape}" if shape else "a number"
@@ -103,7 +103,7 @@ def real_array(
 
 
 def dense(value: Any, name: str) -> np.ndarray:
-    """The value as an array; what a mask hides, or a sparse matrix leaves out, is no number."""
+    """The value as an array. Masked values and sparse matrices are refused."""
     if hasattr(value, "compute"):  # a dask array
         value = value.compute()
     if _is_sparse(value):
@@ -117,7 +117,7 @@ def dense(value: Any, name: str) -> np.ndarray:
 
 
 def block_of_numbers(value: Any, name: str) -> np.ndarray:
-    """A block, as it was loaded, as an array of real numbers."""
+    """A block that was just loaded, as an array of real numbers."""
     array = dense(value, name)
     _refuse_dtype(array, name)
     return array
@@ -144,7 +144,7 @@ def _sparse(name: str, remedy: str) -> str:
 
 
 def refuse_containers(X: Any) -> None:
-    """Refuse what holds arrays, as an open file does, and say how to get at them."""
+    """Refuse containers of arrays, e.g. an open file, and say how to give one of the arrays."""
     if isinstance(X, Mapping) and not is_array(X):  # a sparse matrix may be a dict, too
         names = reprlib.repr(list(X))
         raise TypeError(
@@ -159,14 +159,14 @@ def refuse_containers(X: Any) -> None:
 
 
 def is_array(X: Any) -> bool:
-    """Whether X says of itself what an array says."""
+    """Whether X has the attributes of an array."""
     return all(hasattr(X, name) for name in ("ndim", "shape", "dtype"))
 
 
 def check_table(X: Any, who: str, in_memory: bool = False) -> None:
-    """Refuse an array (anything with shape and dtype) that is no table of numbers, unread.
+    """Refuse an array (anything with shape and dtype) that is no table of numbers, without reading.
 
-    Objects may be numbers, which only reading them would tell: they pass in memory.
+    Arrays of objects may hold numbers, which only reading shows. In memory they are accepted here.
     """
     if _is_sparse(X):
         raise TypeError(_sparse("X", ".toarray()"))
@@ -205,7 +205,7 @@ def _check_size(X: Any, who: str) -> None:
 
 
 def check_columns(X: Any, who: str) -> None:
-    """Refuse a lazy data frame, unread, whose columns are no numbers."""
+    """Refuse a lazy data frame whose columns are not numbers, without reading it."""
     if len(X.columns) == 0:
         raise ValueError(
             f"Found array with 0 feature(s) while a minimum of 1 is required by {who}."
@@ -216,7 +216,7 @@ def check_columns(X: Any, who: str) -> None:
 
 
 def blame_column(X: Any, who: str) -> None:
-    """Refuse a data frame in memory by its first column that holds no numbers, if there is one."""
+    """Refuse a data frame in memory if it has a column without numbers, and name the column."""
     for name in getattr(X, "columns", ()):
         values = np.asarray(X[name])
         try:
@@ -238,14 +238,14 @@ def _refuse_column(name: Any, dtype: Any, who: str) -> None:
 
 
 def check_lazy_weight(sample_weight: Any) -> None:
-    """Refuse weights that are not in memory, unread, by their dtype."""
+    """Refuse lazy weights of a wrong dtype, without reading them."""
     _refuse_dtype(sample_weight, "sample_weight")
     if _is_sparse(getattr(sample_weight, "_meta", None)):
         raise TypeError(_sparse("sample_weight", ".map_blocks(lambda block: block.toarray())"))
 
 
 def weights_in_memory(sample_weight: Any, n_samples: float) -> np.ndarray:
-    """Weights in memory, their values checked; one number stands for `n_samples` of it."""
+    """Weights in memory, checked. One number stands for `n_samples` equal weights."""
     weight = real_array(sample_weight, "sample_weight", finite=False)
     if weight.ndim == 0:
         if np.isnan(n_samples):
@@ -265,7 +265,7 @@ def weights_in_memory(sample_weight: Any, n_samples: float) -> np.ndarray:
 
 
 def weights_of_block(value: Any, name: str = "sample_weight") -> np.ndarray:
-    """Weights of a block, as they were loaded, as an array of floats that can be weights."""
+    """Weights of a block that was just loaded, as an array of floats, checked."""
     weight = block_of_numbers(value, name)
     _refuse_values(weight)
     return weight.astype(float, copy=False)
@@ -280,7 +280,7 @@ def _refuse_values(weight: np.ndarray) -> None:
 
 
 def check_sum_of_weights(total: float) -> None:
-    """Refuse weights whose sum, a positive number, floating-point numbers cannot multiply with."""
+    """Refuse a positive sum of weights if products with it could vanish or overflow."""
     if not _LEAST_SUM <= total <= _LARGEST_SUM:
         raise ValueError(
             f"sample_weight sums to {total:.3g}, but to be computed with, weights must sum to "

@@ -1,4 +1,4 @@
-"""Versions: what a report of a defect should say about the machine."""
+"""Versions: the facts about the machine that a report of a defect should contain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKAGES = (
 
 
 def show_versions() -> None:
-    """Print the versions of gmmkit, of Python and of what gmmkit uses.
+    """Print the versions of gmmkit, of Python and of the packages that gmmkit uses.
 
     Please add the output to a report of a defect.
 

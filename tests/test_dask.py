@@ -21,7 +21,7 @@ from sklearn.base import clone
 from threadpoolctl import threadpool_info
 
 from gmmkit import GMMMachine, GMMStats, KMeansMachine
-from gmmkit.sources.dask_graph import Blocks
+from gmmkit.sources.dask_graph import BlockTasks
 from gmmkit.sources.threads import one_blas_thread
 
 CENTRES = np.array([[-4.0, 0.0, 1.0], [4.0, 1.0, 0.0], [0.0, -5.0, 2.0]])
@@ -348,7 +348,7 @@ def test_blocks_are_made_by_the_tasks_that_work_on_them():
     """So that each exists no longer than that."""
     x = recorded(data(), (40, 3))[0].map_blocks(np.negative)[:110] * 2
     weight = da.ones(110, chunks=40) + 1
-    blocks = Blocks.of(x, weight)
+    blocks = BlockTasks.of(x, weight)
     assert len(blocks.arguments) == 3
     for arguments in blocks.arguments:
         assert all(istask(argument) for argument in arguments)

@@ -1,1 +1,1 @@
-"""The ``gmmkit`` command: a module a command."""
+"""The ``gmmkit`` command: one module for each of its commands."""

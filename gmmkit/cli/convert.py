@@ -1,4 +1,4 @@
-"""``gmmkit convert``: the same model in a file of another version."""
+"""``gmmkit convert``: writes the same model to a file of another version."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def convert(options: argparse.Namespace) -> None:
 
 
 def _save_own(model: Model, path: str, file_version: str | None) -> None:
-    """Write a version of gmmkit's own; only mixtures differ between them."""
+    """Write one of gmmkit's own versions. They differ for mixtures only."""
     if model.kind != "GMMMachine" or file_version is None:
         model.loaded.save(path)
         return
@@ -50,7 +50,7 @@ def _save_own(model: Model, path: str, file_version: str | None) -> None:
 
 
 def _save_1_0(model: Model, path: str) -> None:
-    """Write the oldest layout of HDF5, in one step."""
+    """Write version 1.0 in the oldest format of HDF5, in one step."""
     put = FORMATS[model.kind].write
     image = io.BytesIO()
     with h5py.File(image, "w", libver=("earliest", "v108")) as file:
@@ -59,7 +59,7 @@ def _save_1_0(model: Model, path: str) -> None:
 
 
 def _beyond(model: Model, file_version: str | None) -> Iterator[str]:
-    """The covariance structures, of the model or a prior of it, that a version does not have."""
+    """The covariance structures of the model and its priors that a version does not have."""
     record = None if model.kind == "KMeansMachine" or file_version is None else model.record
     while record is not None:
         if structure_of(record).file_version > str(file_version):
@@ -68,7 +68,7 @@ def _beyond(model: Model, file_version: str | None) -> Iterator[str]:
 
 
 def _beyond_1_0(model: Model) -> Iterator[str]:
-    """What a reader of version 1.0 would miss and then score, check or adapt otherwise."""
+    """The parts without which a reader of version 1.0 would score, check or adapt differently."""
     record = model.record
     if model.kind == "KMeansMachine":
         yield "a KMeansMachine"
@@ -98,12 +98,12 @@ def _sums_beyond_1_0(stats: GMMStats) -> Iterator[str]:
 
 
 def _left_out_of_1_0(model: Model) -> Iterator[str]:
-    """What is lost without harm: it changes neither scores nor adaptation."""
+    """The parts that are lost without harm: they change neither scores nor adaptation."""
     if model.kind != "GMMMachine":
         return
     record = model.record
     held = {"n_gaussians", "trainer", "max_fitting_steps", *STRUCTURE}
-    held |= {"update_means", "update_variances", "update_weights"}  # "auto" as what it stands for
+    held |= {"update_means", "update_variances", "update_weights"}  # "auto" becomes a bool
     stands_for = {"convergence_threshold": 0, "variance_thresholds": EPSILON}
     for name in sorted(_changed(record) - held - stands_for.keys()):
         yield name
@@ -115,7 +115,7 @@ def _left_out_of_1_0(model: Model) -> Iterator[str]:
 
 
 def _changed(record: Mapping[str, Any]) -> set[str]:
-    """Names of the settings that are not at their default; of those in a record."""
+    """Names of the settings in a record that are not at their default."""
     defaults = GMMMachine().get_params(deep=False)
     return {
         name

@@ -19,7 +19,7 @@ _TITLES = {
     "GMMStats": "statistics of a Gaussian mixture",
     "KMeansMachine": "k-means",
 }
-_RECORD = ("n_iter", "converged")  # of the training
+_TRAINING = ("n_iter", "converged")
 
 
 def info(options: argparse.Namespace) -> None:
@@ -34,14 +34,14 @@ def info(options: argparse.Namespace) -> None:
 
 
 def _facts(model: Model) -> dict[str, Any]:
-    """What there is to know of a model, in values that JSON has."""
+    """The facts about a model, as values that JSON has."""
     names = {
         "GMMMachine": (
             *("n_gaussians", "n_features", *STRUCTURE, "trainer", "map_prior", "map_alpha"),
-            *("map_relevance_factor", *_RECORD, "lower_bound", "lower_bounds", "feature_names"),
+            *("map_relevance_factor", *_TRAINING, "lower_bound", "lower_bounds", "feature_names"),
         ),
         "GMMStats": ("n_gaussians", "n_features", *STRUCTURE, "t", "log_likelihood"),
-        "KMeansMachine": ("n_clusters", "n_features", *_RECORD, "inertia", "feature_names"),
+        "KMeansMachine": ("n_clusters", "n_features", *_TRAINING, "inertia", "feature_names"),
     }
     record = model.record
     facts = {name: _plain(record.get(name)) for name in names[model.kind]}
@@ -52,7 +52,7 @@ def _facts(model: Model) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value for JSON, which knows no infinity: null stands for it."""
+    """A value for JSON, which has no infinity: null stands for it."""
     if isinstance(value, np.ndarray | list):
         return [_plain(item) for item in value]
     value = value.item() if isinstance(value, np.generic) else value
@@ -60,7 +60,7 @@ def _plain(value: Any) -> Any:
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The facts as people read them."""
+    """The facts as labels and texts for people."""
     yield "kind", f"{_TITLES[facts['kind']]} ({facts['kind']})"
     yield "file version", facts["file_version"] or "none, from before 1.0"
     if "n_clusters" in facts:

@@ -1,7 +1,7 @@
 """The ``gmmkit`` command: its arguments, and how it ends.
 
-``gmmkit info FILE`` describes a file, ``gmmkit convert OLD NEW`` writes it anew. Both load the file
-as the classes do, with every check, and say on stderr what is wrong with it.
+``gmmkit info FILE`` describes a file, ``gmmkit convert OLD NEW`` writes it again in another
+version. Both load the file as the classes do, with every check, and report faults on stderr.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        Those of the command line, unless given.
+        None means those of the command line.
 
     Returns
     -------
     int
-        0, or 1 where a file is not as it should be; what is wrong stands on stderr then.
+        0, or 1 if there is a fault in a file, which is reported on stderr.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads on, as in `gmmkit info FILE | head -1`
+    except BrokenPipeError:  # the reader has stopped, as in `gmmkit info FILE | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What is said on stderr, in one line that a terminal can be trusted with."""
+"""Messages on stderr, each in one line that is safe for a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def explained(error: Exception) -> str:
 
 
 def printable(text: str) -> str:
-    """Text from a file that a terminal can be trusted with, on one line."""
+    """Text from a file, made safe for a terminal, on one line."""
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return shown.encode(encoding, "backslashreplace").decode(encoding)

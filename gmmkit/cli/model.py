@@ -18,10 +18,10 @@ _CLASSES: dict[str, Any] = {
 
 
 class Model(NamedTuple):
-    """What a file holds."""
+    """The content of a file."""
 
     kind: str  # the class
-    version: str | None  # of the file; None for those of before 1.0
+    version: str | None  # of the file; None for files older than 1.0
     loaded: Any
 
     @property

@@ -1,4 +1,4 @@
-"""Machine: what the estimators share. Data are checked here, at the door."""
+"""Machine: the common part of the estimators. It opens and checks data, and it saves and loads."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Machine(
 
     n_jobs: int | None
     verbose: int
-    _names_elsewhere: ClassVar[dict[str, str]] = {}  # other packages' parameters, and ours for them
+    _names_elsewhere: ClassVar[dict[str, str]] = {}  # parameters' names elsewhere, and our names
     _format: ClassVar[str]  # of files: a name in `FORMATS`
-    _stored_settings: ClassVar[tuple[str, ...]]  # parameters that files hold as they are
+    _stored_settings: ClassVar[tuple[str, ...]]  # parameters that files store unchanged
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """A machine, once the constructor is known to take the arguments that are there.
+        """A machine, if the constructor takes these arguments, else an error with hints.
 
-        Those that it lacks are the constructor's matter: pickles make machines without any.
+        Missing arguments are not checked here, since pickles make machines without arguments.
         """
         try:
             _signature(cls.__init__).bind_partial(None, *args, **kwargs)
@@ -49,9 +49,9 @@ class Machine(
         return super().__new__(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Store; a setting (what is learned ends in _) that is NumPy's number as Python's.
+        """Store an attribute. A setting (no _ at its end) that is a NumPy number becomes Python's.
 
-        NumPy's small integers overflow in all that is computed with them.
+        NumPy's small integers would overflow in later computations.
         """
         if isinstance(value, (np.integer, np.floating)) and not name.endswith("_"):
             value = value.item()
@@ -65,7 +65,7 @@ class Machine(
     def _open(self, X: Any, sample_weight: Any = None, reset: bool = False) -> Source:
         """The source of checked X (N, D) and weights (N,).
 
-        With `reset`, the number and names of X's features are remembered, else they must agree.
+        With `reset`, the number and the names of X's features are stored, else they must agree.
         """
         who = type(self).__name__
         kind = kind_of(X, who)
@@ -91,7 +91,7 @@ class Machine(
             checks.check_table(array, who)
         return array
 
-    # Pickles say which release made them, as those of scikit-learn do.
+    # Pickles name the release that made them, as scikit-learn's do.
 
     def __getstate__(self) -> dict[str, Any]:
         return pickled(super().__getstate__())
@@ -104,8 +104,8 @@ class Machine(
     def save(self, target: Any) -> None:
         """Write to an HDF5 file (atomically) or into an open `h5py.File` or `h5py.Group`.
 
-        No file keeps a ``k_means_trainer``, a ``checkpoint`` or a ``random_state`` that is a
-        generator: these come back as None, everything else as it is.
+        Files do not keep a ``k_means_trainer``, a ``checkpoint`` or a ``random_state`` that is a
+        generator. These are None after loading; everything else is unchanged.
 
         Parameters
         ----------
@@ -116,13 +116,13 @@ class Machine(
 
     @classmethod
     def from_hdf5(cls, source: Any, *, verify: bool = True) -> Any:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Parameters
         ----------
         source : path, h5py.File or h5py.Group
         verify : bool, default=True
-            Check the file's digest; False reads a file that somebody edited on purpose.
+            Check the file's digest. False reads a file that was edited on purpose.
 
         Returns
         -------
@@ -131,13 +131,13 @@ class Machine(
         Raises
         ------
         ValueError
-            If the file is damaged or holds something else; it names the file and the key.
+            If the file is damaged or holds something else. The message names the file and the key.
         """
         return cls._read(source, verify)
 
     @classmethod
     def _read(cls, source: Any, verify: bool, *given: Any) -> Any:
-        """The machine in a file; what does not fit together is refused by the file's name."""
+        """The machine in a file. If its parts do not fit together, the error names the file."""
 
         def parse(reader: Reader) -> Any:
             machine, record = cls(), FORMATS[cls._format].read(reader)
@@ -186,7 +186,7 @@ def _signature(function: Any) -> inspect.Signature:
 
 @contextmanager
 def transaction(estimator: BaseEstimator) -> Iterator[None]:
-    """A fit that fails leaves the estimator as it was, its earlier model whole."""
+    """Restore the estimator, with its earlier model, if a fit fails."""
     before = dict(estimator.__dict__)
     try:
         yield

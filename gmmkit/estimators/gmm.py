@@ -1,4 +1,4 @@
-"""GMMMachine: the Gaussian mixture as an estimator. Training, files; no mathematics."""
+"""GMMMachine: the Gaussian mixture as an estimator. It trains, saves and loads; no mathematics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from gmmkit.training.loop import History, logger
 from gmmkit.training.starts import checked_start
 from gmmkit.training.stepwise import Stream
 
-_STREAM = ("_running", "n_batches_seen_", "n_samples_seen_")  # attributes that a `Stream` is in
+_STREAM = ("_running", "n_batches_seen_", "n_samples_seen_")  # attributes that keep a `Stream`
 
 
 class GMMMachine(Mixture):
@@ -42,48 +42,53 @@ class GMMMachine(Mixture):
     Parameters
     ----------
     n_gaussians : int, optional
-        Number of components, K. None means the ubm's for MAP, else 1.
+        Number of components, K. None means that of the ubm for MAP, else 1.
     trainer : {"ml", "map"}, default="ml"
         Maximum likelihood, or maximum a posteriori adaptation of `ubm`.
     ubm : GMMMachine, optional
-        The fitted machine to adapt; `clone` keeps it as it is. Without one, "map" first trains a
-        prior by maximum likelihood on the very data it then adapts to.
+        The fitted machine to adapt; `clone` keeps it as it is. Without a ubm, "map" first trains a
+        prior by maximum likelihood on the same data to which it then adapts.
     covariance_type : str, optional
         Structure of the covariances: "diag", "full" or another of the guide's table of covariance
-        structures. None means the ubm's for MAP, else "diag".
+        structures. None means that of the ubm for MAP, else "diag".
     block_size : int or sequence of int, optional
-        The size of all blocks of neighbouring features, or the size of each, which add up to D.
-        With "full", features correlate inside the blocks (block-diagonal); with "diag", the i-th
-        features of blocks of the same size do (cross-diagonal): ``[13, 13, 1]`` makes thirteen
-        groups of two, and the last feature stands alone. None means the ubm's for MAP, else none.
+        The size of all blocks of neighbouring features, or a list with the size of each block. The
+        sizes add up to D. With "full", features correlate inside the blocks (block-diagonal). With
+        "diag", the i-th features of blocks of the same size correlate (cross-diagonal):
+        ``[13, 13, 1]`` makes thirteen groups of two, and the last feature stands alone. None means
+        that of the ubm for MAP, else no blocks.
     convergence_threshold : float or None, default=1e-4
         Stop when the mean log-likelihood per sample, in nats, changes by at most this; None runs
         ``max_fitting_steps`` steps.
     max_fitting_steps : int, default=200
-        Steps at most; 0 leaves the start.
+        The largest number of steps; with 0 the model is the start.
     n_init : int, default=1
-        Number of starts; the best likelihood wins. Without a ``k_means_trainer`` every other one
-        is made of random samples instead of clusters. A start that degenerates, with centroids or
-        covariances that are no mixture's, is tried again with another seed, this often at most.
+        Number of starts; the best likelihood wins. Without a ``k_means_trainer``, every second
+        start is made from random samples instead of clusters. A start may degenerate, i.e. its
+        centroids or covariances make no valid mixture. It is then tried again with another seed, in
+        all at most ``n_init`` times.
     k_means_trainer : estimator, optional
-        What finds the start: a KMeansMachine or scikit-learn's KMeans, by its rules and in the
-        features' units. None means the likeliest of several clusterings, whatever the units, of
-        about 1,000 samples a component (and 128 MiB at most) of larger data.
+        The estimator that finds the start: a KMeansMachine or scikit-learn's KMeans, by its rules
+        and in the units of the features. None means the likeliest of several clusterings, which
+        does not depend on the units. Of larger data these see a sample of about 1,000 rows a
+        component, and 128 MiB at most.
     weights_init : array-like of shape (K,), optional
     means_init : array-like of shape (K, D), optional
     covariances_init : array-like, optional
-        Where to start, covariances in the shape of ``covariances_``. What is not given comes from
-        assigning each sample to the nearest mean; with no means, from clusters; for MAP, from ubm.
+        The parameters to start from, covariances in the shape of ``covariances_``. The others come
+        from assigning each sample to the nearest mean; without means, from clusters; for MAP, from
+        the ubm.
     update_means : bool, default=True
     update_variances : bool or "auto", default="auto"
     update_weights : bool or "auto", default="auto"
-        What to estimate. "auto" means yes for ML and no for MAP.
+        Which parameters to estimate. "auto" means yes for ML and no for MAP.
     mean_var_update_threshold : float, default=eps of float64
-        Components with fewer samples (sum of responsibilities) keep mean and covariance.
+        Components with fewer samples (sum of responsibilities) keep their mean and covariance.
     variance_thresholds : float or array of shape (D,) or (K, D), optional
-        Floor of the variances; of the eigenvalues inside the groups of other structures. None
-        finds it from the data, once a fit: the variance of the values' rounding or, if that is
-        larger, 1e-6 of the variance within a component at the start. None means the ubm's for MAP.
+        Floor of the variances; if features correlate, of the eigenvalues inside each group. None
+        finds the floor once a fit, from the data: the variance that rounding has given the values
+        or, if that is larger, 1e-6 of the variance within a component at the start. For MAP, None
+        means the floor of the ubm.
     weight_floor : float, default=0.0
         Floor of the weights, at most 1 / K.
     map_alpha : float in (0, 1], default=0.5
@@ -94,44 +99,45 @@ class GMMMachine(Mixture):
     map_prior : {"reynolds", "gauvain"}, default="reynolds"
         "gauvain" spreads the prior over the components by weight (Gauvain and Lee, 1994).
     acceleration : {"squarem"} or None, default=None
-        "squarem" extrapolates after every two steps (Varadhan and Roland, 2008), and takes back
-        what would lower the likelihood: several times fewer steps where components overlap.
-        MAP takes plain steps.
+        "squarem" extrapolates after every two steps (Varadhan and Roland, 2008), and takes a jump
+        back if it would lower the likelihood. If components overlap, that saves most of the steps.
+        MAP makes plain steps.
     random_state : int, RandomState or None, default=0
     warm_start : bool, default=False
         Whether a further `fit` starts from the current model.
     checkpoint : path, optional
-        An HDF5 file for the running model, written after a step, every few seconds at most. A fit
-        that finds it, of the same settings and shape of data, goes on from it to the same model,
-        bit for bit; a fit that ends removes it.
+        An HDF5 file for the running model, written after a step, every few seconds at most. If the
+        file exists, a fit with the same settings and shape of data continues from it, and reaches
+        the same model bit for bit. The fit removes the file when it ends.
     n_jobs : int or None, default=None
-        Threads for data in memory: None for all this process may use, one inside a task of joblib
-        or dask.
+        Number of threads for data in memory. None means all cores that this process may use, but
+        one inside a task of joblib or dask.
     verbose : int, default=0
-        1 prints a line a step; 2 also how the E-step is computed and, on stderr, a progress bar for
-        each pass over the data that takes long.
+        1 prints a line for each step. 2 also prints how the E-step is computed and shows, on
+        stderr, a progress bar for each long pass over the data.
 
     Attributes
     ----------
     weights_ : ndarray of shape (K,)
     means_ : ndarray of shape (K, D)
     covariances_ : ndarray
-        In scikit-learn's shape, where it has the structure: (K, D) for "diag", (K, D, D) for
-        "full" and with a block_size. What components share is there once, as (D, D) for "tied".
+        In scikit-learn's shape, if scikit-learn has the structure: (K, D) for "diag", (K, D, D) for
+        "full" and with a block_size. A covariance that components share stands once, as (D, D) for
+        "tied".
     converged_ : bool
     n_iter_ : int
-        Steps made, a pass over the data each.
+        Number of steps, each of them a pass over the data.
     lower_bounds_ : ndarray of shape (n_iter,)
-        Mean log-likelihood per sample, in nats, of the model before each step, except for those
-        steps of an accelerated run that were taken back.
+        Mean log-likelihood per sample, in nats, of the model before each step. Steps of an
+        accelerated run that were taken back are left out.
     lower_bound_ : float
-        The last of them.
+        The last of ``lower_bounds_``.
     variance_floor_ : ndarray of shape (D,) or (K, D)
-        The floor of the variances that the fit had.
+        The floor of the variances in the fit.
     ubm_ : GMMMachine
         The prior of a MAP machine.
     n_batches_seen_, n_samples_seen_ : int, float
-        What `partial_fit` has seen.
+        Number of batches, and sum of weights of samples, that `partial_fit` has seen.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (D,), if X has names
 
@@ -160,7 +166,7 @@ class GMMMachine(Mixture):
     True
     """
 
-    __module__ = "gmmkit"  # in pickles and wherever the file may move
+    __module__ = "gmmkit"  # so that pickles load wherever this file moves
 
     _names_elsewhere: ClassVar[dict[str, str]] = {
         "n_components": "n_gaussians",
@@ -274,7 +280,7 @@ class GMMMachine(Mixture):
         X : array-like, dask array or dask data frame of shape (N, D)
         y : ignored
         sample_weight : array-like, dask array or dask series of shape (N,), optional
-            Weights of the samples; none may be negative.
+            Weights of the samples, not negative.
 
         Returns
         -------
@@ -290,17 +296,18 @@ class GMMMachine(Mixture):
         Warns
         -----
         ConvergenceWarning
-            If ``max_fitting_steps`` were not enough.
+            If training did not converge in ``max_fitting_steps``.
         FloorWarning
-            If the floor of the variances has set some of them.
+            If the floor has set some of the variances.
         UserWarning
-            If a model that was loaded, converted or made by `m_step` is dropped.
+            If the fit drops a model that was loaded, converted or made by `m_step`.
 
         Notes
         -----
         Training starts anew, unless ``warm_start`` is set or a start is given. A model that is set
-        by hand, by assigning ``means``, ``variances`` and ``weights``, is such a start. One from a
-        file, from `m_step` or from `from_sklearn` is not: set ``warm_start=True`` to go on from it.
+        by hand, by assigning ``means``, ``variances`` and ``weights``, is such a start. A model
+        from a file, from `m_step` or from `from_sklearn` is not: set ``warm_start=True`` to
+        continue from it.
         """
         n_tasks = self.n_init + int(self.trainer == "map" and self.ubm is None)
         task, dropped = Task.of_fit(self, n_tasks, X, y, sample_weight), self._dropped_model()
@@ -314,11 +321,11 @@ class GMMMachine(Mixture):
             self._forget(*_STREAM, "_model_from")
             task.end(dict)
         for message, category in [*dropped, *fitted.warnings]:
-            warnings.warn(message, category, stacklevel=3)  # fit's caller calls a wrapper
+            warnings.warn(message, category, stacklevel=3)  # the user calls a wrapper of fit
         return self
 
     def _dropped_model(self) -> list[tuple[str, type[Warning]]]:
-        """What to warn of where a fit will not start from the model that the user gave."""
+        """The warning if a fit will not start from the model that the user gave."""
         anew = self.trainer == "ml" and not self.warm_start and self.means_init is None
         if not anew or not hasattr(self, "_model_from"):
             return []
@@ -326,7 +333,7 @@ class GMMMachine(Mixture):
         return [(f"{message} Set warm_start=True to start from such a model.", UserWarning)]
 
     def _find_ubm(self, X: Any, sample_weight: Any, task: Task = SILENT) -> None:
-        """Set the prior of a MAP machine; where there is no ubm it is trained on X first."""
+        """Set the prior of a MAP machine. Without a ubm, the prior is trained on X first."""
         if self.trainer == "map" and self.ubm is None:
             logger.info("MAP without a ubm: training one on the same data")
             self.ubm_ = without_callbacks(clone(self))
@@ -338,13 +345,13 @@ class GMMMachine(Mixture):
             self.ubm_ = self.ubm
 
     def _known_ubm(self) -> Any:
-        """The prior, if there is one so far."""
+        """The prior, or None if there is none yet."""
         return self.ubm if self.ubm is not None else getattr(self, "ubm_", None)
 
     def _attributes(
         self, parameters: Parameters, history: History | None, floor: np.ndarray | None
     ) -> dict[str, Any]:
-        """The attributes that parameters, a run's history and the floor (1 or K, D) come to."""
+        """Parameters, a run's history and the floor (1 or K, D) as attributes of a machine."""
         learned = public_parameters(parameters)
         if floor is not None:
             learned["variance_floor_"] = floor[0].copy() if len(floor) == 1 else floor.copy()
@@ -358,7 +365,7 @@ class GMMMachine(Mixture):
         return learned
 
     def _keep(self, learned: dict[str, Any]) -> None:
-        """Take what was learned, instead of the floor of an earlier model, too."""
+        """Set the attributes that were learned. The floor of an earlier model is dropped."""
         self._forget("variance_floor_")
         self.__dict__.update(learned)
 
@@ -378,20 +385,20 @@ class GMMMachine(Mixture):
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, kappa: float = 0.7
     ) -> GMMMachine:
-        """Take one step on a batch of a stream that may never end: stepwise EM.
+        """Make one step on a batch of a stream, which may never end: stepwise EM.
 
-        The running statistics are decayed by a step size ``(t + 2) ** -kappa`` and those of the
-        batch added, in the t-th batch; then the M-step. The first batch finds the start, unless
-        the machine has a model. Files do not keep the running statistics.
+        With g = ``(t + 2) ** -kappa`` in the t-th batch, the running statistics are multiplied by
+        1 - g and those of the batch, times g, are added. Then comes the M-step. The first batch
+        finds the start, unless the machine has a model. Files do not keep the running statistics.
 
         Parameters
         ----------
         X : array-like, dask array or dask data frame of shape (N, D)
-            A batch, of many more samples than components.
+            A batch. It should have many more samples than there are components.
         y : ignored
         sample_weight : array-like, dask array or dask series of shape (N,), optional
         kappa : float in (0.5, 1], default=0.7
-            How fast old batches are forgotten: 0.5 fast, 1 never.
+            How fast old batches are forgotten: near 0.5 fast, 1 never.
 
         Returns
         -------
@@ -424,12 +431,12 @@ class GMMMachine(Mixture):
         return self
 
     def m_step(self, stats: GMMStats) -> GMMMachine:
-        """Estimate the parameters from statistics, wherever they were computed.
+        """Estimate the parameters from statistics, which may be computed anywhere.
 
         Parameters
         ----------
         stats : GMMStats
-            From `e_step` of this machine, or a sum of such.
+            From `e_step` of this machine, or a sum of such statistics.
 
         Returns
         -------
@@ -462,7 +469,7 @@ class GMMMachine(Mixture):
         """
         self._validate_params()
         if X is None and self.trainer == "map" and self.ubm is not None and shape_wanted(self):
-            X = self.ubm.means_  # any: nobody looks at them
+            X = self.ubm.means_  # any samples do: they are not looked at
         with transaction(self), progress.shown(self.verbose >= 2):
             source = self._open(X, sample_weight, reset=True)
             self._find_ubm(X, sample_weight)
@@ -477,15 +484,15 @@ class GMMMachine(Mixture):
     def split(self, n_gaussians: int) -> GMMMachine:
         """A larger machine grown from this one: its heaviest components are split in two.
 
-        As in Kaldi: again and again the heaviest component gives half its weight to a new one of
-        the same covariance. Their means move half a deviation to either side, in a direction drawn
-        by ``random_state``. The parameters are the model and the start of the next fit, so
-        ``machine.split(2 * K).fit(X)`` grows a model.
+        As in Kaldi, the heaviest component gives half its weight to a new component of the same
+        covariance, again and again. Their means move half a deviation to either side, in a
+        direction drawn by ``random_state``. The parameters are the new machine's model and the
+        start of its next fit, so ``machine.split(2 * K).fit(X)`` grows a model.
 
         Parameters
         ----------
         n_gaussians : int
-            Components of the new machine, no fewer than this one has.
+            Number of components of the new machine, not less than that of this machine.
 
         Returns
         -------
@@ -495,8 +502,8 @@ class GMMMachine(Mixture):
         Raises
         ------
         ValueError
-            If there would be fewer components, or the machine is one adapted by MAP, whose
-            components are those of its prior.
+            If there would be fewer components, or the machine is adapted by MAP: its components are
+            those of its prior.
         TypeError
             If ``n_gaussians`` is no whole number.
 
@@ -534,7 +541,7 @@ class GMMMachine(Mixture):
         return machine
 
     def _assign(self, name: str, value: Any) -> None:
-        """Make a part the current model's and the next fit's start."""
+        """Set a part of the current model, which is also a part of the next fit's start."""
         self._validate_params()
         init, said = f"{name}_init", "variances" if name == "covariances" else name
         value = checks.real_array(value, said)
@@ -542,16 +549,16 @@ class GMMMachine(Mixture):
             setattr(self, init, value)
             try:
                 self._take_start(name)
-            except ValueError as error:  # in the words of the user, who did not set `init`
+            except ValueError as error:  # the user did not set `init`, so say the user's name
                 raise ValueError(str(error).replace(init, said)) from None
 
     def _take_start(self, name: str) -> None:
-        """Make a part of the start, which was just given, the current model's."""
+        """Take a part of the start, which the user just set, into the current model."""
         fitted = hasattr(self, "means_")
         means = self.means_init if self.means_init is not None else getattr(self, "means_", None)
         if means is None:  # the number of features is still to come
             part = getattr(self, f"{name}_init")
-            known = name == "covariances" and part.ndim > 0  # any number is good for spheres
+            known = name == "covariances" and part.ndim > 0  # a number may be of any structure
             structure = self._structure(part.shape[-1]) if known else make_structure(DIAG, 1)
             checked_start(structure, shape_wanted(self)[0], **{name: part})
             return
@@ -569,7 +576,8 @@ class GMMMachine(Mixture):
     def to_sklearn(self) -> Any:
         """The same mixture as a fitted `sklearn.mixture.GaussianMixture`.
 
-        Structures with a block size become "full"; those that scikit-learn lacks are a ValueError.
+        Structures with a block size become "full". Structures that scikit-learn does not have raise
+        a ValueError.
         """
         return interchange.fitted_mixture(self)
 
@@ -610,9 +618,10 @@ class GMMMachine(Mixture):
         ----------
         source : path, h5py.File or h5py.Group
         ubm : GMMMachine, optional
-            The prior of a MAP machine; files of gmmkit hold it, and then it must agree.
+            The prior of a MAP machine. If the file holds the prior, as files of gmmkit do, the two
+            must agree.
         verify : bool, default=True
-            Check the file's digest; False reads a file that somebody edited on purpose.
+            Check the file's digest. False reads a file that was edited on purpose.
 
         Returns
         -------
@@ -621,14 +630,14 @@ class GMMMachine(Mixture):
         Raises
         ------
         ValueError
-            If the file is damaged or holds something else; it names the file and the key.
+            If the file is damaged or holds something else. The message names the file and the key.
         """
         if ubm is not None:
             check_is_fitted(checks.instance(ubm, GMMMachine, "ubm"), "means_", msg=NO_UBM)
         return cls._read(source, verify, ubm)
 
     def __sklearn_clone__(self) -> GMMMachine:
-        """An unfitted copy that keeps the very ubm: a prior is data, not something to refit."""
+        """An unfitted copy with the same ubm: a prior is data, and must not be fitted again."""
         bare = copy.copy(self)
         bare.ubm = None
         twin = BaseEstimator.__sklearn_clone__(bare)

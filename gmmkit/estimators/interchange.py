@@ -1,4 +1,4 @@
-"""The same mixture in scikit-learn's class, and back."""
+"""Interchange: a mixture as scikit-learn's class, and back."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def from_gaussian_mixture(gm: Any) -> dict[str, Any]:
 
 
 def fitted_mixture(machine: Any) -> Any:
-    """The mixture of a machine, with what is known about its training."""
+    """A machine's mixture as scikit-learn's class, with the history of its training."""
     gm = to_gaussian_mixture(machine.parameters_)
     gm.converged_ = getattr(machine, "converged_", True)
     gm.n_iter_ = getattr(machine, "n_iter_", 0)
@@ -59,14 +59,14 @@ def fitted_mixture(machine: Any) -> Any:
 
 
 def fitted_machine(cls: Any, gm: Any) -> Any:
-    """The machine of a class that has the mixture of a fitted GaussianMixture."""
+    """A machine of the class `cls` with the mixture of a fitted GaussianMixture."""
     if not isinstance(gm, GaussianMixture):
         raise TypeError(f"gm must be a GaussianMixture of scikit-learn, got {shown(gm)}.")
     check_is_fitted(gm, msg="gm is not fitted: call gm.fit(X) first.")
-    record = from_gaussian_mixture(gm)
-    machine = cls(record["n_gaussians"], covariance_type=record["covariance_type"])
+    values = from_gaussian_mixture(gm)
+    machine = cls(values["n_gaussians"], covariance_type=values["covariance_type"])
     for name in ("weights", "means", "covariances"):
-        setattr(machine, f"{name}_", record[name])
+        setattr(machine, f"{name}_", values[name])
     machine.converged_, machine.n_iter_ = gm.converged_, gm.n_iter_
     machine.lower_bounds_ = np.array(getattr(gm, "lower_bounds_", []), dtype=float)
     machine.lower_bound_ = gm.lower_bound_

@@ -36,8 +36,8 @@ _DISTANCES = Output("distances", NearestBlock.distances, each=True)
 class KMeansMachine(ClusterMixin, Machine):
     """K-means clustering of data in memory or on a cluster.
 
-    Lloyd's algorithm (Lloyd, 1982), with the statistics of the mixture: the variances and weights
-    of the clusters fall out of them.
+    Lloyd's algorithm (Lloyd, 1982), with the statistics of the mixture. These also give the
+    variances and weights of the clusters.
 
     Parameters
     ----------
@@ -45,39 +45,40 @@ class KMeansMachine(ClusterMixin, Machine):
         Number of clusters, K.
     init_method : {"k-means||", "k-means++", "random", "lbg"} or array (K, D), default="k-means||"
         Where to start: by k-means|| (Bahmani et al., 2012), by k-means++ (Arthur and
-        Vassilvitskii, 2007; on a sample of the data where they are not in memory), from random
+        Vassilvitskii, 2007; if the data are not in memory, on a sample of them), from random
         samples, by splitting centroids again and again (Linde, Buzo and Gray, 1980), or from
         given centroids.
     convergence_threshold : float or None, default=1e-5
         Stop when the inertia changes by at most this fraction; None runs ``max_iter`` steps.
     max_iter : int, default=20
-        Steps at most.
+        The largest number of steps.
     n_init : int, default=1
         Number of starts; the best inertia wins.
     random_state : int, RandomState or None, default=0
     init_max_iter : int, default=5
-        Rounds of k-means||, a pass over the data each; for "lbg" Lloyd's steps between splits.
+        Rounds of k-means||, each of them a pass over the data; for "lbg", Lloyd's steps between
+        splits.
     oversampling_factor : float, default=2
         k-means|| draws this many candidates per cluster in a round.
     n_jobs : int or None, default=None
-        Threads for data in memory: None for all this process may use, one inside a task of joblib
-        or dask.
+        Number of threads for data in memory. None means all cores that this process may use, but
+        one inside a task of joblib or dask.
     verbose : int, default=0
-        1 prints a line a step; 2 also, on stderr, a progress bar for each pass over the data that
-        takes long.
+        1 prints a line for each step. 2 also shows, on stderr, a progress bar for each long pass
+        over the data.
 
     Attributes
     ----------
     centroids_ : ndarray of shape (K, D)
-        Also ``cluster_centers_`` and ``means``. Each may be set: that makes a machine by hand.
+        Also called ``cluster_centers_`` and ``means``. Setting one of them makes a machine by hand.
     labels_ : ndarray of shape (N,)
-        The cluster of each sample; for data in memory only.
+        The cluster of each sample; only if the data are in memory.
     inertia_ : float
-        Sum of the squared distances of the samples to their centroids, by weight.
+        Weighted sum of the squared distances of the samples to their centroids.
     counts_ : ndarray of shape (K,)
-        Samples in each cluster, by weight.
+        Sum of the weights of the samples in each cluster.
     n_iter_ : int
-        Steps made.
+        Number of steps.
     converged_ : bool
         Whether the threshold was reached.
     n_features_in_ : int
@@ -94,7 +95,7 @@ class KMeansMachine(ClusterMixin, Machine):
            [10.,  2.]])
     """
 
-    __module__ = "gmmkit"  # in pickles and wherever the file may move
+    __module__ = "gmmkit"  # so that pickles load wherever this file moves
 
     labels_: np.ndarray
     _centroids: np.ndarray
@@ -158,7 +159,7 @@ class KMeansMachine(ClusterMixin, Machine):
         X : array-like, dask array or dask data frame of shape (N, D)
         y : ignored
         sample_weight : array-like, dask array or dask series of shape (N,), optional
-            Weights of the samples; none may be negative.
+            Weights of the samples, not negative.
 
         Returns
         -------
@@ -174,7 +175,7 @@ class KMeansMachine(ClusterMixin, Machine):
             source = self._open(X, sample_weight, reset=True)
             source = at_least(source, self.n_clusters, "n_clusters")
             runs = self._runs(source, task)
-            ends = [self._sweep(source, run.parameters) for run in runs]
+            ends = [self._statistics(source, run.parameters) for run in runs]
             best = first_best([statistics.log_likelihood for statistics in ends])
             self._keep(source, runs[best], ends[best])
             task.end(dict)
@@ -184,7 +185,7 @@ class KMeansMachine(ClusterMixin, Machine):
                 f"Number of distinct clusters ({distinct}) found smaller than n_clusters "
                 f"({self.n_clusters}). Possibly due to duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=3,  # fit's caller calls a wrapper
+                stacklevel=3,  # the user calls a wrapper of fit
             )
         return self
 
@@ -201,11 +202,11 @@ class KMeansMachine(ClusterMixin, Machine):
 
     @property
     def _attempts(self) -> int:
-        """How often a start may be tried: a given one would degenerate alike each time."""
+        """How often a start is tried. Given centroids are tried once: they would fail again."""
         return self.n_init if isinstance(self.init_method, str) else 1
 
     def _run(self, source: Source, random_state: np.random.RandomState, task: Task) -> Run:
-        """A run from a start; from another one, ``n_init`` at most, if centroids fall together."""
+        """A run from a start. If centroids coincide, another start is tried, ``n_init`` in all."""
         attempts = self._attempts
         for attempt in range(1, attempts + 1):
             run = self._lloyd(source, self._start(source, random_state), task)
@@ -249,16 +250,17 @@ class KMeansMachine(ClusterMixin, Machine):
         )
 
     def _attributes(self, run: Run) -> dict[str, Any]:
-        """What is learned if a fit ends with a run, except for what one more pass adds."""
+        """The attributes after a run, without those that need one more pass over the data."""
         return {
             "_centroids": run.parameters,
             "n_iter_": run.history.n_steps,
             "converged_": run.history.converged,
         }
 
-    def _sweep(
+    def _statistics(
         self, source: Source, centroids: np.ndarray, structure: Structure | None = None
     ) -> GMMStats:
+        """Statistics of the samples, each assigned to the nearest centroid."""
         with progress.shown(self.verbose >= 2):
             return lloyd.sweep(source, centroids, structure)
 
@@ -276,12 +278,12 @@ class KMeansMachine(ClusterMixin, Machine):
             return _LABELS.of(source, centroid_distances(self.centroids_, source.dtype))
 
     def predict(self, X: Any) -> Any:
-        """The nearest cluster of each sample, (N,): lazy where X is."""
+        """The nearest cluster of each sample, (N,): lazy if X is."""
         check_is_fitted(self, "centroids_")
         return self._labels(self._open(X))
 
     def transform(self, X: Any) -> Any:
-        """Euclidean distances to the centroids, (N, K): lazy where X is."""
+        """Euclidean distances to the centroids, (N, K): lazy if X is."""
         check_is_fitted(self, "centroids_")
         source = self._open(X)
         with progress.shown(self.verbose >= 2):
@@ -293,10 +295,10 @@ class KMeansMachine(ClusterMixin, Machine):
         return self.labels_ if hasattr(self, "labels_") else self.predict(X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Minus the sum of squared distances to the nearest centroids, by weight."""
+        """Minus the weighted sum of squared distances to the nearest centroids."""
         check_is_fitted(self, "centroids_")
         source = self._open(X, sample_weight)
-        statistics = weighty_statistics(self._sweep(source, self.centroids_))
+        statistics = weighty_statistics(self._statistics(source, self.centroids_))
         return 0.0 - _inertia(statistics)
 
     def get_variances_and_weights_for_each_cluster(
@@ -309,7 +311,7 @@ class KMeansMachine(ClusterMixin, Machine):
         check_is_fitted(self, "centroids_")
         source = self._open(X, sample_weight)
         structure = make_structure(DIAG, source.n_features)
-        statistics = weighty_statistics(self._sweep(source, self.centroids_, structure))
+        statistics = weighty_statistics(self._statistics(source, self.centroids_, structure))
         variances = statistics.structure.to_public(covariances_about(statistics))
         return np.maximum(variances, 0.0), statistics.n / statistics.t
 
@@ -333,7 +335,7 @@ class KMeansMachine(ClusterMixin, Machine):
         if centroids.ndim != 2 or 0 in centroids.shape:
             raise ValueError(f"{name} has shape {centroids.shape}, expected (K, D).")
         for learned in ("counts_", "inertia_", "labels_", "n_iter_", "converged_"):
-            self.__dict__.pop(learned, None)  # those of other centroids
+            self.__dict__.pop(learned, None)  # they belong to other centroids
         if getattr(self, "n_features_in_", None) != centroids.shape[1]:
             self.__dict__.pop("feature_names_in_", None)
         self._centroids, self.init_method = centroids, centroids.copy()
@@ -387,10 +389,10 @@ class KMeansMachine(ClusterMixin, Machine):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if "centroids_" in self.__dict__:  # pickled when it was an attribute like others
+        if "centroids_" in self.__dict__:  # old pickles have it as a plain attribute
             self._centroids = self.__dict__.pop("centroids_")
 
 
 def _inertia(statistics: GMMStats) -> float:
-    """The sum of squared distances by weight: 0.0 where it is zero, not -0.0."""
+    """The weighted sum of squared distances; zero is 0.0, not -0.0."""
     return abs(2 * statistics.log_likelihood)

@@ -1,4 +1,4 @@
-"""Mixture: what a machine that has parameters can do, however it came by them."""
+"""Mixture: the methods that need nothing but the parameters, however they were found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _last_densities = LastDensities()
 
 
 class Mixture(DensityMixin, Machine):
-    """Scores, predictions, statistics and samples of a Gaussian mixture with parameters."""
+    """Scores, predictions, statistics and samples of a Gaussian mixture that has parameters."""
 
     weights_: np.ndarray
     means_: np.ndarray
@@ -39,7 +39,7 @@ class Mixture(DensityMixin, Machine):
 
     @property
     def parameters_(self) -> Parameters:
-        """The frozen parameters: what stands now in `weights_`, `means_` and `covariances_`."""
+        """The frozen parameters: the present `weights_`, `means_` and `covariances_`."""
         check_is_fitted(self, "means_")
         weights, means, covariances = (
             np.asarray(part, dtype=float)
@@ -57,7 +57,7 @@ class Mixture(DensityMixin, Machine):
         return Parameters(structure, weights, means, structure.from_public(covariances))
 
     def _densities(self, dtype: np.dtype) -> Densities:
-        """The weighted log densities of the components, as they were found last if they can be."""
+        """The weighted log densities of the components; the last ones, if nothing has changed."""
         check_is_fitted(self, "means_")
         if np.ndim(self.means_) != 2:
             raise ValueError(f"means_ has shape {np.shape(self.means_)}, expected (K, D).")
@@ -75,8 +75,8 @@ class Mixture(DensityMixin, Machine):
     def e_step(self, X: Any, sample_weight: Any = None) -> GMMStats:
         """Sufficient statistics of X.
 
-        Statistics add up wherever they were computed: ``sum(machine.e_step(part) for part in
-        parts)`` equals those of all parts.
+        Statistics can be added, wherever they were computed: ``sum(machine.e_step(part) for part in
+        parts)`` equals the statistics of all parts together.
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ class Mixture(DensityMixin, Machine):
         return self.e_step(X, sample_weight)
 
     def stats_per_sample(self, X: Iterable[Any]) -> list[GMMStats]:
-        """Sufficient statistics of each of several 2-D arrays, as of utterances."""
+        """Sufficient statistics of each of several 2-D arrays, e.g. utterances."""
         check_is_fitted(self, "means_")
         if not hasattr(X, "__iter__") or isinstance(X, (str, bytes)):
             raise TypeError(f"X must be a list of 2-D arrays, got {checks.shown(X)}.")
@@ -123,7 +123,7 @@ class Mixture(DensityMixin, Machine):
         n_gaussians, n_features = self.shape
         return information.n_parameters(self._structure(n_features), n_gaussians)
 
-    # Predictions: lazy where X is.
+    # Predictions: lazy if X is.
 
     def score_samples(self, X: Any) -> Any:
         """Log-likelihood of each sample, in nats, (N,)."""
@@ -164,10 +164,10 @@ class Mixture(DensityMixin, Machine):
         ----------
         n_samples : int, default=1
         random_state : int, RandomState or None, default=None
-            An int gives the same samples in each call. None gives new ones: they come from a
-            generator of the machine's own, which its ``random_state`` seeds at the first call.
-            `fit` seeds it anew; clones, copies and loaded machines seed one of their own;
-            marginals and conditionals share it.
+            An int gives the same samples in each call. None gives new samples: they come from a
+            generator that the machine keeps, which its ``random_state`` seeds at the first call.
+            After `fit` it is seeded anew. Clones, copies and loaded machines have their own
+            generators; marginals and conditionals share it.
 
         Returns
         -------
@@ -187,7 +187,7 @@ class Mixture(DensityMixin, Machine):
         True
         """
         parameters = self.parameters_
-        most = sys.maxsize // (8 * parameters.structure.n_features)  # what can be addressed
+        most = sys.maxsize // (8 * parameters.structure.n_features)  # as many as can be addressed
         n_samples = checks.whole_number(n_samples, "n_samples", most=most)
         draws = self._own_draws() if random_state is None else checks.generator(random_state)
         return parameters.sample(n_samples, draws)
@@ -200,7 +200,7 @@ class Mixture(DensityMixin, Machine):
         known = self.__dict__.get("_draws")
         if known is None or known[0] != seed:
             self.__dict__.pop("_draws", None)
-            # one step, so that all threads get the same generator
+            # one atomic step, so that all threads get the same generator
             known = self.__dict__.setdefault("_draws", (seed, checks.generator(seed)))
         return known[1]
 
@@ -215,7 +215,7 @@ class Mixture(DensityMixin, Machine):
         state.pop("_draws", None)  # a copy draws anew
         return state
 
-    # Other mixtures made of this one.
+    # Other mixtures made from this mixture.
 
     def marginal(self, features: Any) -> Any:
         """The mixture over some of the features.
@@ -223,7 +223,7 @@ class Mixture(DensityMixin, Machine):
         Parameters
         ----------
         features : int, str or sequence of these
-            Their numbers, or their names if the machine was fitted to named features.
+            Their numbers, or their names if the machine was fitted to data with names.
 
         Returns
         -------
@@ -235,7 +235,7 @@ class Mixture(DensityMixin, Machine):
         return self._like(conditional.marginal(self.parameters_, chosen), chosen)
 
     def condition(self, features: Any, values: Any) -> Any:
-        """The mixture over the other features, once some are known.
+        """The mixture over the other features, given the values of some.
 
         Parameters
         ----------
@@ -296,7 +296,7 @@ class Mixture(DensityMixin, Machine):
         machine = type(self)(parameters.n_gaussians, covariance_type=structure.covariance_type)
         for name in ("random_state", "n_jobs", "verbose"):
             setattr(machine, name, getattr(self, name))
-        # one generator: each of the machines made of this one would draw the same noise else
+        # a shared generator: else all machines made from this one would draw the same noise
         machine._draws = self.random_state, self._own_draws()
         machine._keep_parameters(parameters)
         machine.n_features_in_ = structure.n_features
@@ -304,7 +304,7 @@ class Mixture(DensityMixin, Machine):
             machine.feature_names_in_ = self.feature_names_in_[features]
         return machine
 
-    # What bob.learn.em's users read and set.
+    # The attributes that users of bob.learn.em read and set.
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -336,8 +336,8 @@ class Mixture(DensityMixin, Machine):
     def variances(self) -> np.ndarray:
         """The variances, (K, D), read-only. Setting them sets the model and the next fit's start.
 
-        Of structures that correlate features these are the diagonals; what is set are
-        ``covariances_``, in their shape.
+        If features correlate, these are the diagonals of the covariances. Setting them sets
+        ``covariances_``, in the shape of these.
         """
         parameters = self.parameters_
         variances = parameters.structure.diagonal(parameters.covariances)
@@ -368,7 +368,7 @@ class Mixture(DensityMixin, Machine):
         return len(self.weights_)
 
     def is_similar_to(self, other: Mixture, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
-        """Whether the other machine has these parameters within tolerances."""
+        """Whether the other machine has the same parameters within tolerances."""
         mine, theirs = self.parameters_, checks.instance(other, Mixture, "other").parameters_
         rtol, atol = checks.real_number(rtol, "rtol"), checks.real_number(atol, "atol")
         return mine.structure == theirs.structure and all(
@@ -377,7 +377,7 @@ class Mixture(DensityMixin, Machine):
         )
 
     def __hash__(self) -> int:
-        # the same for all: equality looks at parameters, which change
+        # the same for all: equality compares parameters, which change
         return hash(Mixture)
 
     def __eq__(self, other: object) -> bool:

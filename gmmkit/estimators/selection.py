@@ -1,4 +1,4 @@
-"""Selection: which number of components, and which covariances, the data are worth."""
+"""Selection: how many components, and which covariance structure, suit the data."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from gmmkit.training.loop import first_best, log
 
 _CRITERIA = ("bic", "aic")
 _STARTS = ("both", "k-means", "split")
-_START = ("weights_init", "means_init", "covariances_init")  # given to one machine
+_GIVEN = ("weights_init", "means_init", "covariances_init")  # a start that is given to one machine
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What `select` found.
+    """The result of `select`.
 
     Parameters
     ----------
     best : GMMMachine
-        The fitted machine with the lowest criterion; of those that tie, the one with the fewest
+        The fitted machine with the lowest criterion; ties go to the machine with the fewest
         parameters. A component that has shrunk to the floor of the variances gets no credit for
         being so narrow. It counts as if it were as wide as the median component of the smallest
         candidate with such components.
@@ -42,7 +42,7 @@ class Selection:
         ``pandas.DataFrame(selection.table)`` is a data frame of it.
     """
 
-    __module__ = "gmmkit"  # in pickles and wherever the file may move
+    __module__ = "gmmkit"  # so that pickles load wherever this file moves
 
     best: GMMMachine
     table: dict[str, np.ndarray]
@@ -58,26 +58,27 @@ def select(
     estimator: GMMMachine | None = None,
     start: str = "both",
 ) -> Selection:
-    """Fit mixtures of several sizes and structures, and take the one with the best criterion.
+    """Fit mixtures of several sizes and structures, and choose the one with the best criterion.
 
     Parameters
     ----------
     X : array-like or dask array of shape (N, D)
-        Anything that `GMMMachine.fit` takes.
+        Any data that `GMMMachine.fit` takes.
     n_gaussians : int or sequence of int
         Numbers of components to try.
     covariance_type : str or sequence of str, optional
-        Structures to try each number with; None means the estimator's.
+        Structures to try, each with every number of components; None means the estimator's.
     criterion : {"bic", "aic"}, default="bic"
         Schwarz's (1978) or Akaike's (1974) information criterion: lower is better.
     sample_weight : array-like or dask array of shape (N,), optional
-        Weights of the samples. Their sum is the number of samples of the criteria.
+        Weights of the samples. Their sum counts as the number of samples in the criteria.
     estimator : GMMMachine, optional
-        Its other settings are those of the candidates; None means ``GMMMachine()``.
+        The candidates take their other settings from it; None means ``GMMMachine()``.
     start : {"both", "k-means", "split"}, default="both"
-        Where the training of a candidate starts. "k-means": where the estimator's does; "split":
-        from the next smaller candidate of the structure, by `GMMMachine.split`, and only the
-        smallest as the estimator does; "both": from each, and the better likelihood is kept.
+        Where the training of a candidate starts. "k-means": where the estimator itself would start.
+        "split": from the next smaller candidate of the same structure, by `GMMMachine.split`; only
+        the smallest starts like the estimator. "both": from each of the two, and the fit with the
+        better likelihood is kept.
 
     Returns
     -------
@@ -86,8 +87,9 @@ def select(
     Raises
     ------
     ValueError
-        If there is nothing to try, a setting or the data are unfit, the estimator is one for MAP
-        adaptation or has parameters to start from, or a candidate cannot be fitted, which it names.
+        If there is nothing to try, if a setting or the data are unfit, if the estimator is one for
+        MAP adaptation or has parameters to start from, or if a candidate, which the message names,
+        cannot be fitted.
     TypeError
         If the estimator is no GMMMachine, or X can be read only once.
 
@@ -131,11 +133,11 @@ class _Fit:
 
     @property
     def log_likelihood(self) -> float:
-        """Mean log-likelihood per sample, without what the floor has added."""
+        """Mean log-likelihood per sample, without the part that the floor has added."""
         return float(self.row["log_likelihood"]) - self.credit
 
     def criterion(self, name: str) -> float:
-        """The criterion to choose by."""
+        """The criterion by which candidates are compared."""
         return float(self.row[name]) + 2 * self.n_samples * self.credit
 
     @classmethod
@@ -144,12 +146,12 @@ class _Fit:
     ) -> _Fit:
         """Fit a machine; its criteria take one further pass.
 
-        Components at their floor count as if they had the `typical` variances (D,), which are
-        the machine's own where they are not known yet.
+        Components at their floor count as if they had the `typical` variances (D,). If these are
+        None, the machine's own typical variances are taken.
         """
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FloorWarning)  # the table says it
+                warnings.simplefilter("ignore", FloorWarning)  # the table shows it
                 machine.fit(X, sample_weight=sample_weight)
             stats = machine.e_step(X, sample_weight)
         except ValueError as error:
@@ -175,7 +177,7 @@ class _Fit:
 def _fits(
     chain: list[GMMMachine], X: Any, sample_weight: Any, start: str, criterion: str
 ) -> Iterator[_Fit]:
-    """The candidates of a structure, ascending, each grown from the one before if wanted."""
+    """The fitted candidates of a structure, ascending, each grown from the last one if wanted."""
     smaller = typical = None
     for machine in chain:
         machines = [machine]
@@ -185,13 +187,13 @@ def _fits(
         fits = [_Fit.of(machine, X, sample_weight, typical) for machine in machines]
         best = fits[first_best([fit.log_likelihood for fit in fits])]
         typical = best.typical if best.row["n_at_floor"] else typical
-        smaller = best.machine.set_params(**dict.fromkeys(_START))  # settings as they were given
+        smaller = best.machine.set_params(**dict.fromkeys(_GIVEN))  # as the settings were
         log(f"{_name(smaller)}: {criterion} {best.row[criterion]:.6f}", smaller.verbose >= 1)
         yield best
 
 
 def _name(machine: GMMMachine) -> str:
-    """What to call a candidate."""
+    """The name of a candidate in messages."""
     return (
         f"The candidate n_gaussians={machine.n_gaussians}, "
         f"covariance_type={machine.covariance_type!r}"
@@ -216,14 +218,14 @@ def _checked_estimator(estimator: Any) -> GMMMachine:
             f"estimator has trainer={estimator.trainer!r}: the criteria count parameters that the "
             "data alone decide, and a prior leaves fewer. Select the ubm, and adapt that."
         )
-    for name in (*_START, "checkpoint"):
+    for name in (*_GIVEN, "checkpoint"):
         if getattr(estimator, name) is not None:
             raise ValueError(f"estimator has a {name}, which is one fit's: set it to None.")
     return estimator
 
 
 def _chains(estimator: GMMMachine, n_gaussians: Any, kinds: Any) -> list[list[GMMMachine]]:
-    """The candidates, unfitted: for each structure one of each size, ascending."""
+    """The candidates, not fitted yet: for each structure one of each size, ascending."""
     sizes = sorted({int(size) for size in _listed("n_gaussians", n_gaussians, Integral)})
     if kinds is None:
         kinds = estimator.covariance_type or DIAG
@@ -236,7 +238,7 @@ def _chains(estimator: GMMMachine, n_gaussians: Any, kinds: Any) -> list[list[GM
 
 
 def _listed(name: str, values: Any, kind: type) -> list[Any]:
-    """One value or several of a kind."""
+    """One value or several values of a type, as a list."""
     several = isinstance(values, Iterable) and not isinstance(values, (str, Mapping))
     values = list(values) if several and getattr(values, "shape", None) != () else [values]
     if not values:
@@ -250,7 +252,7 @@ def _listed(name: str, values: Any, kind: type) -> list[Any]:
 
 
 def _check_data(chains: list[list[GMMMachine]], X: Any, sample_weight: Any) -> None:
-    """Refuse data that no candidate takes, and candidates that are too large for them."""
+    """Refuse data that no candidate takes, and candidates that are too large for the data."""
     source = clone(chains[0][0])._open(X, sample_weight, reset=True)
     at_least(source, chains[0][-1].n_gaussians or 1, "n_gaussians")
     for smallest, *_ in chains:

@@ -1,4 +1,4 @@
-"""Stored: a mixture's machine as a record, the plain values that a file holds, and back."""
+"""Stored: a machine as a record, the plain values that a file holds, and back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def record_of(machine: Any) -> dict[str, Any]:
 
 
 def restore(machine: Any, record: dict[str, Any], ubm: Any = None) -> None:
-    """Give a machine the settings and the model of a record, and the prior where one is given."""
+    """Give a machine the settings and the model of a record, and the prior if one is given."""
     unset = record.get("unset", ())
     for name in ("n_gaussians", "covariance_type", "block_size"):
         setattr(machine, name, None if name in unset else record[name])
@@ -53,7 +53,7 @@ def restore(machine: Any, record: dict[str, Any], ubm: Any = None) -> None:
 
 
 def _restore_prior(machine: Any, record: dict[str, Any], given: Any) -> None:
-    """The prior in the record, or the one given, which must agree."""
+    """Set the prior: the given prior, or that of the record. If there are both, they must agree."""
     unset, prior = record.get("unset", ()), given
     if record.get("ubm") is not None:
         stored = type(machine)()

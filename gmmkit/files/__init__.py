@@ -1,1 +1,1 @@
-"""Files: HDF5 that trusts nothing, written in one step. What each class's files hold."""
+"""Files: what each class's HDF5 files hold. Reading trusts nothing, writing is one step."""

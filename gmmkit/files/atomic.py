@@ -1,7 +1,7 @@
 """Files that are replaced whole or not at all.
 
 The new content goes to a temporary file beside the old one and is forced to the disk before it
-takes the old one's name. Whatever interrupts this, the name always leads to a complete file.
+takes the name of the old file. Whatever interrupts this, the name always leads to a complete file.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _TEMPORARY_FLAGS = (
 
 
 def replace_file(path: str | os.PathLike[str], data: Any) -> None:
-    """Write a file so that it is, at every moment, the old one or the new one.
+    """Write a file so that at every moment either the old or the new file is there, complete.
 
-    A symbolic link stays one: the file it leads to is replaced. An existing file keeps its
-    permissions and, where the system allows it, its owner; a new one follows the umask.
+    A symbolic link stays a link: the file that it leads to is replaced. An existing file keeps its
+    permissions and, if the system allows it, its owner. A new file follows the umask.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def replace_file(path: str | os.PathLike[str], data: Any) -> None:
     Raises
     ------
     OSError
-        If the file cannot be written. The old file is then as it was, and no other file is left.
+        If the file cannot be written. Then the old file is unchanged, and no other file is left.
 
     Examples
     --------
@@ -60,23 +60,23 @@ def replace_file(path: str | os.PathLike[str], data: Any) -> None:
 
 
 def _replaceable(path: str) -> os.stat_result | None:
-    """State of the file that is there, None without one; refuses what must not be replaced."""
+    """State of the existing file, or None. Refuses a file that must not be replaced."""
     try:
         state = os.stat(path)
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(state.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    if not stat.S_ISREG(state.st_mode):  # os.replace would put a file in the place of /dev/null
+    if not stat.S_ISREG(state.st_mode):  # os.replace would even replace /dev/null
         raise OSError(errno.EINVAL, "Not a regular file", path)
-    if not os.access(path, os.W_OK):  # os.replace asks for the folder's permission only
+    if not os.access(path, os.W_OK):  # os.replace needs the folder's permission only
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
     return state
 
 
 @contextlib.contextmanager
 def _temporary(folder: str, named: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-    """A new file in a folder, (descriptor, path), removed unless it got another name."""
+    """A new file in a folder, (descriptor, path). It is removed unless it was renamed."""
     temporary = os.path.join(folder, f".gmmkit-{secrets.token_hex(16)}.tmp")
     try:
         try:
@@ -92,7 +92,7 @@ def _temporary(folder: str, named: str | os.PathLike[str]) -> Iterator[tuple[int
 
 
 def _copy_rights(state: os.stat_result, path: str) -> None:
-    """Give a file the owner and the permissions of another."""
+    """Give a file the owner and the permissions of another file."""
     if hasattr(os, "chown") and (state.st_uid, state.st_gid) != (os.geteuid(), os.getegid()):
         with contextlib.suppress(PermissionError):
             os.chown(path, state.st_uid, state.st_gid)
@@ -100,7 +100,7 @@ def _copy_rights(state: os.stat_result, path: str) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    """Force a folder's entries to the disk, where the system can do that."""
+    """Force a folder's entries to the disk, if the system can do that."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     try:

@@ -1,4 +1,4 @@
-"""Mixtures in the files of bob.learn.em: version 1.0, and those before it that have no version."""
+"""Mixtures in the files of bob.learn.em: version 1.0, and older files, which have no version."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ THRESHOLD = {"convergence_threshold": Rule(float, optional=True)}
 
 
 def read_bob_gmm(reader: Reader, structure: Record) -> Record:
-    """What version 1.0 knows of a mixture, of any structure."""
+    """The record of a mixture, of any structure, with the keys that version 1.0 has."""
     n_gaussians = size(reader, "n_gaussians")
-    weights = reader.array("weights", (n_gaussians,))  # bounds K by what is there
+    weights = reader.array("weights", (n_gaussians,))  # so K cannot exceed what the file holds
     gaussians = reader.group("gaussians")
     means = gaussians.array("means", (n_gaussians, None))
     n_features = means.shape[1]
@@ -44,9 +44,9 @@ def read_bob_gmm(reader: Reader, structure: Record) -> Record:
 
 
 def read_legacy_gmm(reader: Reader) -> Record:
-    """A mixture of bob's C++ days: a group per component."""
+    """The record of a mixture that bob's C++ library wrote: a group for each component."""
     n_gaussians, n_features = size(reader, "m_n_gaussians"), size(reader, "m_n_inputs")
-    weights = reader.array("m_weights", (n_gaussians,), flat=True)  # bounds K by what is there
+    weights = reader.array("m_weights", (n_gaussians,), flat=True)  # limits K, as above
     columns: dict[str, list[np.ndarray]] = {
         "m_mean": [],
         "m_variance": [],
@@ -73,7 +73,7 @@ def read_legacy_gmm(reader: Reader) -> Record:
 def check_mixture(
     record: Mapping[str, Any], refuse: Refuse, weights: str, covariances: str
 ) -> None:
-    """Weights and covariances are a mixture's; their names are for messages."""
+    """Refuse weights or covariances that are not valid. Their names are for messages."""
     check_weights(np.asarray(record["weights"], dtype=float), weights, refuse)
     values = np.asarray(record["covariances"], dtype=float)
     check_covariances(structure_of(record), values, covariances, refuse)

@@ -1,4 +1,4 @@
-"""What the files of k-means clusters hold: keys, shapes, checks, writing and reading."""
+"""Files of k-means clusters: their keys, shapes and checks, writing and reading."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ KMEANS = {
 def write_kmeans(group: Any, record: Mapping[str, Any]) -> None:
     """Write the record of a k-means machine.
 
-    The keys, with K clusters of D features; those in brackets may be None or absent:
+    The keys, with K clusters of D features; keys in brackets may be None or absent:
 
     - ``n_clusters``, ``n_features``, ``centroids`` (K, D);
-    - [``counts`` (K,)], the samples' weights summed in each cluster, [``variances`` (K, D)],
+    - [``counts`` (K,)], the sum of the samples' weights in each cluster, [``variances`` (K, D)],
       [``labels`` (N,)], the clusters of the samples;
     - ``init_method`` (a text or an array (K, D)), [``convergence_threshold``], ``max_iter``,
-      ``n_init``, [``init_max_iter``], ``oversampling_factor``, [``random_state``] (written where
-      it is an int), [``n_jobs``], [``verbose``];
-    - what the fit left: [``inertia``, ``n_iter``, ``converged``]; [``feature_names``].
+      ``n_init``, [``init_max_iter``], ``oversampling_factor``, [``random_state``] (written if it
+      is an int), [``n_jobs``], [``verbose``];
+    - results of the fit: [``inertia``, ``n_iter``, ``converged``]; [``feature_names``].
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def kmeans_shapes(record: Mapping[str, Any]) -> dict[str, Shape]:
 
 
 def check_kmeans(record: Mapping[str, Any]) -> None:
-    """Refuse to write clusters that reading would refuse."""
+    """Refuse to write clusters that the reader would refuse."""
     check_rules(record, {"n_clusters": SIZE, "n_features": SIZE, **KMEANS})
     for name, shape in kmeans_shapes(record).items():
         if record.get(name) is not None or name == "centroids":
@@ -156,7 +156,7 @@ def check_kmeans(record: Mapping[str, Any]) -> None:
 
 
 def check_clusters(record: Mapping[str, Any], refuse: Refuse) -> None:
-    """Counts and variances are not negative, labels are numbers of clusters."""
+    """Refuse negative counts or variances, and labels that are not numbers of clusters."""
     for name in ("counts", "variances"):
         values = record.get(name)
         if values is not None and (np.asarray(values) < 0).any():

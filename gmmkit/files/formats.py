@@ -1,4 +1,4 @@
-"""Formats: how each class's record is written and read. A new class of files is a line here."""
+"""Formats: how the record of each class is written and read. A new kind of file is a line here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gmmkit.files.statistics import read_stats, write_stats
 
 
 class Format(NamedTuple):
-    """How a record is written into a group, in the lowest version unless one is given, and read."""
+    """Two functions. `write` takes a group, a record and maybe a version; `read` takes a reader."""
 
     write: Callable[..., None]
     read: Callable[[Reader], Record]

@@ -1,13 +1,13 @@
-"""HDF5 files: written so that nothing is lost, read as data from elsewhere.
+"""HDF5 files: written so that nothing is lost, and read without trusting what is in them.
 
 Writing builds the whole file in memory and then replaces the old one in a single step. Reading
 goes through a `Reader`, which checks everything before it reads.
 
-Two attributes stand on each group that `write` filled. ``contents`` lists what was written: a name
-a line, attributes with ``@`` before the name. ``digest`` is the SHA-256 over these, so that changes
-are found that HDF5's own checksums do not cover. It runs over a sequence of byte strings, each
-after its length as eight bytes, little-endian. First come the attributes, sorted by name, then the
-members, sorted by name:
+Each group that `write` filled has two attributes. ``contents`` lists what was written: one name a
+line, with ``@`` before the names of attributes. ``digest`` is the SHA-256 over all that is listed.
+It finds changes that HDF5's own checksums do not cover. It is computed over a sequence of byte
+strings. Before each string comes its length, as eight bytes, little-endian. First come the
+attributes, sorted by name, then the members, sorted by name:
 
 - an attribute or dataset: ``A`` or ``D``, name, type (NumPy's, ``text`` for strings of any length),
   shape as decimal numbers separated by commas, then the values: one string of bytes in C order, or
@@ -29,7 +29,7 @@ import numpy as np
 
 from gmmkit import checks
 from gmmkit.files.atomic import replace_file
-from gmmkit.files.heap import text_sizes
+from gmmkit.files.global_heap import text_sizes
 from gmmkit.files.reader import HDF5_ERRORS, MISSING, FileFormatError, Reader, encode_name
 
 __all__ = [
@@ -47,24 +47,24 @@ __all__ = [
 Result = TypeVar("Result")
 
 _CHUNK_ELEMENTS = 2**17  # 1 MiB of float64: h5py's chunk cache holds one
-# Checksums over all metadata; readable with HDF5 1.10 and later.
-_CHECKED_LAYOUT = ("v110", "v110")
+# The format of HDF5 that has checksums over all metadata; HDF5 1.10 and later can read it.
+_CHECKED_FORMAT = ("v110", "v110")
 
 
 # Writing.
 
 
 def write(target: Any, fill: Callable[[Any], object]) -> None:
-    """Write what a function fills into a group, to a file or into an open one.
+    """Write a group, which a function fills, to a file or into an open file.
 
     Parameters
     ----------
     target : str, PathLike, h5py.File or h5py.Group
         A path is replaced in a single step (see `gmmkit.files.atomic`). An open file or group is
-        written in place and not closed: what an earlier `write` left in it goes, other members
-        stay.
+        written in place and not closed. What an earlier `write` left in it is removed, other
+        members stay.
     fill : callable
-        Called with an empty group; its content is written if the function returns.
+        It is called with an empty group. What it puts into the group is written when it returns.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def write(target: Any, fill: Callable[[Any], object]) -> None:
         _install(_image(fill, "earliest"), target)
     else:
         path = os.fspath(checks.path(target, "target"))
-        replace_file(path, _image(fill, _CHECKED_LAYOUT).getbuffer())
+        replace_file(path, _image(fill, _CHECKED_FORMAT).getbuffer())
 
 
 def put_array(group: Any, name: str, array: Any, dtype: str = "<f8") -> None:
@@ -187,14 +187,14 @@ def put_group(group: Any, name: str) -> Any:
 
 
 def _encode(text: str) -> bytes:
-    """UTF-8 that comes back as it is: texts are padded with zeros in the file."""
+    """A text in UTF-8, refused if it would not come back: the file pads texts with zeros."""
     if "\0" in text:
         raise ValueError(f"Cannot save the text {text!r}: it contains a null character.")
     return text.encode()
 
 
 def _text_type(texts: list[bytes]) -> np.dtype:
-    """Texts of a fixed length: a damaged one of any length can hang the HDF5 library."""
+    """The type of texts of a fixed length. Damaged texts of any length can hang the library."""
     return h5py.string_dtype("utf-8", max([1, *map(len, texts)]))
 
 
@@ -207,10 +207,10 @@ def _chunk_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(chunk))
 
 
-def _image(fill: Callable[[Any], object], layout: Any) -> io.BytesIO:
+def _image(fill: Callable[[Any], object], libver: Any) -> io.BytesIO:
     """A file in memory, filled and with its digest."""
     image = io.BytesIO()
-    with h5py.File(image, "w", libver=layout) as file:
+    with h5py.File(image, "w", libver=libver) as file:
         fill(file)
         listed = [*(f"@{name}" for name in file.attrs), *file]
         file.attrs["contents"] = np.bytes_(_encode("\n".join(sorted(listed))))
@@ -220,7 +220,7 @@ def _image(fill: Callable[[Any], object], layout: Any) -> io.BytesIO:
 
 
 def _install(image: io.BytesIO, group: Any) -> None:
-    """Put what an image holds into a group, in the place of what an earlier one held."""
+    """Copy the content of an image into a group, in place of what an earlier `write` left there."""
     file = _file_name(group)
     if group.file.mode == "r":
         raise io.UnsupportedOperation(f"{file}: is open for reading only")
@@ -235,7 +235,7 @@ def _install(image: io.BytesIO, group: Any) -> None:
 
 
 def _remove(group: Any, name: str) -> None:
-    """Take a member, or an attribute written @name, out of a group, if it is there."""
+    """Remove a member, or an attribute (its name begins with @), from a group, if it is there."""
     if name.startswith("@"):
         group.attrs.pop(name[1:], None)
     elif name and "/" not in name and group.id.links.exists(encode_name(name)):
@@ -246,15 +246,15 @@ def _remove(group: Any, name: str) -> None:
 
 
 def read(source: Any, parse: Callable[[Reader], Result], verify: bool = True) -> Result:
-    """Read a file, or a group of an open one, with a function that knows its layout.
+    """Read a file, or a group of an open file, with a function that knows its keys.
 
     Parameters
     ----------
     source : str, PathLike, h5py.File or h5py.Group
     parse : callable
-        Called with a `Reader`.
+        It is called with a `Reader`.
     verify : bool, default=True
-        Check the digest, if there is one. False reads a file that somebody edited on purpose.
+        Check the digest, if there is one. False reads a file that was edited on purpose.
 
     Returns
     -------
@@ -264,7 +264,7 @@ def read(source: Any, parse: Callable[[Reader], Result], verify: bool = True) ->
     Raises
     ------
     FileFormatError
-        A ValueError: if the file is no HDF5 file, is damaged or holds something unexpected.
+        A ValueError, if the file is no HDF5 file, is damaged or holds something unexpected.
     OSError
         If the file cannot be opened: FileNotFoundError and the like.
 
@@ -286,7 +286,7 @@ def read(source: Any, parse: Callable[[Reader], Result], verify: bool = True) ->
         if digest is None:
             return parse(reader)
         listed = _listed(reader)
-        # Parsed before the digest is compared, for what it says of a wrong file is clearer.
+        # Parse first: its error message is clearer than a wrong digest.
         result = parse(Reader(group, file, listed=listed, stream=stream))
         found = _digest(reader, listed)
         if found != digest:
@@ -300,12 +300,12 @@ def read(source: Any, parse: Callable[[Reader], Result], verify: bool = True) ->
 
 @contextlib.contextmanager
 def _opened(source: Any) -> Iterator[tuple[Any, str, BinaryIO | None]]:
-    """A source as (group, name for messages, bytes); what was opened here is closed."""
+    """A source as (group, name for messages, bytes). A file that was opened here is closed."""
     if isinstance(source, h5py.Group):
         yield source, _file_name(source), None
         return
     name = os.fsdecode(checks.path(source, "source"))
-    with open(source, "rb") as stream:  # by Python: its errors are plain, and HDF5 locks nothing
+    with open(source, "rb") as stream:  # by Python: errors are clear, and HDF5 locks no file
         try:
             text_sizes(stream)
             file = h5py.File(stream, "r")
@@ -319,7 +319,7 @@ def _opened(source: Any) -> Iterator[tuple[Any, str, BinaryIO | None]]:
 
 
 def _file_name(group: Any) -> str:
-    """How to call an open group in messages."""
+    """The name of an open group in messages."""
     if not group:
         raise ValueError("The HDF5 file or group is closed.")
     return f"{group.file.filename}{'' if group.name == '/' else group.name}"
@@ -329,13 +329,13 @@ def _file_name(group: Any) -> str:
 
 
 def _listed(reader: Reader) -> frozenset[str] | None:
-    """What the attribute ``contents`` lists, and itself; None where it is not there."""
+    """The names that the attribute ``contents`` lists, and its own; None without the attribute."""
     contents = reader.attribute("contents", str, default=None)
     return None if contents is None else frozenset([*contents.split("\n"), "@contents"])
 
 
 def _digest(reader: Reader, listed: frozenset[str] | None) -> str:
-    """SHA-256 of the listed members and attributes of a group, of all where None is given."""
+    """SHA-256 of the listed members and attributes of a group; of all if `listed` is None."""
     attributes = [name for name in reader.attribute_names() if name != "digest"]
     keys = reader.keys()
     if listed is not None:
@@ -349,7 +349,7 @@ def _digest(reader: Reader, listed: frozenset[str] | None) -> str:
 def _feed_group(
     digest: Any, reader: Reader, attributes: list[str], keys: list[str], seen: set[int]
 ) -> None:
-    """Add a group's attributes and members; each group once, or many links make many walks."""
+    """Add a group's attributes and members. Each group may come once: links could repeat it."""
     if reader.addresses[-1] in seen:
         reader.refuse("", "a group with one name", "a second name of it")
     seen.add(reader.addresses[-1])

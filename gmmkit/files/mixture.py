@@ -1,4 +1,4 @@
-"""What the files of mixtures hold: keys, shapes, checks, writing and reading."""
+"""Files of mixtures: their keys, shapes and checks, writing and reading."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ GMM = {
     **EXECUTION,
 }
 EPSILON = float(np.finfo(float).eps)
-_OPTIONAL = ("convergence_threshold", "variance_thresholds")  # a reader of 1.0 needs a value
+_OPTIONAL = ("convergence_threshold", "variance_thresholds")  # readers of 1.0 need a value
 
 
 def write_gmm(group: Any, record: Mapping[str, Any], version: str | None = None) -> None:
     """Write the record of a Gaussian mixture.
 
-    The keys, with K components of D features; those in brackets may be None or absent:
+    The keys, with K components of D features; keys in brackets may be None or absent:
 
     - ``n_gaussians``, ``n_features``; ``covariance_type``, [``block_size``, a number or a tuple];
     - ``weights`` (K,), ``means`` (K, D), ``covariances`` in the structure's public shape;
@@ -75,21 +75,21 @@ def write_gmm(group: Any, record: Mapping[str, Any], version: str | None = None)
       ``mean_var_update_threshold``, ``weight_floor``, ``map_alpha``, [``map_relevance_factor``],
       ``map_prior``, [``acceleration``], [``variance_thresholds``] (a number, (D,) or (K, D)),
       [``random_state``]
-      (written where it is an int), [``n_jobs``], [``verbose``];
+      (written if it is an int), [``n_jobs``], [``verbose``];
     - [``weights_init``, ``means_init``, ``covariances_init``], [``feature_names``];
-    - what the fit left: [``n_iter``, ``converged``, ``lower_bounds``, ``lower_bound``,
+    - results of the fit: [``n_iter``, ``converged``, ``lower_bounds``, ``lower_bound``,
       ``variance_floor`` (D,) or (K, D)];
     - [``ubm``], the prior's own record;
-    - [``unset``]: those of ``n_gaussians``, ``covariance_type``, ``block_size``, ``ubm`` that the
-      user left to be inferred, and ``ubm_`` if no fit has used the prior.
+    - [``unset``]: the names among ``n_gaussians``, ``covariance_type``, ``block_size``, ``ubm``
+      that the user left at None, and ``ubm_`` if no fit has used the prior.
 
     Parameters
     ----------
     group : h5py.Group
     record : mapping
     version : {"1.2", "1.1", "1.0"}, optional
-        What that version knows is written, and nothing else. None means the lowest version of
-        gmmkit's own, 1.1 or 1.2, that holds the record.
+        Only the keys of that version are written. None means gmmkit's lowest version, 1.1 or 1.2,
+        that can hold the record.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def write_gmm(group: Any, record: Mapping[str, Any], version: str | None = None)
 
 
 def _put_more(group: Any, record: Mapping[str, Any], version: str) -> None:
-    """What version 1.0 does not know."""
+    """Write the keys that version 1.0 does not have."""
     put_structure(group, record)
     put_scalars(group, record, GMM)
     unset = [name for name in _OPTIONAL if record.get(name) is None]
@@ -137,7 +137,11 @@ def _put_more(group: Any, record: Mapping[str, Any], version: str) -> None:
 
 
 def _put_gaussians(group: Any, record: Mapping[str, Any]) -> None:
-    """Means and covariances; a reader of 1.0 must not find variances that are not all there is."""
+    """Write means and covariances.
+
+    Covariances that are not diagonal get another key, so that a reader of version 1.0 stops instead
+    of misreading them.
+    """
     gaussians = put_group(group, "gaussians")
     put_array(gaussians, "means", record["means"])
     key = "variances" if structure_of(record).file_version == "1.0" else "covariances"
@@ -147,7 +151,7 @@ def _put_gaussians(group: Any, record: Mapping[str, Any]) -> None:
 
 
 def _put_modes(group: Any, record: Mapping[str, Any]) -> None:
-    """What a reader of 1.0 needs a plain value for; ``unset`` and ``auto`` tell of it."""
+    """Write plain values for a reader of 1.0; ``unset`` and ``auto`` say which replace others."""
     means_only = record["trainer"] == "map"
     for name in UPDATES:
         automatic = name == "update_means" or not means_only
@@ -157,7 +161,7 @@ def _put_modes(group: Any, record: Mapping[str, Any]) -> None:
 
 
 def _put_starting_point(group: Any, record: Mapping[str, Any]) -> None:
-    """The parameters that a fit starts from, where the user gave them."""
+    """Write the parameters that a fit starts from, if the user gave them."""
     given = {name: record[name] for name in start_shapes(record) if record.get(name) is not None}
     if given:
         start = put_group(group, "init")
@@ -170,8 +174,8 @@ def read_gmm(reader: Reader) -> Record:
 
     Files of version 1.0 give ``n_gaussians``, ``n_features``, ``covariance_type``, ``block_size``,
     ``weights``, ``means``, ``covariances``, ``variance_thresholds``, ``trainer``,
-    ``max_fitting_steps``, ``update_means``, ``update_variances``, ``update_weights`` and, where it
-    is there, ``convergence_threshold``. Older ones give the first eight of these.
+    ``max_fitting_steps``, ``update_means``, ``update_variances``, ``update_weights`` and, if the
+    file has it, ``convergence_threshold``. Older files give the first eight of these.
 
     Parameters
     ----------
@@ -234,7 +238,7 @@ def start_shapes(record: Mapping[str, Any]) -> dict[str, Shape]:
 
 
 def check_gmm(record: Mapping[str, Any]) -> None:
-    """Refuse to write a mixture that reading would refuse."""
+    """Refuse to write a mixture that the reader would refuse."""
     sizes = {"n_gaussians": SIZE, "n_features": SIZE}
     check_rules(record, {**sizes, **GMM_BOB, **GMM, **THRESHOLD})
     for name in UPDATES:
@@ -261,14 +265,14 @@ def check_gmm(record: Mapping[str, Any]) -> None:
 
 
 def check_floor(record: Mapping[str, Any], refuse: Refuse) -> None:
-    """The floor of the variances is not negative."""
+    """Refuse a floor of the variances that is negative."""
     floor = record.get("variance_floor")
     if floor is not None and (np.asarray(floor) < 0).any():
         refuse("variance_floor", "no negative number", np.min(floor))
 
 
 def check_ubm(record: Mapping[str, Any], refuse: Refuse) -> None:
-    """The prior has as many components and features as the machine that is adapted from it."""
+    """Refuse a prior whose numbers of components and features are not those of the machine."""
     ubm = record.get("ubm")
     if ubm is None:
         return

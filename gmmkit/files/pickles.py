@@ -1,4 +1,4 @@
-"""Pickles name the release that made them: others are read, with a warning."""
+"""Pickles name the release that made them. Those of another release are read with a warning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _release() -> str:
 
 
 class OtherReleaseWarning(InconsistentVersionWarning):
-    """A pickle was made by another release; scikit-learn's warning, which it is, names the two."""
+    """A pickle was made by another release of gmmkit; the message names both releases."""
 
     def __str__(self) -> str:
         made, used = self.original_sklearn_version, self.current_sklearn_version

@@ -1,7 +1,7 @@
 """A reader of HDF5 groups that trusts nothing in them.
 
-It asks for fixed names only, and looks at what a name stands for, its type, shape and size, before
-it reads one byte of it. Whatever is wrong becomes a `FileFormatError` that says
+It asks for fixed names only. Before it reads any data, it checks what the name stands for: its
+type, shape and size. Every fault becomes a `FileFormatError` that says
 ``FILE: KEY: expected ..., got ...``.
 """
 
@@ -15,15 +15,15 @@ from typing import Any, BinaryIO, NoReturn
 import h5py
 import numpy as np
 
-from gmmkit.files.heap import check_references
+from gmmkit.files.global_heap import check_references
 
 MISSING: Any = object()
 
-# What h5py raises for broken files, depending on where the library notices.
+# The errors that h5py raises for broken files, depending on where the library notices the fault.
 HDF5_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError, OverflowError, MemoryError)
 
-_MAX_DEPTH = 16  # groups inside groups; a file of ours has two, and one more for each prior
-_GROWTH = 32  # bytes read per byte of the file: compression may be at work, a bomb may not
+_MAX_DEPTH = 16  # groups inside groups; gmmkit's files have two, and one more for each prior
+_GROWTH = 32  # bytes read per byte of the file: allows compression, refuses decompression bombs
 _LINK_NAMES = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "an external link"}
 _TYPE_NAMES = {
     h5py.h5t.COMPOUND: "a compound type",
@@ -41,11 +41,11 @@ class FileFormatError(ValueError):
 
 
 class Reader:
-    """Access to a group that trusts nothing in it.
+    """Access to a group, without trusting anything in it.
 
-    Links that lead elsewhere, virtual or external storage, and types other than numbers, booleans
-    and texts are refused before anything is read, and so are wrong shapes and more bytes than the
-    file can hold.
+    Before any data are read, it refuses links that lead elsewhere, virtual or external storage,
+    types other than numbers, booleans and texts, wrong shapes, and more bytes than the file can
+    hold.
 
     Parameters
     ----------
@@ -57,9 +57,10 @@ class Reader:
     key : str
         Name of the group in its parent.
     listed : frozenset of str, optional
-        The names that the digest covers; other ones are refused.
+        The names that the digest covers; other names are refused.
     stream : binary file, optional
-        The file's bytes, to check what the library does not (see `gmmkit.files.heap`).
+        The file's bytes, for the checks that the library does not make (see
+        `gmmkit.files.global_heap`).
 
     Examples
     --------
@@ -97,12 +98,12 @@ class Reader:
         self.addresses: tuple[int, ...] = (*around, address)  # of this group and those around it
 
     def refuse(self, key: str, expected: str, got: object) -> NoReturn:
-        """Raise the error that says what a key should have been."""
+        """Raise the error that says what was expected of a key, and what was got."""
         where = f"{self._path}{key}".rstrip("/")
         where = f"{self._file}: {where}" if where else self._file
         raise FileFormatError(f"{where}: expected {expected}, got {got}")
 
-    # What there is.
+    # What the group holds.
 
     def has(self, key: str) -> bool:
         """Whether the group holds a key; refuses links that lead elsewhere."""
@@ -129,7 +130,7 @@ class Reader:
         """Whether a key stands for a group."""
         return isinstance(self._open(key, "a dataset or group"), h5py.Group)
 
-    # What it holds.
+    # Values and inner groups.
 
     def group(self, key: str) -> Reader:
         """Reader of a group inside this one."""
@@ -139,14 +140,14 @@ class Reader:
         return Reader(found, self._file, parent=self, key=key)
 
     def scalar(self, key: str, kind: type, default: Any = MISSING, finite: bool = True) -> Any:
-        """One value: a scalar, or an array of one.
+        """One value: a scalar, or an array of one number.
 
         Parameters
         ----------
         key : str
         kind : {bool, int, float, str}
         default : object, optional
-            Returned where the key is absent; without it an absent key is an error.
+            Returned if the key is absent. Without a default an absent key is an error.
         finite : bool, default=True
             Refuse infinities and NaN.
 
@@ -170,7 +171,7 @@ class Reader:
         key : str
         kind : {bool, int, float, str}
         default : object, optional
-            Returned where there is no such attribute; without it that is an error.
+            Returned if there is no such attribute. Without a default that is an error.
 
         Returns
         -------
@@ -198,11 +199,11 @@ class Reader:
         *shapes : tuple of (int or None)
             Shapes to accept; None stands for any length.
         flat : bool, default=False
-            Accept as many numbers in any other shape, and give them the first one.
+            Accept equally many numbers in any other shape, and reshape them to the first shape.
         finite : bool, default=True
             Refuse infinities and NaN.
         default : object, optional
-            Returned where the key is absent; without it an absent key is an error.
+            Returned if the key is absent. Without a default an absent key is an error.
 
         Returns
         -------
@@ -227,9 +228,9 @@ class Reader:
         ----------
         key : str
         length : int, optional
-            How many there must be.
+            How many texts there must be.
         default : object, optional
-            Returned where the key is absent; without it an absent key is an error.
+            Returned if the key is absent. Without a default an absent key is an error.
 
         Returns
         -------
@@ -242,11 +243,11 @@ class Reader:
         return [self._convert(key, text, str, False) for text in self._values(key, dataset)]
 
     def values(self, key: str) -> Any:
-        """A dataset as it is stored, whatever its shape; objects (bytes) for texts."""
+        """A dataset as it is stored, of any shape. Texts are objects (bytes)."""
         return self._values(key, self._dataset(key, "a dataset"))
 
     def attribute_value(self, key: str) -> Any:
-        """An attribute as it is stored, an array of one."""
+        """An attribute as it is stored, an array of one value."""
         with self._guard(key):
             attribute = h5py.h5a.open(self._group.id, encode_name(key))
             self._check_type(key, attribute.get_type())
@@ -260,10 +261,10 @@ class Reader:
                 value = np.full(value.shape, encoded, dtype=object)
         return value
 
-    # How it is reached.
+    # How data are reached and checked.
 
     def _sorted(self, names: Iterable[str]) -> list[str]:
-        """Names in order; h5py gives bytes for what is no UTF-8."""
+        """Names in order. h5py gives bytes for names that are not UTF-8; these are refused."""
         with self._guard(""):
             found = list(names)
         if not all(isinstance(name, str) for name in found):
@@ -272,7 +273,7 @@ class Reader:
 
     @contextlib.contextmanager
     def _guard(self, key: str) -> Iterator[None]:
-        """Turn what h5py raises for broken files into the error that names the key."""
+        """Turn the errors that h5py raises for broken files into an error that names the key."""
         try:
             yield
         except FileFormatError:
@@ -320,7 +321,7 @@ class Reader:
     def _fitting(
         self, key: str, shape: tuple[int, ...], shapes: Iterable[tuple[int | None, ...]], flat: bool
     ) -> tuple[int, ...]:
-        """The shape to give to the values; refuses them if none of the expected ones fits."""
+        """The shape to give to the values. Refuses them if no expected shape fits."""
         for expected in shapes:
             if len(expected) == len(shape) and all(map(_fits, shape, expected)):
                 return shape
@@ -331,7 +332,7 @@ class Reader:
         return self.refuse(key, f"the shape {names}", shape)
 
     def _values(self, key: str, dataset: Any) -> Any:
-        """The values of a dataset, if the file can hold that many."""
+        """The values of a dataset, refused if they are more than the file can hold."""
         with self._guard(key):
             self._spend(key, math.prod(dataset.shape) * dataset.id.get_type().get_size())
             if dataset.dtype.kind == "O":
@@ -342,7 +343,7 @@ class Reader:
         return values
 
     def _texts(self, key: str, dataset: Any) -> Any:
-        """Texts of any length, one by one: many of them may share one place in the file."""
+        """Texts of any length, read one by one: many texts may share one place in the file."""
         offset = dataset.id.get_offset()
         if self._stream is not None and offset is not None:
             self._spend(key, check_references(self._stream, offset, math.prod(dataset.shape)))
@@ -353,7 +354,7 @@ class Reader:
         return values
 
     def _spend(self, key: str, n_bytes: int) -> None:
-        """Count what is read, before it is wherever its size is known."""
+        """Count the bytes that are read: before they are read, if their number is known."""
         if not self._budget.spend(n_bytes):
             self.refuse(key, "no more data than the file can hold", f"{n_bytes} bytes more")
 
@@ -371,18 +372,18 @@ class _Budget:
     """How many bytes may still be read from a file."""
 
     def __init__(self, file: Any):
-        if file.mode != "r":  # the size counts what was flushed
+        if file.mode != "r":  # else the size would lack data that are not flushed yet
             file.flush()
         self._left = _GROWTH * file.id.get_filesize()
 
     def spend(self, n_bytes: int) -> bool:
-        """Whether there was enough left."""
+        """Take from the budget. Returns whether enough was left."""
         self._left -= n_bytes
         return self._left >= 0
 
 
 def _as_kind(value: Any, kind: type) -> Any:
-    """A value as bool, int, float or str; None where it is not one."""
+    """A value as bool, int, float or str; None if it is not of that kind."""
     if kind is str:
         return _as_text(value)
     if isinstance(value, str | bytes):
@@ -409,5 +410,5 @@ def _fits(length: int, expected: int | None) -> bool:
 
 
 def encode_name(name: str) -> bytes:
-    """A name as HDF5 keeps it; h5py decodes what is no UTF-8 with surrogates."""
+    """A name as HDF5 keeps it. h5py decodes bytes that are not UTF-8 with surrogates."""
     return name.encode("utf-8", "surrogateescape")

@@ -1,13 +1,13 @@
-"""Rules: what all records share. Single values, shapes, the structure; which record a file holds.
+"""Rules: the common part of all files. Single values, shapes, the structure, the kind of record.
 
-Records are dictionaries of Python values and float64 arrays. On writing, None and an absent key
-are the same. A value that a later reading would refuse is refused on writing: the same checks look
-at what was read and at what is to be written.
+A record is a dictionary of Python values and float64 arrays: a machine, or statistics, on the way
+to a file or from a file. On writing, None and an absent key are the same. A record is checked by
+the same rules before it is written and after it was read, so that every file can be read again.
 
-Version 1.1 is a superset of bob.learn.em's 1.0, so that a reader of 1.0 reads a diagonal model or
-its statistics. Version 1.2 adds the floor of the variances and some structures. All of them are
-read, and the older files without a version. A file has the lowest of gmmkit's own versions that
-holds it.
+Version 1.1 is a superset of bob.learn.em's 1.0, so that a reader of 1.0 can read a diagonal model
+or its statistics. Version 1.2 adds the floor of the variances and some structures. All versions are
+read, and also older files, which have no version. A file gets the lowest of gmmkit's own versions
+that can hold it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MARKS = {  # a key that only files of this class have
 
 
 class Rule(NamedTuple):
-    """What a single value may be."""
+    """The values that a single key may have."""
 
     kind: type
     low: float = -math.inf
@@ -84,14 +84,14 @@ EXECUTION = {
 }
 
 STRUCTURE = ("covariance_type", "block_size")
-DIAGONAL: Record = {"covariance_type": DIAG, "block_size": None}  # all that bob knows
+DIAGONAL: Record = {"covariance_type": DIAG, "block_size": None}  # bob's only structure
 
 
 # Which record a file holds.
 
 
 def kind_of(reader: Any) -> str | None:
-    """The class whose record a file holds, None where nothing tells."""
+    """The class whose record a file holds; None if nothing in the file shows it."""
     said = reader.attribute("format", str, default="").removeprefix("gmmkit.")
     written = reader.attribute("writer_class", str, default="").rstrip("'>").rpartition(".")[2]
     found = [owner for key, owner in _MARKS.items() if reader.has(key)]
@@ -99,7 +99,7 @@ def kind_of(reader: Any) -> str | None:
 
 
 def minor_version(reader: Any, name: str) -> int | None:
-    """The minor version of a file of this class, None for one without; refuses other files."""
+    """The minor version of a file, None without a version. Refuses files of other classes."""
     version = reader.attribute("file_version", str, default=None)
     match = re.fullmatch(r"([0-9]{1,4})\.([0-9]{1,4})", "0.0" if version is None else version)
     if match is None:
@@ -115,7 +115,7 @@ def minor_version(reader: Any, name: str) -> int | None:
 
 
 def _refuse_other_class(reader: Any, name: str) -> None:
-    """Tell bob's machines from bob's statistics, by the class that wrote or by a key."""
+    """Refuse a file of bob's that is of another class, by the class that wrote it or by a key."""
     writer = reader.attribute("writer_class", str, default="")
     written = writer.rstrip("'>").rpartition(".")[2]
     if written in WRITERS and written != name:
@@ -127,7 +127,7 @@ def _refuse_other_class(reader: Any, name: str) -> None:
 
 
 def lowest_version(record: Mapping[str, Any]) -> str:
-    """The lowest version of gmmkit's own that holds a record."""
+    """The lowest of gmmkit's own versions that can hold a record."""
     nested = record.get("ubm")
     later = any(record.get(name) is not None for name in _FROM_1_2)
     versions = ["1.2" if later else "1.1", structure_of(record).file_version]
@@ -138,7 +138,7 @@ def lowest_version(record: Mapping[str, Any]) -> str:
 
 
 def structure_of(record: Mapping[str, Any], refuse: Refuse | None = None) -> Structure:
-    """The covariance structure, refused where there is no such one."""
+    """The covariance structure of a record. Refuses names and sizes that are not valid."""
     return make_structure(
         record["covariance_type"],
         record["n_features"],
@@ -148,7 +148,7 @@ def structure_of(record: Mapping[str, Any], refuse: Refuse | None = None) -> Str
 
 
 def put_structure(group: Any, record: Mapping[str, Any]) -> None:
-    """The covariance structure; several sizes of blocks are an array."""
+    """Write the covariance structure. If the blocks have several sizes, these are an array."""
     put_scalar(group, "covariance_type", record["covariance_type"])
     size = record.get("block_size")
     if isinstance(size, tuple):
@@ -158,7 +158,7 @@ def put_structure(group: Any, record: Mapping[str, Any]) -> None:
 
 
 def read_structure(reader: Reader) -> Record:
-    """The covariance structure, as `DIAGONAL` has it."""
+    """Read the covariance structure, as a record like `DIAGONAL`."""
     sizes = reader.array("block_size", (), (None,), default=None)
     if sizes is not None:
         if (sizes % 1 != 0).any():
@@ -172,7 +172,7 @@ def read_structure(reader: Reader) -> Record:
 
 
 def storable(name: str, value: Any) -> Any:
-    """A value as files keep it: a generator of random numbers is nothing that can be kept."""
+    """A value as files keep it. A generator of random numbers cannot be kept, and becomes None."""
     plain = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     return None if name == "random_state" and not plain else value
 
@@ -188,7 +188,7 @@ def check_rules(record: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
 
 
 def check_array(name: str, array: Any, *shapes: Shape, finite: bool = True) -> None:
-    """Refuse to write an array that reading would refuse."""
+    """Refuse to write an array that the reader would refuse."""
     array = np.asarray(array, dtype=float)
     if array.shape not in shapes:
         refuse_to_write(name, f"the shape {' or '.join(map(str, shapes))}", array.shape)
@@ -206,7 +206,7 @@ def check_names(record: Mapping[str, Any]) -> None:
 
 
 def put_header(group: Any, name: str, version: str) -> None:
-    """The attributes that say what a group holds."""
+    """Write the attributes that say what a group holds."""
     group.attrs["file_version"] = version
     group.attrs["writer_class"] = WRITERS[name]
     if version != "1.0":
@@ -214,14 +214,14 @@ def put_header(group: Any, name: str, version: str) -> None:
 
 
 def put_scalars(group: Any, record: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
-    """Single values, of the types that the rules give them."""
+    """Write single values, in the types that the rules say."""
     for name, rule in rules.items():
         value = storable(name, record.get(name))
         put_scalar(group, name, None if value is None else rule.kind(value))
 
 
 def scalars(reader: Reader, rules: Mapping[str, Rule]) -> Record:
-    """Single values that keep the rules, None for optional ones that are not there."""
+    """Read single values that keep the rules. Optional values that are absent are None."""
     record = {}
     for name, rule in rules.items():
         record[name] = reader.scalar(name, rule.kind, None if rule.optional else MISSING, False)
@@ -230,5 +230,5 @@ def scalars(reader: Reader, rules: Mapping[str, Rule]) -> Record:
 
 
 def size(reader: Reader, name: str) -> int:
-    """A number of components or features."""
+    """Read a number of components or features."""
     return int(scalars(reader, {name: SIZE})[name])

@@ -1,4 +1,4 @@
-"""What the files of statistics hold: keys, shapes, checks, writing and reading."""
+"""Files of statistics: their keys, shapes and checks, writing and reading."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ EXACT = 2**53  # below it float64 holds every whole number
 def write_stats(group: Any, record: Mapping[str, Any], version: str | None = None) -> None:
     """Write the record of the sufficient statistics of a Gaussian mixture.
 
-    The keys, with K components of D features; those in brackets may be None or absent:
+    The keys, with K components of D features; keys in brackets may be None or absent:
 
     - ``n_gaussians``, ``n_features``; ``covariance_type``, [``block_size``, a number or a tuple];
     - ``t``, the number of samples or the sum of their weights; ``log_likelihood``;
-    - ``n`` (K,), ``sum_px`` (K, D) and ``sum_pxx``, of the shape of the structure's moments;
+    - ``n`` (K,), ``sum_px`` (K, D) and ``sum_pxx``, in the shape that `GMMStats` describes;
     - [``origin`` (K, D), ``centred_sum_px``, ``centred_sum_pxx``]: the same sums about an origin.
 
     Parameters
@@ -48,8 +48,8 @@ def write_stats(group: Any, record: Mapping[str, Any], version: str | None = Non
     group : h5py.Group
     record : mapping
     version : {"1.2", "1.1", "1.0"}, optional
-        "1.0" writes what that version knows and nothing else. None means the lowest version of
-        gmmkit's own that holds the record.
+        "1.0" writes only the keys of that version. None means the lowest of gmmkit's own versions
+        that can hold the record.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def write_stats(group: Any, record: Mapping[str, Any], version: str | None = Non
 def read_stats(reader: Reader) -> Record:
     """Read the record of sufficient statistics; `write_stats` describes it.
 
-    Files of version 1.0 and older ones have no ``origin`` and no sums about it.
+    Files of version 1.0 and older files have no ``origin`` and no sums about it.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def read_stats(reader: Reader) -> Record:
     names = {
         "t": "T",
         "log_likelihood": "log_liklihood" if legacy else "log_likelihood",
-    }  # so spelt
+    }  # the older key is misspelt
     for name, rule in TOTALS.items():
         record[name] = scalars(reader, {names[name]: rule})[names[name]]
     shapes = stats_shapes(record)
@@ -125,7 +125,7 @@ def read_stats(reader: Reader) -> Record:
 
 
 def _stats_keys(structure: Structure) -> dict[str, str]:
-    """Keys of the arrays; readers of 1.0 must not find second moments that they do not know."""
+    """Keys of the arrays. Second moments that version 1.0 does not have get another key."""
     second = "sumPxx" if structure.file_version == "1.0" else "sum_pxx"
     keys = ("n", "sumPx", second, "origin", "sum_px_origin", "sum_pxx_origin")
     return dict(zip(STATS, keys, strict=True))
@@ -140,7 +140,7 @@ def stats_shapes(record: Mapping[str, Any]) -> dict[str, Shape]:
 
 
 def check_stats(record: Mapping[str, Any]) -> list[str]:
-    """Refuse to write statistics that reading would refuse; the names of their arrays."""
+    """Refuse to write statistics that the reader would refuse. Returns their arrays' names."""
     sizes = {"n_gaussians": SIZE, "n_features": SIZE}
     check_rules(record, {**sizes, **TOTALS})
     shapes = stats_shapes(record)

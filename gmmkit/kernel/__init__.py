@@ -1,1 +1,1 @@
-"""Kernel: the E-step and the M-step. This is where the formulas live: arrays in, arrays out."""
+"""Kernel: the E-step and the M-step. The formulas live here: arrays in, arrays out."""

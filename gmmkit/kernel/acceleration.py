@@ -1,11 +1,12 @@
-"""Acceleration: where EM's next steps would lead, extrapolated from the last two.
+"""Acceleration: extrapolates from the last two steps of EM to where further steps would lead.
 
 EM moves parameters theta to F(theta), slowly where components overlap. SQUAREM (Varadhan and
 Roland, 2008, scheme S3) jumps from the first of three iterates theta_0, theta_1, theta_2 to
 
     theta = theta_0 + 2 a r + a^2 v,   r = theta_1 - theta_0,   v = theta_2 - theta_1 - r,
 
-with a = |r| / |v|; a = 1 is theta_2. Whoever jumps sees by the next likelihood whether it paid.
+with a = |r| / |v|; a = 1 gives theta_2. The caller keeps the jump only if the next likelihood is
+not lower.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import numpy as np
 from gmmkit.model.parameters import Parameters
 from gmmkit.model.structures import NOT_POSITIVE_DEFINITE, DegenerateError
 
-_LOWEST = 1e-300  # weight whose logarithm stands for that of smaller ones
-_LONGEST_LOG = 300.0  # logarithms of deviations whose exponentials are taken
+_LOWEST = 1e-300  # smaller weights count as this one, so that their logarithms are finite
+_LONGEST_LOG = 300.0  # logarithms of deviations are cut off here, so that exponentials are finite
 
 
 def squarem(
@@ -24,8 +25,8 @@ def squarem(
 ) -> tuple[Parameters, float]:
     """Parameters beyond three iterates of EM, and the length a of the jump, 1 to `longest`.
 
-    Parameters that overflow are not taken: the length is 1 then. Raises DegenerateError where a
-    covariance of the three is singular.
+    If the parameters would overflow, there is no jump, and the length is 1. Raises DegenerateError
+    if one of the three iterates has a singular covariance.
     """
     unit = _deviations(path[0])
     try:
@@ -37,11 +38,11 @@ def squarem(
     length = min(float(np.linalg.norm(r) / (np.linalg.norm(v) + _LOWEST)), longest)
     if length <= 1 or not np.isfinite(length):
         return path[2], 1.0
-    with np.errstate(over="ignore", invalid="ignore"):  # seen below
+    with np.errstate(over="ignore", invalid="ignore"):  # checked below
         jumped = _parameters(first + 2 * length * r + length**2 * v, path[2], unit)
     if not _is_mixture(jumped):
         return path[2], 1.0
-    parts = {  # what did not move stays bit by bit
+    parts = {  # a part that did not move stays bit by bit
         name: getattr(path[2] if _stayed(name, path) else jumped, name)
         for name in ("weights", "means", "covariances")
     }
@@ -62,7 +63,7 @@ def _stayed(name: str, path: tuple[Parameters, ...]) -> bool:
 
 
 def _deviations(parameters: Parameters) -> np.ndarray:
-    """Deviations of the whole mixture, (D,): units in which features weigh alike."""
+    """Standard deviations of the whole mixture, (D,): units that make features comparable."""
     within = parameters.structure.diagonal(parameters.covariances)  # (C, D)
     weights = parameters.weights / parameters.weights.sum()
     spread = weights @ (parameters.means - parameters.overall_mean) ** 2
@@ -82,7 +83,7 @@ def _vector(parameters: Parameters, unit: np.ndarray) -> np.ndarray:
 
 
 def _parameters(vector: np.ndarray, like: Parameters, unit: np.ndarray) -> Parameters:
-    """The parameters that a vector stands for, of the shapes of others."""
+    """The parameters that a vector stands for, in the shapes of the parameters `like`."""
     structure = like.structure
     n_gaussians, n_means = len(like.weights), like.means.size
     weights = np.exp(vector[:n_gaussians] - vector[:n_gaussians].max())

@@ -6,8 +6,9 @@
 
 Everything is components-major, (K, B), so that reductions over components run along rows.
 
-No responsibility is subnormal: below the least normal number Intel's processors take over a hundred
-cycles for each, in the exponential and in every product with it. Such responsibilities are zero.
+No responsibility is subnormal, i.e. below the least normal number: responsibilities so small are
+set to zero. Intel's processors would take over a hundred cycles for each of them, in the
+exponential and in every product.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from scipy.linalg.blas import dtrmm, strmm
 from gmmkit.kernel.densities import Densities, smallest_total
 from gmmkit.kernel.stats import GMMStats
 
-_STRIDE = 61  # of the samples, between those that are looked at to learn what a block's scores are
-_FEW_LOW = 1e-3  # of the scores: where fewer would be subnormal, another pass costs more than they
+_STRIDE = 61  # every so many samples, one is looked at, to learn what a block's scores are like
+_FEW_LOW = 1e-3  # share of subnormal scores up to which removing them costs more than keeping them
 _SUMMED = 1024  # samples that are added up in the block's own type, at most, measured
 _TRANSPOSED, _TRANSPOSED_ROWS = 1 << 13, 128  # numbers, and samples at least, transposed at once
-_FEW_ROWS = 4  # samples up to which calls take longer than products do
-_MOST_ZERO = 0.5  # of the samples: where fewer have a part in a component, only they are taken
-_MANY_FAR = 0.25  # of the samples: where more lie far out, all of them take their maxima
+_FEW_ROWS = 4  # up to so many samples, the calls take longer than the products
+_MOST_ZERO = 0.5  # if a component has a smaller share of the samples, the others are left out
+_MANY_FAR = 0.25  # if a larger share of the samples lies far out, maxima are found for all
 
 
 class Block:
@@ -41,19 +42,19 @@ class Block:
         raise NotImplementedError
 
     def labels(self) -> np.ndarray:
-        """The most likely component, (B,); the first of equals. Scores are spent then."""
+        """The most likely component, (B,); ties go to the first. Overwrites the scores."""
         raise NotImplementedError
 
     def add_to(self, stats: GMMStats, weight: np.ndarray | None) -> None:
-        """Add the block's statistics, with weights (B,). Scores are spent then."""
+        """Add the block's statistics, with weights (B,). Overwrites the scores."""
         raise NotImplementedError
 
 
 class ScoredBlock(Block):
     """A block whose samples have a score for each component.
 
-    ``scores`` are L (K, B) but for what all components share. Once they have been turned into
-    responsibilities, ``scale`` (B,) is a factor that those still lack, or None.
+    ``scores`` are L (K, B) without the terms that all components share. `assign` turns them into
+    responsibilities that are not normalised: multiply them by ``scale`` (B,), unless it is None.
     """
 
     scores: np.ndarray
@@ -62,7 +63,7 @@ class ScoredBlock(Block):
     def __init__(self, densities: Densities, length: int) -> None:
         self.densities = densities
         self.bounded = densities.bounded
-        self._ones = np.ones(densities.shape[0], densities.dtype)  # sums by a product: faster
+        self._ones = np.ones(densities.shape[0], densities.dtype)  # a product with it sums faster
         self.smallest_total = smallest_total(densities.dtype)
         self._scores = np.empty((densities.shape[0], length), densities.dtype)
         self._kept = np.empty(self._scores.shape, bool)
@@ -79,14 +80,14 @@ class ScoredBlock(Block):
         self.score()
 
     def _load_terms(self) -> None:
-        """Make of the samples what is needed to score them, once."""
+        """Compute, once, what scoring needs of the samples."""
 
     def score(self) -> None:
         """Compute the scores."""
         raise NotImplementedError
 
     def peak(self) -> np.ndarray:
-        """The largest score of each sample, (B,); samples that overflowed are mended first."""
+        """The largest score of each sample, (B,). Scores that overflowed are corrected first."""
         peak = self.scores.max(axis=0)
         if not np.isfinite(peak).all():
             far = np.flatnonzero(~np.isfinite(peak))
@@ -97,21 +98,21 @@ class ScoredBlock(Block):
     def assign(self) -> np.ndarray:
         """Turn scores into responsibilities except for `scale`; returns their logsumexp (B,).
 
-        Scores that are bounded need no maximum to be exponentiated safely, except for those of
-        samples so far out that their sum comes close to underflow.
+        Bounded scores can be exponentiated safely without subtracting their maximum. Only samples
+        far out, for which the sum of the exponentials comes close to underflow, need the maximum.
         """
         if not self.bounded or self._many_are_far():
             return self._assign_by_maxima()
         total = self._exponentiate()
         self.scale = scale = 1 / total
         log_total = np.log(total, dtype=float)
-        if not self.smallest_total < total.min() <= total.max() < np.inf:  # false for NaN, too
+        if not self.smallest_total < total.min() <= total.max() < np.inf:  # or NaN
             far = np.flatnonzero(~((total > self.smallest_total) & (total < np.inf)))
             log_total[far], scale[far] = self._assign_apart(far)
         return log_total
 
     def _exponentiate(self) -> np.ndarray:
-        """Take the exponentials of the scores; returns their sums, (B,)."""
+        """Replace the scores by their exponentials; returns the sums of these, (B,)."""
         kept = self._kept[:, : self.n_rows]
         return self._ones @ exponentials(self.scores, self.densities.lowest, kept)
 
@@ -127,7 +128,7 @@ class ScoredBlock(Block):
         return np.log(total, dtype=float) + peak
 
     def _assign_apart(self, far: np.ndarray) -> tuple[np.ndarray, Any]:
-        """Assign some samples (B',) in a block of their own; returns their logsumexp and scale."""
+        """Assign some samples (B',) in a separate block; returns their logsumexp and scale."""
         apart = type(self)(self.densities, len(far))
         apart.load(self.samples[far])
         log_total = apart._assign_by_maxima()
@@ -137,32 +138,32 @@ class ScoredBlock(Block):
         return log_total, apart.scale
 
     def labels(self) -> np.ndarray:
-        """The most likely component, (B,); the first of equals. Scores are spent then."""
+        """The most likely component, (B,); ties go to the first. Overwrites the scores."""
         peak = self.peak()
         return first_true(self.scores == peak)
 
     def add_to(self, stats: GMMStats, weight: np.ndarray | None) -> None:
-        """Add the block's statistics, with weights (B,). Scores are spent then."""
+        """Add the block's statistics, with weights (B,). Overwrites the scores."""
         log_likelihood = self.assign() + self.shared_terms()
         if weight is not None:
             log_likelihood *= weight
-            log_likelihood[weight == 0] = 0.0  # even where the density is zero
+            log_likelihood[weight == 0] = 0.0  # even if the density is zero
         self.add_statistics(stats, weight)
         stats.t += self.n_rows if weight is None else weight.sum()
         stats.log_likelihood += log_likelihood.sum(dtype=float)
 
     def normalise(self) -> None:
-        """Give responsibilities the factor that they lack."""
+        """Multiply the responsibilities by `scale`, unless that has been done."""
         if self.scale is not None:
             np.multiply(self.scores, self.scale, out=self.scores)
             self.scale = None
 
     def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
-        """Add the block's sums: its scores are responsibilities by now, the weights (B,)."""
+        """Add the block's sums, with weights (B,). The scores must be responsibilities by now."""
         raise NotImplementedError
 
     def shared_terms(self) -> np.ndarray | float:
-        """What scores leave out because all components share it, (B,) or a number."""
+        """The terms that all components share and the scores leave out, (B,) or a number."""
         terms = self._shared_terms() + self.densities.common
         if self._far is not None:
             terms = terms + np.zeros(self.n_rows)
@@ -175,8 +176,8 @@ class ScoredBlock(Block):
     def _rescue(self, far: np.ndarray) -> None:
         """Score samples so far away that the products overflowed: ``s^2 |W (u - mu / s)|^2``.
 
-        With u the sample scaled to unit size, nothing overflows before the last product. Where
-        that is infinite too, the nearest component has it all and the density is zero.
+        With u the sample scaled to unit size, nothing overflows before the last product. If that
+        overflows too, the density is zero and the nearest component gets the whole responsibility.
         """
         samples = np.asarray(self.samples[far], dtype=float)
         refuse_non_finite(samples)
@@ -225,7 +226,7 @@ class LinearBlock(ScoredBlock):
         return (quadratic @ self.terms[-len(quadratic) :]).astype(float)
 
     def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
-        """Add S = R @ T(X)'. Factors go to T(X), which has fewer rows; T(X) is spent then."""
+        """Add S = R @ T(X)'. Overwrites T(X): it has fewer rows than R, so it takes the factors."""
         weight, largest = unit_weights(weight, self.terms.dtype)
         self._add_shared(stats, weight, largest)
         factors, terms = _product(weight, self.scale), self.terms[1:]
@@ -242,7 +243,7 @@ class LinearBlock(ScoredBlock):
 
 
 class TiedBlock(LinearBlock):
-    """With one covariance for all components, quadratic terms need no product per component."""
+    """With one covariance for all components, the quadratic terms are computed once for all."""
 
     def _load_products(self) -> None:
         """T(X) is [1, x] only."""
@@ -268,7 +269,7 @@ class CentredBlock(ScoredBlock):
         self._near = densities.representable_means[..., None].astype(dtype)  # (K, D, 1)
         self._terms = np.empty((1 + n_features, length), dtype)  # [1, x]
         self._terms[:1] = 1
-        # in one piece for any B; unequal groups have gaps
+        # contiguous for any B; with unequal groups the matrices have gaps, so M G may exceed D
         self._scratch = np.empty(densities.structure.groups.size * length, dtype)
 
     def _load_terms(self) -> None:
@@ -293,7 +294,7 @@ class CentredBlock(ScoredBlock):
             self.scores[k] = constant - 0.5 * squares
 
     def _score_few(self) -> None:
-        """The same for few samples, of all components at once."""
+        """The same for few samples, for all components at once."""
         split = self.densities.structure.split_rows(self._columns - self._near)  # (K, M, G, B)
         whitened = self._whitening @ split
         if self._shift is not None:
@@ -313,9 +314,9 @@ class CentredBlock(ScoredBlock):
             stats.second[k % len(stats.second)] += stats.structure.weighted_products(y, None)
 
     def _part(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The samples (D, B) and their weights (B,), without those of weight zero if many are.
+        """The samples (D, B) and their weights (B,), without weights of zero if there are many.
 
-        Many features tell components apart so well that most responsibilities are zero.
+        With many features, components differ so clearly that most responsibilities are zero.
         """
         rows = np.flatnonzero(weights)
         if len(rows) > _MOST_ZERO * self.n_rows:
@@ -327,9 +328,9 @@ class CentredBlock(ScoredBlock):
 
 
 def sums_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``a @ b'`` of (K, B) and (F, B), in float64 but for the sums over a few samples each.
+    """``a @ b'`` of (K, B) and (F, B). Runs of samples are summed in their type, then in float64.
 
-    Variances are small differences of these sums, and float32 loses a digit in adding up a block.
+    Variances are small differences of these sums, and float32 loses a digit when a block is summed.
     """
     n_parts = a.shape[1] // _SUMMED
     end = n_parts * _SUMMED
@@ -339,10 +340,10 @@ def sums_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class FactoredBlock(CentredBlock):
-    """|W_k (x - mu_k)|^2 component by component, and sums about the origin of all."""
+    """|W_k (x - mu_k)|^2 component by component, and sums about the mixture's one origin."""
 
     def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
-        """Add the sums of each component's samples. Samples are spent then."""
+        """Add the sums of each component's samples. Overwrites the samples' copy."""
         self._columns -= self.densities.origin[:, None]
         factors = _product(weight, self.scale)
         if factors is not None:
@@ -356,7 +357,7 @@ class FactoredBlock(CentredBlock):
 
 
 def copy_transposed(x: np.ndarray, out: np.ndarray) -> None:
-    """Write x (B, D) into out (D, B), a few rows at a time, which stay in the cache."""
+    """Write x (B, D) into out (D, B), so few rows at a time that they stay in the cache."""
     step = max(_TRANSPOSED_ROWS, _TRANSPOSED // x.shape[1])
     for start in range(0, len(x), step):
         rows = slice(start, start + step)
@@ -367,20 +368,20 @@ _TRMM = {np.dtype(np.float32): strmm, np.dtype(np.float64): dtrmm}
 
 
 def multiply_triangular(matrices: np.ndarray, y: np.ndarray) -> None:
-    """Multiply y (M, G, B), in one piece, by lower triangular matrices (M, G, G), in place."""
+    """Multiply contiguous y (M, G, B) in place by lower triangular matrices (M, G, G)."""
     if y.shape[1] == 1:
         np.multiply(y, matrices, out=y)
         return
     trmm = _TRMM[y.dtype]
     for matrix, part in zip(matrices, y, strict=True):
-        trmm(1.0, matrix.T, part.T, side=1, overwrite_b=1)  # part' matrix': BLAS goes by columns
+        trmm(1.0, matrix.T, part.T, side=1, overwrite_b=1)  # part' matrix': BLAS stores by columns
 
 
 def exponentials(scores: np.ndarray, lowest: np.floating, kept: np.ndarray) -> np.ndarray:
-    """exp of scores (K, B), in place, with zeros below the lowest score.
+    """exp of scores (K, B), in place, with zeros for scores below `lowest`.
 
-    Everything else is what it would be anyway, bit by bit. Where next to none of the scores that
-    are looked at are so low, none is replaced. Overwrites `kept` (K, B).
+    All other results are the plain exponentials, bit by bit. If almost none of the scores that are
+    looked at are so low, none is replaced. Overwrites `kept` (K, B).
     """
     low = scores[:, ::_STRIDE] < lowest
     if np.count_nonzero(low) <= _FEW_LOW * low.size:
@@ -392,7 +393,7 @@ def exponentials(scores: np.ndarray, lowest: np.floating, kept: np.ndarray) -> n
 
 
 def unit_weights(weight: np.ndarray | None, dtype: np.dtype) -> tuple[np.ndarray | None, float]:
-    """Weights as multiples of the largest, and that: they may be too large for float32."""
+    """Weights divided by the largest one, and the largest: it may be too large for float32."""
     if weight is None:
         return None, 1.0
     largest = weight.max() or 1.0
@@ -400,7 +401,7 @@ def unit_weights(weight: np.ndarray | None, dtype: np.dtype) -> tuple[np.ndarray
 
 
 def _product(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
-    """a * b, where None is a one."""
+    """a * b, where None stands for one."""
     if a is None or b is None:
         return b if a is None else a
     return a * b
@@ -418,15 +419,18 @@ _LINE = 64  # bytes
 
 
 def not_one_true(mask: np.ndarray) -> np.ndarray:
-    """Whether none or several of the rows of mask (K, B) are true in each column, (B,)."""
-    rows = mask.view(np.uint8)  # whose loops are by far the fastest
-    dtype = np.uint8 if len(rows) <= 256 else np.uint32  # a byte takes 256 for none
+    """Whether the number of true rows of mask (K, B) in each column is not one, (B,)."""
+    rows = mask.view(np.uint8)  # NumPy's loops over bytes are by far the fastest
+    dtype = np.uint8 if len(rows) <= 256 else np.uint32  # 256 rows make 0 in a byte: not 1 either
     return np.add.reduce(rows, axis=0, dtype=dtype) != 1
 
 
 def first_true(mask: np.ndarray) -> np.ndarray:
-    """The first true row of mask (K, B) in each column, (B,), one of them true; mask is spent."""
-    n_rows = len(mask) if len(mask) <= 256 else 255  # a byte tells 256 apart, or 255 and none
+    """The first true row of mask (K, B) in each column, (B,). Overwrites mask.
+
+    Each column must have a true row.
+    """
+    n_rows = len(mask) if len(mask) <= 256 else 255  # a byte has 256 values: 255 rows and "none"
     rows = mask[:n_rows].view(np.uint8)
     rows *= (255 - np.arange(n_rows))[:, None].astype(np.uint8)
     first = np.subtract(255, rows.max(axis=0), dtype=np.int32)
@@ -438,8 +442,8 @@ def first_true(mask: np.ndarray) -> np.ndarray:
 def allocate(*layouts: tuple[tuple[int, ...], Any]) -> list[np.ndarray]:
     """Uninitialised arrays of these shapes and types, in one piece of memory.
 
-    It is taken and given back for each slice of the data. Of several pieces malloc would return
-    some to the system, which has to clear them again.
+    The memory is allocated and freed for each slice of the data. If it were several pieces, malloc
+    would return some of them to the system, which has to clear them before they are used again.
     """
     sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in layouts]
     starts = list(accumulate((-(-size // _LINE) * _LINE for size in sizes), initial=0))

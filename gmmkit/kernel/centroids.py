@@ -1,9 +1,9 @@
-"""Centroids: scores of samples, how exact they are, and labels where scores leave a doubt.
+"""Centroids: scores of samples, how exact they are, and labels where scores do not decide.
 
     s_k = c_k'x - |c_k|^2 / 2     minus half the squared distance, except for |x|^2 / 2
 
-Samples and centroids are taken about an origin. Scores are scaled by a power of two, so that they
-are as large as x is and neither over- nor underflow before x does.
+Samples and centroids are taken about an origin. Scores are scaled by a power of two. So they are of
+the size of x, and neither overflow nor underflow before x does.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-_FEW, _GROUP = 256, 8  # more centroids than a byte can count are looked at in groups first
-_UNROLLED = 4  # rows by which products of matrices are fastest
-_JOINED = 100  # above it, twice the centroids less the features, the first form of T(x) is faster
+_FEW, _GROUP = 256, 8  # more centroids than a byte can count are first compared in groups
+_UNROLLED = 4  # products of matrices are fastest with multiples of so many rows
+_JOINED = 100  # if 2 K - D is larger, the constants are cheaper as a column of T(x), measured
 _SINGLE, _DOUBLE = np.finfo(np.float32), np.finfo(np.float64)
 _LARGEST = float(_SINGLE.max)
 
@@ -35,12 +35,13 @@ class Centroids:
         self._prepare_scores()
 
     def _prepare_scores(self) -> None:
-        """Theta in float32, with rows for no centroid to a whole number of groups.
+        """Theta in float32, filled up to whole groups with rows that stand for no centroid.
 
-        Many constants come cheaper as a product with a column of T(x), which is copied for it.
+        If there are many constants, they are cheaper as a part of the product, with one more column
+        in T(x), although x must be copied for that.
         """
         n_clusters, n_features = self.means.shape
-        self.joined = int(2 * n_clusters > _JOINED + n_features)  # the columns that do
+        self.joined = int(2 * n_clusters > _JOINED + n_features)  # number of such columns
         self.group = 1 if n_clusters <= _FEW else _GROUP
         step = max(self.group, _UNROLLED)
         self.theta = np.zeros((-(-n_clusters // step) * step, self.joined + n_features), np.float32)
@@ -50,36 +51,36 @@ class Centroids:
         self.theta[:, : self.joined] = self.addends / self.scale
 
     def margin(self, reach: float) -> np.float32:
-        """Twice what rounding can change a float32 score of samples within `reach` by."""
+        """Twice the largest rounding error of a float32 score, of samples with |x| <= `reach`."""
         size = self._size(reach, self._longest)
         if not max(size, reach) < _LARGEST:  # some may have overflowed
             return np.float32(np.inf)
         return np.float32(2 * self._rounding(size, _SINGLE))
 
     def _size(self, norms: Any, lengths: Any) -> Any:
-        """|c| |x| + |c|^2 / 2 of samples and centroids of these lengths, scaled as scores are."""
+        """|c| |x| + |c|^2 / 2 for these |x| and scaled |c|, scaled as scores are."""
         return (norms + 0.5 * self.scale * lengths) * lengths
 
     def _rounding(self, size: Any, kind: Any) -> Any:
-        """What rounding can change scores by that are as large as this.
+        """The largest rounding error of scores of this size.
 
-        Products of D terms and a number are off by at most ``(D + 1) u (|c| |x| + |c|^2 / 2)``,
-        with u half the machine epsilon (Higham, 2002, section 3.1). Rounding x, c, the sum and
-        this bound itself adds less than 9 to D + 1, and underflow the smallest number a term.
+        The error of products of D terms and a number is at most ``(D + 1) u (|c| |x| + |c|^2 / 2)``
+        with u half the machine epsilon (Higham, 2002, section 3.1). Rounding x, c, the sum and this
+        bound itself adds less than 9 to D + 1. Underflow adds at most the smallest number per term.
         """
         return (self.means.shape[1] + 10) * (0.5 * float(kind.eps) * size + float(kind.tiny))
 
     def labels(self, x: np.ndarray) -> np.ndarray:
         """The nearest centroids of samples x (B, D), (B,); ties go to the first.
 
-        Scores in float64 decide or, where those leave a doubt, differences from the centroids.
+        Scores in float64 decide. If they leave a doubt, differences from the centroids decide.
         """
         centred = x - self.origin
         scores = centred @ self.unit.T + self.offsets  # (B, K)
         norms = np.sqrt(np.einsum("bd,bd->b", centred, centred) + x.shape[1] * _DOUBLE.tiny)
         rounding = self._rounding(self._size(norms[:, None], self._lengths), _DOUBLE)
         lowest = (scores - rounding).max(axis=1, keepdims=True)
-        possible = ~(scores + rounding < lowest)  # all of them where one is no number
+        possible = ~(scores + rounding < lowest)  # true for all where a score is NaN
         if np.count_nonzero(possible) == len(x):
             return possible.argmax(axis=1)
         return _nearest_of(x, self.positions, possible)
@@ -91,7 +92,7 @@ class Centroids:
 
 
 def distances_of(x: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Distances of samples (P, D) from a centroid each (P, D), (P,): their squares may overflow."""
+    """Distances of samples (P, D) from one centroid each (P, D), (P,). Squares may overflow."""
     offset = x.astype(float) / 2 - centroids / 2
     size = np.abs(offset).max(axis=1)
     size[size == 0] = 1.0
@@ -101,11 +102,11 @@ def distances_of(x: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 def _nearest_of(x: np.ndarray, centroids: np.ndarray, possible: np.ndarray) -> np.ndarray:
     """The nearest of the possible (B, K) centroids of samples (B, D), (B,); ties go to the first.
 
-    Two centroids are compared by the sign of ``|x - a|^2 - |x - b|^2 = (b - a) . (2 x - a - b)``,
-    for which both factors may be scaled. It is sharp where x is far from both, too.
+    Two centroids are compared by the sign of ``|x - a|^2 - |x - b|^2 = (b - a) . (2 x - a - b)``.
+    Scaling the two factors does not change it, and it is exact even if x is far from both.
     """
     labels = possible.argmax(axis=1)
-    x, centroids = x.astype(float) / 4, centroids / 4  # no sum of them overflows
+    x, centroids = x.astype(float) / 4, centroids / 4  # so that no sum of them overflows
     for k in np.flatnonzero(possible.any(axis=0)):
         rows = np.flatnonzero(possible[:, k] & (labels != k))
         nearest = centroids[labels[rows]]
@@ -116,11 +117,11 @@ def _nearest_of(x: np.ndarray, centroids: np.ndarray, possible: np.ndarray) -> n
 
 
 def _scaled(offset: np.ndarray) -> np.ndarray:
-    """Rows (B, D) over powers of two: their largest numbers come close to one."""
+    """Rows (B, D), each divided by a power of two, so that its largest number is close to one."""
     size = np.abs(offset).max(axis=1, keepdims=True)
     return np.ldexp(offset, -np.frexp(size)[1])
 
 
 def _power_of_two(size: float) -> float:
-    """About the size, or one: multiplying by it rounds nothing."""
+    """A power of two near the size, or one: multiplying by it rounds nothing."""
     return float(2.0 ** np.frexp(size)[1] / 2) if 0 < size < np.inf else 1.0

@@ -6,16 +6,18 @@ Each is linear in T(x) = [1, x, x_i x_j for the modelled pairs]:
     theta_k = [log w_k - (log|S_k| + D log 2 pi + mu' P mu) / 2,  P mu,  -P_ii / 2 and -P_ij]
 
 with the precision P = S_k^-1, everything about the mixture's overall mean. A term that all
-components share, as the quadratic one of a tied mixture and of k-means, cancels in the softmax: it
-is left out of Theta and added to the likelihood, a number a sample.
+components share cancels in the softmax, e.g. the quadratic term of a tied mixture and of k-means.
+It is left out of Theta and added to the likelihood, one number for each sample.
 
-That is the linear form, one matrix product for all components. Its rounding grows with the squared
-distances between components in units of their deviations and with the condition numbers. Where it
-would show, float64 takes the place of float32, and then the centred form, |W (x - mu)|^2 component
-by component and sums about each mean. Wide problems, with many features for few components, never
-form products of features: their factored form evaluates as the centred one and sums as the linear
-one. Variances are small differences of sums about the origin, so float32 must resolve these, too.
-The choice looks at the parameters alone, so that it cannot depend on the chunking.
+There are three forms. The *linear* form is this: one matrix product for all components. Its
+rounding error grows with the squared distances between components, in units of their deviations,
+and with the condition numbers. If the error would show, float64 replaces float32. If it would still
+show, the *centred* form is taken: |W (x - mu)|^2 component by component, and sums about each mean.
+The *factored* form is for wide problems, which have many features for few components. It never
+forms products of features: it evaluates like the centred form and sums like the linear form.
+
+Variances are small differences of sums about the origin, so float32 must resolve these, too. The
+choice looks at the parameters alone, so that it cannot depend on the chunking.
 """
 
 from __future__ import annotations
@@ -33,12 +35,12 @@ from gmmkit.kernel.centroids import Centroids
 from gmmkit.model.parameters import Parameters
 from gmmkit.model.structures import NoProducts, Structure
 
-_LOG_ZERO = -1e30  # log of a weight of zero: finite, so that no product makes a NaN of it
-_NEAR, _FAR = 4, 64  # halves of a range to be near to zero: of all features together, and of each
-# features in a group, and more for each component, to be wide: measured
+_LOG_ZERO = -1e30  # log of a weight of zero: finite, so that no product with it is NaN
+_NEAR, _FAR = 4, 64  # half-ranges from zero that count as near: mean of all features, and of each
+# a problem is wide from so many features in a group on, plus so many for each component, measured
 _WIDE, _WIDE_SHARE = 8, {np.dtype(np.float32): 4, np.dtype(np.float64): 2}
 _ROUNDING = 2.0  # error of the linear form in units of eps times the size of its terms, measured
-_CANCELS = 1e-4  # of a variance, that rounding of its sums may come to
+_CANCELS = 1e-4  # share of a variance that the rounding error of its sums may reach
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,11 @@ class Densities:
     origin: np.ndarray  # (D,): representable in dtype, so that subtracting it is exact
     dtype: np.dtype
     linear: bool = True
-    common: float = 0.0  # what all of them have besides
-    nearest: bool = False  # whether only the largest counts
+    common: float = 0.0  # c: a constant added to every log density
+    nearest: bool = False  # whether only the largest density counts
 
     def __getstate__(self) -> dict[str, Any]:
-        # what follows from the fields is found anew where it is needed: tasks stay small
+        # what follows from the fields is computed again where it is needed, so tasks stay small
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
@@ -86,27 +88,27 @@ class Densities:
 
     @property
     def forms_products(self) -> bool:
-        """Whether a block forms the products of features: not where they are all shared."""
+        """Whether a block forms the products of features: not if all components share them."""
         return self.form == "linear" and not (self.structure.shared or self.nearest)
 
     @cached_property
     def origins(self) -> np.ndarray:
-        """What statistics are kept about: the origin or, centred, the means, (D,) or (K, D)."""
+        """The origin of the statistics, (D,) or (K, D): in the centred form, the means."""
         return self.origin if self.linear else self.representable_means
 
     @cached_property
     def centroids(self) -> Centroids:
-        """The means as centroids, where only the nearest is looked for."""
+        """The means as centroids, to find the nearest of them."""
         return Centroids(self.means, self.origin)
 
     @cached_property
     def representable_means(self) -> np.ndarray:
-        """The means as the dtype's numbers, so that subtracting them is exact, (K, D)."""
+        """The means, rounded to numbers of the dtype, so that subtracting them is exact, (K, D)."""
         return representable(self.means, self.dtype)
 
     @cached_property
     def whitening_and_shift(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """W_k (C, M, G, G), and W_k times what rounding left of the means, (K, M, G, 1), if any."""
+        """W_k (C, M, G, G), and W_k times the rounding error of the means, (K, M, G, 1), if any."""
         whitening = self.whitening.astype(self.dtype, copy=False)
         if self.dtype == np.float64:
             return whitening, None
@@ -125,8 +127,8 @@ class Densities:
 
     @cached_property
     def theta(self) -> np.ndarray:
-        """Theta (K, Q): Q = 1 + D + P, or 1 + D where the quadratic term is shared."""
-        with np.errstate(over="ignore", invalid="ignore"):  # where it overflows, `Block` rescues
+        """Theta (K, Q): Q = 1 + D + P, or 1 + D if the quadratic term is shared."""
+        with np.errstate(over="ignore", invalid="ignore"):  # `ScoredBlock` corrects overflow
             return self._theta().astype(self.dtype)
 
     def _theta(self) -> np.ndarray:
@@ -149,10 +151,10 @@ class Densities:
 
     @cached_property
     def bounded(self) -> bool:
-        """Whether scores are at most 0 and can be exponentiated as they are, mostly.
+        """Whether scores are at most 0, and most can be exponentiated without their maximum.
 
-        Not where a shared term is left out, nor where most samples would underflow, nor where
-        the sums of far ones could overflow: T(x) over a total, for samples ten deviations out.
+        False if a shared term is left out, or if most samples would underflow, or if sums of far
+        samples could overflow: these are sums of T(x) over a total, for samples ten deviations out.
         """
         tiny = smallest_total(self.dtype)
         largest_term = (10 * self._reach.max()) ** 2
@@ -162,22 +164,22 @@ class Densities:
 
     @cached_property
     def lowest(self) -> np.floating:
-        """The score below which a responsibility would be subnormal: their sum is at most K."""
+        """The score below which a responsibility could be subnormal: the total is at most K."""
         tiny = float(np.finfo(self.dtype).smallest_normal)
         return self.dtype.type(np.log(self.shape[0] * tiny))
 
     @property
     def underflows(self) -> bool:
-        """Whether squares as small as a variance lose digits in float32; float64 is the last."""
+        """Whether squares as small as a variance lose digits in float32. False for float64."""
         kind = np.finfo(np.float32)
         least = float(kind.smallest_normal) / float(kind.eps)
         return self.dtype == np.float32 and bool(self.variances.min() < least)
 
     @property
     def cancels(self) -> bool:
-        """Whether sums about the origin round to more than a small share of a variance.
+        """Whether the rounding error of sums about the origin exceeds a small share of a variance.
 
-        A variance is E[x^2] - E[x]^2 of them; sums about the components' means do not cancel.
+        A variance is E[x^2] - E[x]^2 of these sums. Sums about the components' means do not cancel.
         """
         reach = 1 + np.abs(self.means - self.origin) / np.sqrt(self.variances)  # (K, D)
         return self.linear and bool(np.finfo(self.dtype).eps * reach.max() ** 2 > _CANCELS)
@@ -190,8 +192,8 @@ class Densities:
     def rounding(self, dtype: np.dtype) -> float:
         """Estimated error of the linear form, in nats a sample, from the parameters alone.
 
-        It sums terms as large as |P_ij| (|mu_i| + s_i) (|mu_j| + s_j), about the origin and with s
-        the deviations, to a number of the order of D.
+        The linear form adds up terms as large as |P_ij| (|mu_i| + s_i) (|mu_j| + s_j), with mu
+        about the origin and s the deviations, and the result is of the order of D.
         """
         reach = self._reach[..., None]  # (K, M, G, 1)
         terms = np.abs(self._precisions) @ reach * reach
@@ -200,8 +202,8 @@ class Densities:
     def rounds_within(self, tolerance: float) -> bool:
         """Whether `rounding` is below a tolerance.
 
-        Mostly an upper bound shows it that needs no precisions: |P| is at most |W|' |W|. Those of
-        wide problems cost more than the centred form in float64 does.
+        Mostly an upper bound, which needs no precisions, shows it: |P| is at most |W|' |W|. The
+        precisions of wide problems cost more than the centred form in float64 does.
         """
         terms = np.abs(self.whitening) @ self._reach[..., None]  # (K, M, G, 1)
         most = _ROUNDING * np.finfo(self.dtype).eps * np.square(terms).sum(axis=(1, 2, 3)).max()
@@ -241,16 +243,17 @@ class _Last:
     densities: Densities
 
     def are(self, owner: Any, key: tuple[Any, ...], arrays: list[Any]) -> bool:
-        """Whether they would be made of the same again."""
+        """Whether this owner, key and arrays would give the same densities again."""
         same = self.owner() is owner and self.key == key
         return same and all(map(np.array_equal, self.arrays, arrays))
 
 
 class LastDensities:
-    """The densities of the last few models that were scored, for those that score row by row.
+    """The densities of the last few models that were scored, for users who score row by row.
 
-    An owner's are found again as long as its arrays hold the same numbers: they are compared by
-    value, as users may write into them. They are no part of their owner, and go when it goes.
+    An owner's densities are found again as long as its arrays hold the same numbers. The arrays are
+    compared by value, since users may write into them. The densities are not a part of their owner,
+    and are dropped when the owner is deleted.
     """
 
     _MOST_OWNERS, _MOST_BYTES = 8, 1 << 23  # of an owner's arrays
@@ -261,7 +264,7 @@ class LastDensities:
     def find(
         self, owner: Any, key: tuple[Any, ...], arrays: list[Any], make: Callable[[], Densities]
     ) -> Densities:
-        """The owner's densities, made where its last ones are of another key or other arrays."""
+        """The owner's last densities; made anew if the key or the arrays have changed."""
         known = self._known.get(id(owner))
         if known is not None and known.are(owner, key, arrays):
             return known.densities
@@ -283,16 +286,16 @@ class LastDensities:
 
 @cache
 def smallest_total(dtype: np.dtype) -> float:
-    """The least sum of exponentiated scores to divide by: half the range is left for products."""
+    """The least sum of exponentials to divide by: half the exponents are left for products."""
     return float(np.finfo(dtype).max) ** -0.5
 
 
 def centroid_distances(
     centroids: np.ndarray, dtype: np.dtype, structure: Structure | None = None
 ) -> Densities:
-    """Minus half the squared distances to centroids, of which only the nearest are looked for.
+    """Minus half the squared distances to centroids, to find the nearest centroid.
 
-    The structure says what second moments statistics have: none, unless given.
+    The structure says which second moments the statistics have: none, unless it is given.
     """
     structure = structure or NoProducts(centroids.shape[1])
     return Densities(
@@ -310,10 +313,10 @@ def centroid_distances(
 def _middle(centroids: np.ndarray) -> np.ndarray:
     """The median (D,), which a few far centroids do not move, or zero, which costs nothing.
 
-    Zero serves where it is near: within a few times half the range of the middle half, which
-    scores need, and of no feature too far, which sums in float32 need.
+    Zero serves if it is near, measured by half the range of the middle half of the centroids. It
+    must be near on average, for the scores, and not too far in any feature, for sums in float32.
     """
-    ordered = np.sort(np.ascontiguousarray(centroids.T), axis=1)  # short rows: faster
+    ordered = np.sort(np.ascontiguousarray(centroids.T), axis=1)  # sorting rows is faster
     count = ordered.shape[1]
     middle = (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
     half_range = (ordered[:, 3 * count // 4] - ordered[:, count // 4]) / 2

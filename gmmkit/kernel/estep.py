@@ -1,4 +1,4 @@
-"""The E-step: kernels that make statistics, densities or responsibilities of blocks of samples."""
+"""The E-step: kernels that compute statistics, densities or responsibilities of blocks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gmmkit.kernel.plan import block_length, evaluator, strip_length
 from gmmkit.kernel.stats import GMMStats
 from gmmkit.sources.base import Source
 
-# Overflow far from all components is expected and mended: nobody needs to hear of it.
+# Overflow far from all components is expected and corrected, so NumPy must not warn.
 _QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
 
 
 def _blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
-    """X in blocks of equal length that are loaded; the same buffers serve all of them."""
+    """The blocks of X, of equal length, each loaded into the same buffers."""
     n_blocks = -(-len(X) // strip_length(densities))
     length = -(-len(X) // max(n_blocks, 1))
     block = evaluator(densities)(densities, length)
@@ -52,7 +52,7 @@ class EStep:
 def _with_weight(X: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows of X (B, D) that have a positive weight (B,), and their weights.
 
-    Zero times a square that overflows would be NaN.
+    The others are left out, since zero times a square that overflows would be NaN.
     """
     counts = weight > 0
     if counts.all():
@@ -69,7 +69,7 @@ def sweep(source: Source, densities: Densities) -> GMMStats:
 
 @dataclass(frozen=True)
 class Rows:
-    """A row kernel: what `output` makes of each block, once it is loaded."""
+    """A row kernel: the rows that `output` computes from each block, once it is loaded."""
 
     densities: Densities
     output: Callable[[Any], np.ndarray]
@@ -101,7 +101,7 @@ def log_likelihoods(block: ScoredBlock) -> np.ndarray:
 
 def log_weighted_densities(block: ScoredBlock) -> np.ndarray:
     """Weighted log densities of the components, (B, K)."""
-    block.peak()  # mends what overflowed
+    block.peak()  # corrects scores that overflowed
     return (block.scores + block.shared_terms()).T
 
 

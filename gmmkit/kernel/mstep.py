@@ -1,13 +1,13 @@
 """The M-step: sufficient statistics (and a prior) in, parameters out.
 
-Maximum likelihood is, with s_k = sum_px_k / n_k the mean of a component's samples,
+With s_k = sum_px_k / n_k the mean of a component's samples, maximum likelihood is
 
     w_k = n_k / t,   mu_k = s_k,   S_k = sum_pxx_k / n_k - s_k s_k'.
 
 MAP is maximum likelihood on more statistics. A prior worth r_k samples of component k adds the
 pseudo-statistics r_k [1, mu0_k, S0_k + mu0_k mu0_k']. Reynolds, Quatieri and Dunn (2000) take
-r_k = r, the relevance factor, or adapt by a fixed alpha, r_k = n_k (1 - alpha) / alpha; Gauvain
-and Lee (1994) take r_k = tau w0_k. The weights are the one difference:
+r_k = r, the relevance factor, or adapt by a fixed alpha, r_k = n_k (1 - alpha) / alpha. Gauvain
+and Lee (1994) take r_k = tau w0_k. Only the weights follow other formulas:
 
     Reynolds   w_k ~ a_k n_k / t + (1 - a_k) w0_k,   a_k = n_k / (n_k + r_k)   (2000, eq. 11)
     Gauvain    w_k = (n_k + r_k) / (t + sum r)                                 (1994)
@@ -28,7 +28,7 @@ from gmmkit.model.structures import NOT_POSITIVE_DEFINITE, DegenerateError, Stru
 class Prior:
     """A mixture to adapt from and how many samples it is worth.
 
-    ``relevance_factor`` is Reynolds' r or, with ``gauvain``, tau; None adapts by ``alpha``.
+    ``relevance_factor`` is Reynolds' r or, with ``gauvain``, tau. If it is None, ``alpha`` counts.
     """
 
     parameters: Parameters
@@ -76,19 +76,19 @@ class Prior:
 
 @dataclass(frozen=True)
 class MStep:
-    """What to estimate, within which bounds. Call it with statistics and current parameters."""
+    """Which parameters to estimate, within which bounds. Call it with statistics and parameters."""
 
     update_means: bool = True
     update_variances: bool = True
     update_weights: bool = True
-    min_count: float = np.finfo(float).eps  # components with fewer samples are left alone
-    variance_thresholds: np.ndarray | None = None  # the floor, (1 or K, D); None: there is none
+    min_count: float = np.finfo(float).eps  # components with fewer samples stay as they are
+    variance_thresholds: np.ndarray | None = None  # the floor, (1 or K, D); None means no floor
     weight_floor: float = 0.0
     prior: Prior | None = None
-    rounding: float = 0.0  # the machine epsilon of the sums; 0 takes them as exact
+    rounding: float = 0.0  # the machine epsilon of the sums; 0 means that they are exact
 
     def __call__(self, stats: GMMStats, current: Parameters) -> Parameters:
-        """New parameters; what is not estimated stays as in `current` (the prior's for MAP)."""
+        """New parameters. A part that is not estimated stays as in `current` (MAP: the prior)."""
         kept = current if self.prior is None else self.prior.parameters
         total = stats if self.prior is None else stats + self.prior.statistics(stats)
         seen = stats.n >= self.min_count  # (K,)
@@ -111,7 +111,7 @@ class MStep:
         seen = structure.share(seen) > 0  # (C,)
         stack = covariances_about(total, means - total.origin if not self.update_means else None)
         if self.rounding and thresholds.any():
-            # Less than that of a component that shrinks so fast would be rounding, its mean, too,
+            # If a component shrinks fast, smaller variances, and its mean, would be mere rounding,
             # and the likelihood might fall. The next E-step takes a form that resolves more.
             resolved = structure.least_resolved(_mean_squares(total), self.rounding)
             thresholds = np.maximum(structure.matching(thresholds, stack), resolved)
@@ -132,24 +132,24 @@ class MStep:
 
 
 def component_means(stats: GMMStats) -> tuple[np.ndarray, np.ndarray]:
-    """Means (K, D) of the components' samples, and which components (K,) have none."""
+    """Means (K, D) of the components' samples, and whether components (K,) have no samples."""
     return _mean_offsets(stats) + stats.origin, stats.n == 0
 
 
 def _mean_offsets(stats: GMMStats) -> np.ndarray:
-    """Means of the components' samples about the origin, (K, D); 0 where there are none."""
+    """Means of the components' samples about the origin, (K, D); 0 without samples."""
     n = stats.n[:, None]
     return np.divide(stats.first, n, out=np.zeros(stats.shape), where=n > 0)
 
 
 def _refuse_collapse(stats: GMMStats, stack: np.ndarray, seen: np.ndarray) -> None:
-    """Raise DegenerateError where a covariance (C, M, G, G) is singular except for rounding."""
+    """Raise DegenerateError if a covariance (C, M, G, G) is singular except for rounding."""
     if stats.structure.is_collapsed(stack[seen], _mean_squares(stats)[seen]).any():
         raise DegenerateError(NOT_POSITIVE_DEFINITE)
 
 
 def _mean_squares(stats: GMMStats) -> np.ndarray:
-    """Mean squares (C, D) of the components' samples about the origin; 0 where there are none."""
+    """Mean squares (C, D) of the components' samples about the origin; 0 without samples."""
     structure = stats.structure
     squares = structure.diagonal(structure.constrain(structure.unpack(stats.second)))
     return squares / _counts(stats)[:, None]
@@ -158,7 +158,7 @@ def _mean_squares(stats: GMMStats) -> np.ndarray:
 def covariances_about(stats: GMMStats, offsets: np.ndarray | None = None) -> np.ndarray:
     """Covariances (C, M, G, G) of the components' samples, about their means or given offsets.
 
-    About an offset d instead of the mean s, ``(s - d)(s - d)'`` comes on top.
+    About an offset d instead of the mean s, ``(s - d)(s - d)'`` is added.
     """
     structure = stats.structure
     mean = _mean_offsets(stats)  # s (K, D)
@@ -172,7 +172,7 @@ def covariances_about(stats: GMMStats, offsets: np.ndarray | None = None) -> np.
 
 
 def _counts(stats: GMMStats) -> np.ndarray:
-    """What second moments (C, ...) are divided by, (C,): infinity where there are no samples."""
+    """The counts to divide second moments (C, ...) by, (C,); infinity without samples."""
     count = stats.structure.share(stats.n)
     return np.where(count > 0, count, np.inf)
 
@@ -185,7 +185,7 @@ def _each(values: np.ndarray) -> np.ndarray:
 def neutral_parameters(
     stats: GMMStats, thresholds: np.ndarray, means: np.ndarray | None = None
 ) -> Parameters:
-    """What components without samples get: equal weights, the overall mean and variances."""
+    """Parameters for components without samples: equal weights, the overall mean and variances."""
     structure, n_gaussians = stats.structure, stats.n_gaussians
     if means is None:
         overall = (stats.first.sum(axis=0) + stats.n @ stats.origin) / stats.n.sum()
@@ -198,10 +198,10 @@ def neutral_parameters(
 
 
 def hard_start(stats: GMMStats, means: np.ndarray, m_step: MStep) -> Parameters:
-    """Parameters to start from: those of samples assigned to the nearest of the means (K, D).
+    """Parameters to start from, by assigning each sample to the nearest of the means (K, D).
 
-    Variances and weights are the clusters', whether they are updated later or not. A mean that
-    attracts no sample gets the weight of one, so that EM can still use it.
+    Variances and weights are those of the clusters, whether they are updated later or not. A mean
+    that is nearest to no sample gets the weight of one sample, so that EM can still use it.
     """
     m_step = replace(m_step, update_variances=True, update_weights=True)
     start = m_step(stats, neutral_parameters(stats, m_step.thresholds(stats.structure), means))
@@ -210,7 +210,7 @@ def hard_start(stats: GMMStats, means: np.ndarray, m_step: MStep) -> Parameters:
 
 
 def floor_weights(weights: np.ndarray, floor: float) -> np.ndarray:
-    """Weights (K,) at or above the floor whose sum is still one: w <- a w + b."""
+    """Weights (K,), none below the floor, whose sum is still one: w <- a w + b."""
     if floor == 0 or (weights >= floor).all():
         return weights
     raised = np.maximum(weights, floor)

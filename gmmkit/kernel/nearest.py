@@ -4,9 +4,9 @@
     labels                    (B,)     the largest score of each sample
     S = R @ X                 (K, D)   with R one-hot: sums over each label's samples
 
-Scores are float32 whatever the samples are. They decide the label where no other centroid comes
-within their rounding. The few samples in doubt are scored again in float64, and where that leaves
-a doubt, differences from the centroids decide. Sums are made in the type of the densities.
+Scores are float32, whatever type the samples have. They decide the label unless a second centroid
+has the same score within rounding. The few samples in doubt are scored again in float64. If that
+leaves a doubt, differences from the centroids decide. Sums are computed in the densities' type.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.stats import GMMStats
 from gmmkit.model.structures import Structure
 
-_FORMED = 4  # products of features a feature up to which forming all of them is faster, measured
+_FORMED = 4  # up to so many products for each feature, forming all of them is faster, measured
 _STRIP = 1 << 19  # scores of a strip, which stay in the cache, measured
 _SHORTEST = 256  # rows of a strip at least
-_NARROW = 32  # features below which a row is too short to be subtracted from fast, measured
-_RUN = 256  # squares, about, that are added up in their own type, the sums of them in float64
-_CANCELLED, _ROUNDED = 1e-6, 1e-2  # of |x|^2, below which differences are summed: float64, 32
+_NARROW = 32  # rows of fewer features are too short for a fast subtraction, measured
+_RUN = 256  # about so many squares are added up in their own type, then their sums in float64
+_CANCELLED, _ROUNDED = 1e-6, 1e-2  # shares of |x|^2 below which differences are used: float64, 32
 _TINY = {kind: float(np.finfo(kind).tiny) for kind in (np.float32, np.float64)}
 
 
 class NearestBlock(Block):
-    """A block of samples, which are its rows: sums over rows are fastest so.
+    """A block of samples, one a row, since sums over rows are fastest.
 
-    Samples and centroids are taken about the origin. Scores are made strip by strip.
+    Samples and centroids are taken about the origin. Scores are computed strip by strip.
     """
 
     def __init__(self, densities: Densities, length: int) -> None:
@@ -95,10 +95,10 @@ class NearestBlock(Block):
         return labels
 
     def _reach(self) -> float:
-        """The largest |x|, or more. Squares may underflow: each counts as a normal number."""
+        """An upper bound of |x|: squares may underflow, so a normal number is added for each."""
         least = max(_RUN, self._centroids.means.shape[1]) * _TINY[self._dtype.type]
         reach = math.sqrt(self._squares.max(initial=0.0) + least)
-        if not math.isfinite(reach):  # or only too large to be squared
+        if not math.isfinite(reach):  # finite samples may also be too large to be squared
             refuse_non_finite(self.samples)
         return reach
 
@@ -112,7 +112,7 @@ class NearestBlock(Block):
         return terms
 
     def _largest(self, terms: np.ndarray, margin: np.float32) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (B,) of a strip, and whether other centroids are as near except for rounding."""
+        """Labels (B,) of a strip, and whether another centroid is as near, except for rounding."""
         known, n_samples = self._centroids, len(terms)
         n_rows, group = len(known.theta), known.group
         scores = self._scores[: n_rows * n_samples].reshape(n_rows, n_samples)
@@ -131,7 +131,7 @@ class NearestBlock(Block):
         return group * first + labels, in_doubt | in_doubt_within
 
     def _only(self, scores: np.ndarray, lowest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The first of the scores (K, B) above the lowest (B,), and whether there are others."""
+        """The first of the scores (K, B) that reaches `lowest` (B,), and whether others do, too."""
         candidates = self._candidates[: scores.size].reshape(scores.shape)
         np.greater_equal(scores, lowest, out=candidates)
         in_doubt = not_one_true(candidates)
@@ -145,14 +145,14 @@ class NearestBlock(Block):
         return squares
 
     def distances(self) -> np.ndarray:
-        """Euclidean distances from all centroids, (B, K); differences where scores cancel."""
+        """Euclidean distances from all centroids, (B, K); from differences if scores cancel."""
         strips = range(0, self.n_rows, self._strip)
         return np.concatenate([self._distances(slice(at, at + self._strip)) for at in strips])
 
     def _distances(self, rows: slice) -> np.ndarray:
         known, samples, centred = self._centroids, self.samples[rows], self.centred[rows]
         size = np.einsum("bd,bd->b", centred, centred)[:, None] - 2 * known.constants
-        if not np.isfinite(size).all():  # or only too large to be squared
+        if not np.isfinite(size).all():  # finite samples may also be too large to be squared
             refuse_non_finite(samples)
         squares = size - 2 * (centred @ known.means.T)
         cancelled = ~((squares > _CANCELLED * size) & (size < np.inf))
@@ -214,7 +214,7 @@ class NearestBlock(Block):
         return second
 
     def _inertia(self, n: np.ndarray, first: np.ndarray, weight: np.ndarray | None) -> float:
-        """Squared distances by weight: scores and |x|^2, or differences where those cancel."""
+        """The weighted sum of squared distances, from scores, or differences if scores cancel."""
         known = self._centroids
         size = float(self._squares.sum(dtype=float))
         if weight is not None:
@@ -227,7 +227,7 @@ class NearestBlock(Block):
             return inertia
         squares = self.squares()
         if weight is not None:
-            squares = np.where(weight > 0, squares * weight, 0.0)  # even where they are infinite
+            squares = np.where(weight > 0, squares * weight, 0.0)  # even if they are infinite
         return float(squares.sum())
 
 

@@ -19,11 +19,11 @@ from gmmkit.model.parameters import Parameters
 
 _BLOCK_ELEMENTS = 1 << 19  # of L (K, B): long rows, and a few MiB a thread
 _PRODUCT_BYTES = 1 << 24  # of T (F, B) with products
-_SAMPLE_BYTES = 1 << 21  # of a block (D, B) without, which stays in the cache
+_SAMPLE_BYTES = 1 << 21  # of a block (D, B) without products, which stays in the cache
 _MIN_ROWS, _MAX_ROWS = 1024, 32768
-_NEAREST_SCORES, _NEAREST_ROWS = 1 << 22, 1 << 16  # where only the largest counts, measured
-_NEAREST_BYTES, _NEAREST_SHORTEST = 1 << 22, 256  # of samples that are worked on at once there
-_TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # nats a sample that rounding may cost
+_NEAREST_SCORES, _NEAREST_ROWS = 1 << 22, 1 << 16  # if only the largest score counts, measured
+_NEAREST_BYTES, _NEAREST_SHORTEST = 1 << 22, 256  # of the samples that are then worked on at once
+_TOLERANCE = {"float32": 1e-3, "float64": 1e-6}  # rounding error allowed, in nats a sample
 
 # What evaluates densities. To add an evaluator, write a `Block` and say in `evaluator` when.
 EVALUATORS: dict[str, Callable[[Densities, int], Block]] = {
@@ -45,7 +45,7 @@ def evaluator(densities: Densities) -> Callable[[Densities, int], Block]:
 
 
 def block_length(densities: Densities) -> int:
-    """Rows of a block: many, while L (K, B) and T (F, B) take a few MiB."""
+    """Rows of a block: as many as fit while L (K, B) and T (F, B) take a few MiB."""
     n_gaussians = densities.shape[0]
     if densities.nearest:
         return min(max(_NEAREST_SCORES // n_gaussians, _MIN_ROWS), _NEAREST_ROWS)
@@ -55,7 +55,7 @@ def block_length(densities: Densities) -> int:
 
 
 def strip_length(densities: Densities) -> int:
-    """Rows worked on at once: where only the nearest counts, few enough for the cache."""
+    """Rows worked on at once: if only the nearest counts, few enough for the cache."""
     if not densities.nearest:
         return block_length(densities)
     rows = _NEAREST_BYTES // (densities.dtype.itemsize * densities.shape[1])
@@ -65,8 +65,8 @@ def strip_length(densities: Densities) -> int:
 def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
     """The weighted log densities of a mixture, in the cheapest form that is accurate enough.
 
-    For wide problems that is the factored form in float64 and the centred one in float32, in place
-    of the linear one.
+    For wide problems the cheapest is the factored form in float64 and the centred form in float32,
+    for others the linear form.
     """
     densities = weighted_densities(parameters, dtype)
     with np.errstate(over="ignore", invalid="ignore"):

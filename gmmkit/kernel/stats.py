@@ -1,13 +1,13 @@
-"""GMMStats: the sufficient statistics of a Gaussian mixture, an accumulator that adds up.
+"""GMMStats: the sufficient statistics of a Gaussian mixture, which can be added.
 
 For samples x with weights w and responsibilities r_k the statistics of component k are
 
     n_k = sum w r_k,   sum_px_k = sum w r_k (x - o_k),   sum_pxx_k = sum w r_k (x - o_k)(x - o_k)'
 
-(the pairs of features that the covariance structure models), together with t = sum w and the
-log-likelihood. All of it is one contiguous float64 buffer, so adding statistics is adding arrays:
-that is the whole of distribution, streaming and multithreading. The origins o_k keep the sums
-small where data lie far from zero; users see the sums about zero.
+(for the pairs of features that the covariance structure models), together with t = sum w and the
+log-likelihood. All of it is one contiguous float64 buffer, so adding statistics is adding arrays.
+Distribution, streaming and multithreading need nothing else. The origins o_k keep the sums small if
+data lie far from zero; users see the sums about zero.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gmmkit.files.pickles import pickled, unpickled
 from gmmkit.files.statistics import read_stats, write_stats
 from gmmkit.model.structures import DIAG, Structure, make_structure
 
-_MOST_SUMS = sys.maxsize // 8  # that can be addressed
+_MOST_SUMS = sys.maxsize // 8  # as many float64 as can be addressed
 
 
 class GMMStats:
@@ -38,9 +38,9 @@ class GMMStats:
     n_features : int
         Number of features, D.
     covariance_type : str, default="diag"
-        The structure of the covariances, which says what pairs of features are summed.
+        The structure of the covariances, which says which pairs of features are summed.
     block_size : int or sequence of int, optional
-        The size of blocks of features, or the sizes; see `GMMMachine`.
+        The size of all blocks of features, or the size of each; see `GMMMachine`.
 
     Attributes
     ----------
@@ -49,14 +49,14 @@ class GMMStats:
     n : ndarray of shape (K,)
         Sums of responsibilities.
     sum_px : ndarray of shape (K, D)
-        Sums of samples, weighted by responsibility. Read-only where ``origin`` is not zero.
+        Sums of samples, weighted by responsibility. Read-only if ``origin`` is not zero.
     sum_pxx : ndarray of shape (K, D) or (K, D, D), or (D,) or (D, D) if all components share it
-        Sums of products of features, weighted by responsibility: of each feature with itself where
-        none correlate, else of all pairs. Zero for pairs that the structure leaves out.
+        Sums of products of features, weighted by responsibility: of each feature with itself if no
+        features correlate, else of all pairs. Zero for pairs that the structure leaves out.
     log_likelihood : float
         Sum of the samples' log-likelihoods, in nats.
     origin : ndarray of shape (K, D)
-        What the sums are kept about; zero in statistics made by hand.
+        The point about which the sums are kept; zero in statistics made by hand.
 
     Notes
     -----
@@ -73,7 +73,7 @@ class GMMStats:
     (8.0, array([2., 6.]))
     """
 
-    __module__ = "gmmkit"  # in pickles and wherever the file may move
+    __module__ = "gmmkit"  # so that pickles load wherever this file moves
 
     __array_ufunc__ = None  # NumPy scalars leave `scalar * stats` to us
     __hash__ = None  # type: ignore[assignment]  # mutable
@@ -116,7 +116,7 @@ class GMMStats:
 
     @property
     def moments(self) -> np.ndarray:
-        """[n, sum_px, packed sum_pxx] about the origin, (K, F); without sum_pxx if it is shared."""
+        """[n, sum_px, packed sum_pxx] about the origin, (K, F). A shared sum_pxx is left out."""
         rows = self.n_gaussians
         return self.buffer[: rows * self._columns].reshape(rows, self._columns)
 
@@ -154,7 +154,7 @@ class GMMStats:
 
     @property
     def block_size(self) -> int | tuple[int, ...] | None:
-        """The size of all blocks of the covariance structure, or the sizes, or None."""
+        """The size of all blocks of the covariance structure, or the size of each, or None."""
         return self.structure.block_size
 
     # What users see: sums about zero.
@@ -203,7 +203,7 @@ class GMMStats:
 
     @property
     def sum_pxx(self) -> np.ndarray:
-        """Sums of products of features by responsibility, in the shape that the structure has."""
+        """Sums of products of features by responsibility, in the public shape of the structure."""
         stats = self.about(np.zeros(self.shape)) if self.origin.any() else self
         public = self._public(stats.second)
         return public if np.shares_memory(public, self.buffer) else _read_only(public)
@@ -273,7 +273,7 @@ class GMMStats:
         return not self.buffer.any()
 
     def _matching(self, other: GMMStats) -> np.ndarray:
-        """The other statistics' buffer about this origin; refuses other shapes and structures."""
+        """The other statistics' buffer about this origin. Shapes and structures must agree."""
         if (other.n_gaussians, other.structure) != (self.n_gaussians, self.structure):
             raise ValueError(f"Cannot combine {self!r} with {other!r}: they must be alike.")
         same = np.array_equal(other.origin, self.origin)
@@ -283,7 +283,7 @@ class GMMStats:
         if not isinstance(other, GMMStats):
             return self.copy() if _is_zero(other) else NotImplemented
         matching = self._matching(other)
-        if self._is_empty():  # nothing to keep the origin for: stay exact
+        if self._is_empty():  # an empty sum needs no origin: keep the other one, which is exact
             return other.copy()
         return self._with(self.buffer + matching)
 
@@ -316,7 +316,7 @@ class GMMStats:
         return self._alike(other) and np.array_equal(self.buffer, self._matching(other))
 
     def is_similar_to(self, other: GMMStats, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
-        """Whether the other statistics are these within tolerances (as in `numpy.allclose`)."""
+        """Whether the statistics are equal within tolerances (as in `numpy.allclose`)."""
         checks.instance(other, GMMStats, "other")
         rtol, atol = checks.real_number(rtol, "rtol"), checks.real_number(atol, "atol")
         return self._alike(other) and all(
@@ -366,7 +366,7 @@ class GMMStats:
 
     def __getstate__(self) -> dict[str, Any]:
         origin = self.origin
-        if (origin == origin[0]).all():  # one for all components: a third of the bytes of "diag"
+        if (origin == origin[0]).all():  # one for all components: it is a third of the bytes
             origin = origin[:1]
         return pickled({**self.__dict__, "origin": origin})
 
@@ -385,13 +385,13 @@ class GMMStats:
 
     @classmethod
     def from_hdf5(cls, source: Any, *, verify: bool = True) -> GMMStats:
-        """Read what `save`, or bob.learn.em, wrote.
+        """Read a file that `save`, or bob.learn.em, wrote.
 
         Parameters
         ----------
         source : path, h5py.File or h5py.Group
         verify : bool, default=True
-            Check the file's digest; False reads a file that somebody edited on purpose.
+            Check the file's digest. False reads a file that was edited on purpose.
 
         Returns
         -------
@@ -400,7 +400,7 @@ class GMMStats:
         Raises
         ------
         ValueError
-            If the file is damaged or holds something else; it names the file and the key.
+            If the file is damaged or holds something else. The message names the file and the key.
         """
         return cls._from_record(read(source, read_stats, verify=verify))
 
@@ -443,7 +443,7 @@ class GMMStats:
 
 
 def weighty_statistics(statistics: GMMStats) -> GMMStats:
-    """The statistics of a sweep, refused where there is no weight to divide by."""
+    """The statistics of a sweep. Refuses a sum of weights of zero: one cannot divide by it."""
     if statistics.t == 0:
         raise ValueError(
             "There are no samples with a positive weight: X has no rows, or sample_weight is all "
@@ -454,21 +454,21 @@ def weighty_statistics(statistics: GMMStats) -> GMMStats:
 
 
 def checked_statistics(statistics: GMMStats) -> GMMStats:
-    """The statistics of a sweep, refused where nothing can be estimated from them."""
+    """The statistics of a sweep. Refuses statistics from which nothing can be estimated."""
     if not np.isfinite(weighty_statistics(statistics).buffer).all():
         raise ValueError("Input X contains values too large: sums of their squares overflow.")
     return statistics
 
 
 def _structure(n_features: Any, covariance_type: Any, block_size: Any) -> Structure:
-    """The structure of a name, with sizes that are Python's own integers."""
+    """The structure that a name stands for, with sizes that are Python's own integers."""
     return make_structure(
         covariance_type, checks.whole_number(n_features, "n_features"), block_size
     )
 
 
 def _origin(origin: Any, shape: tuple[int, int]) -> np.ndarray:
-    """An origin (K, D), also as a number or (D,)."""
+    """An origin (K, D), given as (K, D), as (D,) or as a number."""
     array = checks.real_array(origin, "origin", finite=False)  # an overflow is found later
     try:
         return np.broadcast_to(array, shape)

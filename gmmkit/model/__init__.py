@@ -1,4 +1,4 @@
-"""Model: what a mixture is. Structures of covariances, frozen parameters, what follows from them.
+"""Model: what a mixture is. Structures of covariances, frozen parameters, and their uses.
 
-Arrays in, arrays out: nothing here knows data, files or training.
+Arrays in, arrays out: nothing here knows of data, files or training.
 """

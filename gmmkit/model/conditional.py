@@ -34,8 +34,8 @@ def condition(parameters: Parameters, features: np.ndarray, values: np.ndarray) 
     known = dense[:, features[:, None], features]  # S_AA (C, A, A)
     mixed = dense[:, features[:, None], others]  # S_AB (C, A, B)
     gain = np.swapaxes(np.linalg.solve(known, mixed), -1, -2)  # S_BA S_AA^-1
-    # in units of a power of two, which is exact, offsets are of the order of one: their squares
-    # do not overflow
+    # Offsets are divided by a power of two, which rounds nothing. They are of the order of one
+    # then, so their squares do not overflow.
     largest = max(np.abs(values).max(), np.abs(parameters.means[:, features]).max())
     size = 2.0 ** max(0, int(np.frexp(largest)[1]) - 1)
     offset = values / size - parameters.means[:, features] / size  # (K, A)
@@ -55,9 +55,9 @@ def condition(parameters: Parameters, features: np.ndarray, values: np.ndarray) 
 def _posterior(
     weights: np.ndarray, covariances: np.ndarray, offset: np.ndarray, size: float
 ) -> np.ndarray:
-    """Weights (K,) once samples lie `size` times `offset` (K, A) from the means.
+    """Weights (K,) given that the values lie `size` times `offset` (K, A) from the means.
 
-    The squared distances, by the covariances (C, A, A), count from the least of them.
+    The smallest squared distance, by the covariances (C, A, A), is subtracted from all of them.
     """
     squares = (offset * np.linalg.solve(covariances, offset[..., None])[..., 0]).sum(axis=1)
     squares = np.maximum(squares - squares[weights > 0].min(), 0.0)
@@ -70,7 +70,7 @@ def _posterior(
 def _mixture(
     parameters: Parameters, weights: np.ndarray, means: np.ndarray, dense: np.ndarray
 ) -> Parameters:
-    """A mixture of the same kind; blocks, which may have come apart, become full matrices."""
+    """A mixture of the same kind; block structures, which may have lost features, become full."""
     structure = parameters.structure.of_part(means.shape[1])
     dense = (dense + np.swapaxes(dense, -1, -2)) / 2
     return Parameters(structure, weights, means, structure.from_dense(dense))

@@ -1,4 +1,4 @@
-"""Information criteria: what a likelihood is worth, given how many parameters have reached it.
+"""Information criteria: a likelihood, corrected for the number of parameters that it took.
 
 With L the log-likelihood of t samples, in nats, and p free parameters,
 
@@ -16,7 +16,7 @@ from gmmkit.model.structures import Structure
 
 
 def n_parameters(structure: Structure, n_gaussians: int) -> int:
-    """Free parameters of a mixture: covariances, means, and weights, whose sum is known."""
+    """Free parameters of a mixture: covariances, means, and all weights but one (they sum to 1)."""
     means = n_gaussians * structure.n_features
     return structure.n_parameters(n_gaussians) + means + n_gaussians - 1
 

@@ -1,6 +1,6 @@
 """Parameters: the weights, means and covariances of a mixture, frozen.
 
-An iteration makes new parameters from statistics; nothing is ever changed in place, so nothing
+An iteration makes new parameters from statistics. Nothing is changed in place, so no derived value
 can be out of date.
 """
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from gmmkit.model.structures import DegenerateError, Refuse, Structure
 
-# Deviations between a component that is split and its halves. EM moves the halves of a Gaussian
-# apart by the cube of their distance: a hundredth (as in Kaldi, which makes a fixed number of
-# steps) would look converged.
-_SPLIT = 0.5
-_TOLERANCE = 1e-6  # of sums of weights and of symmetry: numbers may come from float32
+# Distance of each half from the component that is split, in standard deviations. EM moves the
+# halves of a Gaussian apart by the cube of this distance. So with a hundredth (as in Kaldi, which
+# makes a fixed number of steps) the first step would look converged.
+_HALF_DISTANCE = 0.5
+_TOLERANCE = 1e-6  # for sums of weights and for symmetry: numbers may come from float32
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class Parameters:
     def split(
         self, n_gaussians: int, random_state: np.random.RandomState
     ) -> tuple[Parameters, np.ndarray]:
-        """More components: the heaviest one becomes two of half its weight, again and again.
+        """A mixture of more components: the heaviest component is split in two, again and again.
 
-        Their means lie half a deviation to either side, in a random direction. Also returns which
-        of the old components each comes from, (n_gaussians,).
+        Each half gets half the weight. Their means lie half a deviation to either side, in a random
+        direction. Also returns the old component that each new one comes from, (n_gaussians,).
         """
         structure = self.structure
         weights, means = list(self.weights), list(self.means)
@@ -74,7 +74,7 @@ class Parameters:
             noise = random_state.standard_normal(structure.n_features)
             direction = structure.split(noise / np.linalg.norm(noise))[..., None]
             factor = factors[origins[k] % len(factors)]
-            offset = _SPLIT * structure.join((factor @ direction)[..., 0])
+            offset = _HALF_DISTANCE * structure.join((factor @ direction)[..., 0])
             weights[k] /= 2
             weights.append(weights[k])
             means.append(means[k] - offset)
@@ -102,7 +102,7 @@ def standard_parameters(structure: Structure, n_gaussians: int) -> Parameters:
     return Parameters(structure, np.full(n_gaussians, 1 / n_gaussians), means, covariances)
 
 
-# What is a valid mixture, whoever gives it: each door has words of its own to refuse with.
+# What is a valid mixture, wherever it comes from. `refuse` raises the error in the caller's words.
 
 
 def check_weights(weights: np.ndarray, name: str, refuse: Refuse) -> None:
@@ -118,7 +118,7 @@ def check_weights(weights: np.ndarray, name: str, refuse: Refuse) -> None:
 def check_covariances(
     structure: Structure, covariances: np.ndarray, name: str, refuse: Refuse
 ) -> np.ndarray:
-    """The stack of covariances in the public shape, refused where they cannot be ones."""
+    """The stack of covariances given in the public shape. Refuses those that are not valid."""
     stack = np.ascontiguousarray(structure.from_public(covariances), dtype=float)
     variances = structure.diagonal(stack)  # (C, D)
     if not (variances > 0).all():

@@ -1,9 +1,9 @@
 """Stacks: where groups of features stand in M matrices of one size, G x G.
 
-G is the size of the largest group. Groups of that size have a matrix each. Smaller ones share a
-matrix while there is room, with zeros between them; what is left over is a unit matrix, which adds
-nothing to a distance or a determinant. So M G is at most 2 D + G for D features, however unequal
-the groups are, and the E-step and the M-step remain one product of stacks.
+G is the size of the largest group. Groups of that size have a matrix each. Smaller groups share a
+matrix while there is room, with zeros between them. The places that are left over hold a unit
+matrix, which adds nothing to a distance or a determinant. So M G is at most 2 D + G for D features,
+however unequal the groups are, and the E-step and the M-step remain one product of stacks.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy as np
 
 
 class Layout(NamedTuple):
-    """Where a stack's matrices have which features, and where its modelled pairs stand."""
+    """Which feature stands in which row of a stack's matrices, and where its modelled pairs are."""
 
-    features: np.ndarray  # (M, G); -1 where there is none
-    real: np.ndarray  # (M, G): where there is one
-    modelled: np.ndarray  # (M, G, G): whether two features are of one group
+    features: np.ndarray  # (M, G): numbers of features; -1 where a row has no feature
+    real: np.ndarray  # (M, G): whether a row has a feature
+    modelled: np.ndarray  # (M, G, G): whether the two features belong to one group
     pairs: tuple[np.ndarray, np.ndarray, np.ndarray]  # (matrix, i, j) of the P modelled pairs
-    entries: np.ndarray  # (P,): the pairs among a stack's numbers
-    positions: np.ndarray  # (M, G, G): a stack's numbers among the pairs
+    entries: np.ndarray  # (P,): where each pair stands among the numbers of a flattened stack
+    positions: np.ndarray  # (M, G, G): the number of the pair that stands in each place
     equal: bool  # whether all groups are of size G
-    contiguous: bool  # whether features are in their order
-    strided: bool  # whether the i-th ones of all groups are
+    contiguous: bool  # whether the features, group after group, are in their order
+    strided: bool  # whether the first features of all groups, then the second ones, ... are
 
 
 def layout_of(groups: Sequence[np.ndarray]) -> Layout:
@@ -34,7 +34,7 @@ def layout_of(groups: Sequence[np.ndarray]) -> Layout:
     Parameters
     ----------
     groups : sequence of ndarray of int
-        The features of each; each feature is in one of them.
+        The features of each group; each feature is in one group.
 
     Returns
     -------
@@ -70,9 +70,9 @@ def layout_of(groups: Sequence[np.ndarray]) -> Layout:
 
 
 def _in_rows(groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Features of groups, and the groups' numbers, in rows of the largest group's size, (M, G).
+    """Features, and the numbers of their groups, in rows as long as the largest group, (M, G).
 
-    A group goes into the row of the one before while there is room; -1 fills the rest.
+    A group goes into the row of the group before it while there is room; -1 fills the rest.
     """
     sizes = [len(group) for group in groups]
     longest, end, starts = max(sizes), 0, []

@@ -1,15 +1,16 @@
 """Covariance structures: which pairs of features a model lets correlate.
 
-A structure is a partition of the D features into groups; features of one group may correlate,
-features of different groups do not. Singletons make diagonal matrices, one group full ones,
-contiguous groups block-diagonal and strided groups cross-diagonal ones.
+A structure is a partition of the D features into groups. Features of one group may correlate,
+features of different groups do not. Groups of one feature make diagonal matrices. One group of all
+features makes full matrices, contiguous groups block-diagonal and strided groups cross-diagonal
+ones.
 
 Covariances are kept as stacks of matrices, ``(C, M, G, G)`` with C = K components, or C = 1 where
-all of them share one matrix (tied). Groups of one size have a matrix each, those of unequal size
-stand in matrices of the largest size as `stacks` says. T(x) has the pairs inside groups only.
+all components share one matrix (tied). Groups of equal size have a matrix each. Groups of unequal
+size stand in matrices of the largest size, as `stacks` says. T(x) has only the pairs inside groups.
 
-Everything that differs between structures stands in this module, their names as well; the E-step
-and the M-step see stacks only. A new structure is a subclass and a line in the table.
+Everything that differs between structures, names included, stands in this module. The E-step and
+the M-step see stacks only. A new structure is a subclass and a line in the table.
 """
 
 from __future__ import annotations
@@ -28,30 +29,33 @@ from scipy.linalg.lapack import dsytrf, dtrtri
 from gmmkit.cached import cached_property
 from gmmkit.model.stacks import Layout, layout_of
 
-_LARGE = 16  # features in a group from which on matrices are inverted one by one
+_LARGE = 16  # in groups of at least so many features, matrices are inverted one by one
 _LWORK = 64  # columns that LAPACK may work on at once
-_FEW_LOW = 1 / 8  # of a matrix's eigenvalues, which are found without the others, measured
-_TINY_THRESHOLD = 1e-200  # stands in for a threshold of zero, which could not be divided by
-_AT_FLOOR = 1e-6  # eigenvalues so little above a floor are at it
-_ROUNDED = 1e-8  # those so little below it need no raising
-_ROUNDED_TERMS = 16  # units of rounding that sums of squares may be off, besides one a feature
+_FEW_LOW = 1 / 8  # share of eigenvalues up to which finding only these is faster, measured
+_TINY_THRESHOLD = 1e-200  # stands in for a threshold of zero, since thresholds are divided by
+_AT_FLOOR = 1e-6  # an eigenvalue above the floor by at most this share counts as at the floor
+_ROUNDED = 1e-8  # an eigenvalue below the floor by at most this share needs no raising
+_ROUNDED_TERMS = 16  # error of sums of squares in units of rounding, besides one unit a feature
 
 
 class DegenerateError(ValueError):
-    """Parameters that are no mixture's. From another start they might have become one's."""
+    """These parameters describe no valid mixture (e.g. a covariance is singular).
+
+    Another start may lead to a valid one.
+    """
 
 
 @dataclass(frozen=True)
 class Structure:
     """A partition of ``n_features`` features into groups that may correlate.
 
-    A subclass says its name and, unless they are these defaults, whether all components share one
-    covariance, whether it takes a ``block_size``, its name in scikit-learn and the first version
-    of the files that has it. None of that is inherited.
+    The arguments of a subclass are its name and, where they differ from the defaults, whether all
+    components share one covariance, whether it takes a ``block_size``, its name in scikit-learn and
+    the first version of the files that has it. A subclass does not inherit these.
     """
 
     n_features: int
-    block_size: int | tuple[int, ...] | None = None  # a tuple where the blocks are of unequal size
+    block_size: int | tuple[int, ...] | None = None  # a tuple where the blocks have unequal sizes
 
     covariance_type: ClassVar[str]
     shared: ClassVar[bool]
@@ -84,14 +88,14 @@ class Structure:
 
     @property
     def blocks(self) -> list[np.ndarray]:
-        """The features of each block; one of all where there is no block size."""
+        """The features of each block; without a block size, one block of all features."""
         size, D = self.block_size or self.n_features, self.n_features
         sizes = size if isinstance(size, tuple) else (size,) * (D // size)
         return np.split(np.arange(D), np.cumsum(sizes)[:-1])
 
     @property
     def groups(self) -> np.ndarray:
-        """The features of each matrix of a stack, (M, G); -1 where there is none."""
+        """The features of each matrix of a stack, (M, G); -1 where a row has no feature."""
         return self._layout.features
 
     @property
@@ -101,7 +105,7 @@ class Structure:
 
     @property
     def elementwise(self) -> bool:
-        """Whether users see second moments as one number a feature."""
+        """Whether users see second moments as one number for each feature."""
         return False
 
     @property
@@ -116,19 +120,19 @@ class Structure:
 
     @property
     def file_version(self) -> str:
-        """The first version of the files that has it."""
+        """The first version of the files that has this structure."""
         if self.block_size is None:
             return self._since
         return "1.2" if isinstance(self.block_size, tuple) else "1.1"
 
     def of_part(self, n_features: int) -> Structure:
-        """The structure of some of the features; blocks, which may come apart, become full."""
+        """The structure of some of the features; blocks, which may lose features, become full."""
         return make_structure(FULL if self.block_size else self.covariance_type, n_features)
 
     def split_rows(self, y: np.ndarray) -> np.ndarray:
-        """Samples (..., D, B) as (..., M, G, B), zero where there is no feature.
+        """Samples (..., D, B) as (..., M, G, B), zero where a row has no feature.
 
-        That is a view where the groups are blocks of one size or stride through such.
+        The result is a view if the groups are blocks of one size, or stride through such blocks.
         """
         layout = self._layout
         (n_groups, size), shape = layout.features.shape, y.shape
@@ -141,7 +145,7 @@ class Structure:
         return split
 
     def products(self, y: np.ndarray, out: np.ndarray) -> None:
-        """Write ``y_i y_j`` of the modelled pairs of y (D, B) into out (P, B)."""
+        """Write the products ``y_i y_j`` of the modelled pairs of y (D, B) into out (P, B)."""
         if not self._layout.equal:
             self._products_one_by_one(y, out)
             return
@@ -155,15 +159,15 @@ class Structure:
             row += rows
 
     def _products_one_by_one(self, y: np.ndarray, out: np.ndarray) -> None:
-        """The same, feature by feature: groups of unequal size are no array."""
+        """The same, feature by feature: groups of unequal size do not form one array."""
         matrix, i, j = self.pairs
-        starts = np.flatnonzero(i == j)  # the pairs of a feature begin with itself
+        starts = np.flatnonzero(i == j)  # the first pair of a feature is the feature with itself
         partners = self.groups[matrix, j]
         for rows in map(slice, starts, [*starts[1:], len(i)]):
             np.multiply(y[partners[rows]], y[partners[rows.start]], out=out[rows])
 
     def weighted_products(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-        """Sums of `products` of y (D, B) by the weights (B,), packed (P,), without forming them."""
+        """Weighted sums of the `products` of y (D, B), packed (P,), without forming these."""
         grouped = self.split_rows(y)
         weighted = grouped if weight is None else grouped * weight
         return self.pack(weighted @ np.swapaxes(grouped, -1, -2))
@@ -178,16 +182,16 @@ class Structure:
 
     @property
     def _n_places(self) -> int:
-        """The features, and where there are gaps between them a last place for what fills these."""
+        """D, and one more where there are gaps: a last place for the numbers that fill the gaps."""
         return self.n_features + (not self._layout.equal)
 
     def completed(self, stack: np.ndarray) -> np.ndarray:
-        """A stack with a unit matrix's numbers where it models nothing."""
+        """A stack with the numbers of the unit matrix in the places that model nothing."""
         layout = self._layout
         return stack if layout.equal else np.where(layout.modelled, stack, self.identity())
 
     def split(self, vectors: np.ndarray, fill: float = 0) -> np.ndarray:
-        """Vectors (..., D) as (..., M, G), with another number where there is no feature."""
+        """Vectors (..., D) as (..., M, G), with the number `fill` where a row has no feature."""
         layout = self._layout
         split = vectors[..., layout.features]
         return split if layout.equal else np.where(layout.real, split, fill)
@@ -204,7 +208,7 @@ class Structure:
         return np.tile(np.eye(size), (1, n_groups, 1, 1))
 
     def share(self, values: np.ndarray) -> np.ndarray:
-        """What the K components contribute (K, ...) to each of the C matrices, (C, ...)."""
+        """Values of the K components (K, ...), added up for each of the C matrices, (C, ...)."""
         return values.sum(axis=0, keepdims=True) if self.shared else values
 
     def cross(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -215,7 +219,7 @@ class Structure:
         return u[..., :, None] * v[..., None, :]
 
     def scale(self, unit: np.ndarray, fill: float = 1) -> np.ndarray:
-        """``u_i u_j`` inside the groups, (C, M, G, G), of units (C, D): to divide stacks by."""
+        """``u_i u_j`` of units (C, D) inside the groups, (C, M, G, G): stacks are divided by it."""
         split = self.split(unit, fill)
         return split[..., :, None] * split[..., None, :]
 
@@ -230,11 +234,11 @@ class Structure:
     def complete_floor(
         self, floor: np.ndarray, constant: np.ndarray, smallest: float
     ) -> np.ndarray:
-        """The floor (D,) once features that are constant, and so have no scale, have one too."""
+        """The floor (D,), completed for constant features, whose values give no scale."""
         return np.where(constant, np.maximum(floor, smallest), floor)
 
     def matching(self, thresholds: np.ndarray, stack: np.ndarray) -> np.ndarray:
-        """Thresholds (K or 1, D) for the matrices of a stack: (C or 1, D)."""
+        """Thresholds (K or 1, D) as those of the matrices of a stack, (C or 1, D)."""
         if len(thresholds) > len(stack):  # one matrix for all components: the strictest floor
             return thresholds.max(axis=0, keepdims=True)
         return thresholds
@@ -242,9 +246,9 @@ class Structure:
     def floor(self, stack: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
         """Raise eigenvalues to the thresholds (K or 1, D), in units where every threshold is one.
 
-        For groups of one feature that is the element-wise maximum. Matrices whose eigenvalues are
-        all high enough, except for rounding, come back bit by bit, and so do those that were raised
-        before. Thresholds of zero raise nothing.
+        For groups of one feature that is the element-wise maximum. A matrix comes back bit by bit
+        if all its eigenvalues are high enough, except for rounding, or if it was raised before.
+        Thresholds of zero raise nothing.
         """
         thresholds = self.matching(thresholds, stack)
         if stack.shape[-1] == 1:
@@ -260,22 +264,23 @@ class Structure:
         for at in zip(*np.nonzero(low), strict=True):
             values, vectors = _eigenvectors_up_to(1.0, scaled[at], low[at])
             lacking = vectors * np.sqrt(1.0 - values)
-            # zero for the groups of a matrix that have no low directions
+            # this adds zero to the groups of a matrix that have no low directions
             floored[at] += (lacking @ lacking.T) * scale[at]
         return self.completed(floored)
 
     def _scale_of(self, thresholds: np.ndarray) -> np.ndarray:
-        """What stacks are divided by so that thresholds (C, D) are one; less where no feature is.
+        """The numbers to divide stacks by so that thresholds (C, D) become one.
 
-        So the unit matrix there counts as above the threshold.
+        They are smaller in rows without a feature, so that the unit matrix there counts as above
+        the threshold.
         """
         return self.scale(np.sqrt(np.where(thresholds > 0, thresholds, _TINY_THRESHOLD)), fill=0.5)
 
     def is_at_floor(self, stack: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-        """Which variances a floor (K or 1, D) has set, (C, D).
+        """Whether a floor (K or 1, D) has set each variance, (C, D).
 
-        Where features correlate, these are the directions of the eigenvalues at the floor, as the
-        features that share most in them.
+        Where features correlate, the floor sets eigenvalues. Then the answer is true for the
+        features that have the largest part in the directions of these eigenvalues.
         """
         thresholds, most = self.matching(thresholds, stack), 1.0 + _AT_FLOOR
         scaled = stack / self._scale_of(thresholds)
@@ -287,18 +292,18 @@ class Structure:
         return self.join(at_floor) & (thresholds > 0)
 
     def is_collapsed(self, stack: np.ndarray, squares: np.ndarray) -> np.ndarray:
-        """Which matrices are no larger than rounding leaves of mean squares (C, D), (C, M)."""
+        """Whether each matrix is as small as the rounding error of mean squares (C, D), (C, M)."""
         least = self.least_resolved(squares, float(np.finfo(float).eps))
         return _count_eigenvalues_up_to(1.0, stack / self._scale_of(least)) > 0
 
     def least_resolved(self, squares: np.ndarray, rounding: float) -> np.ndarray:
-        """The least variances that mean squares (C, D) show whose sums round to this epsilon."""
+        """The least variances that mean squares (C, D) can show, if sums have this epsilon."""
         return (self.groups.shape[1] + _ROUNDED_TERMS) * rounding * squares
 
     def whitening(self, stack: np.ndarray) -> np.ndarray:
         """W with ``W S W' = 1``: the inverse Cholesky factors, (C, M, G, G).
 
-        Raises DegenerateError where a matrix is not positive definite.
+        Raises DegenerateError if a matrix is not positive definite.
         """
         if stack.shape[-1] == 1:
             if not (stack > 0).all():
@@ -366,16 +371,17 @@ def _inverses(factors: np.ndarray) -> np.ndarray:
         return np.tril(np.linalg.inv(factors))
     inverses = np.empty_like(factors)
     for index in np.ndindex(factors.shape[:2]):
-        inverses[index] = dtrtri(factors[index].T)[0].T  # upper ones, as LAPACK stores them
+        inverses[index] = dtrtri(factors[index].T)[0].T  # upper triangular, as LAPACK stores them
     return inverses
 
 
 def _count_eigenvalues_up_to(bound: float, stack: np.ndarray) -> np.ndarray:
-    """How many eigenvalues up to a bound each matrix of a stack (C, M, G, G) has, (C, M).
+    """The number of eigenvalues up to a bound in each matrix of a stack (C, M, G, G), (C, M).
 
-    Matrices less the bound have Cholesky factors where none has any. Else an L D L' factorisation
-    has as many pivots that are not positive (Sylvester's law of inertia); each pivot of two rows
-    has one. Both are some ten times faster than finding the eigenvalues.
+    The bound is subtracted from the diagonals. If no matrix has such an eigenvalue, all have
+    Cholesky factors. Else the number is that of the pivots of an L D L' factorisation that are not
+    positive (Sylvester's law of inertia), where a pivot of two rows counts once. Both are about ten
+    times faster than finding the eigenvalues.
     """
     if stack.shape[-1] == 1:
         return (stack[..., 0, 0] <= bound).astype(int)
@@ -395,9 +401,9 @@ def _count_eigenvalues_up_to(bound: float, stack: np.ndarray) -> np.ndarray:
 def _eigenvectors_up_to(
     bound: float, matrix: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The eigenvalues up to a bound of a matrix (G, G), about `count`, and their vectors (G, L).
+    """The eigenvalues of a matrix (G, G) up to a bound, about `count`, and their vectors (G, L).
 
-    A few of them are found without the others.
+    If they are few, they are found without the others.
     """
     if count <= _FEW_LOW * len(matrix):
         with suppress(np.linalg.LinAlgError):
@@ -409,14 +415,14 @@ def _eigenvectors_up_to(
 class Contiguous(
     Structure, covariance_type="full", blocked=True, in_scikit_learn="full", since="1.1"
 ):
-    """Groups are blocks of neighbouring features; one of all where there is no block size."""
+    """Groups are blocks of neighbouring features; without a block size, one group of all."""
 
     def partition(self) -> Sequence[np.ndarray]:
         return self.blocks
 
 
 class Strided(Structure, covariance_type="diag", blocked=True, in_scikit_learn="diag", since="1.0"):
-    """The i-th features of blocks of one size correlate; singletons without a block size."""
+    """The i-th features of blocks of one size correlate; without a block size, none do."""
 
     def partition(self) -> Sequence[np.ndarray]:
         alike: dict[int, list[np.ndarray]] = {}
@@ -440,7 +446,7 @@ class Spherical(Strided, covariance_type="spherical", in_scikit_learn="spherical
     ) -> np.ndarray:
         if constant.all():
             return super().complete_floor(floor, constant, smallest)
-        return np.where(constant, 0.0, floor)  # they add nothing to the variance either
+        return np.where(constant, 0.0, floor)  # constant features add nothing to the variance
 
     def matching(self, thresholds: np.ndarray, stack: np.ndarray) -> np.ndarray:
         return np.repeat(thresholds.mean(axis=1, keepdims=True), self.n_features, axis=1)
@@ -481,7 +487,7 @@ _STRUCTURES = {s.covariance_type: s for s in (Strided, Contiguous, Spherical, Ti
 COVARIANCE_TYPES = tuple(_STRUCTURES)
 DIAG, FULL = Strided.covariance_type, Contiguous.covariance_type
 
-Refuse = Callable[[str, str, object], object]  # raises: the name of a value, what it must be, is
+Refuse = Callable[[str, str, object], object]  # raises, given a value's name, what it must be, is
 
 
 def _refuse(name: str, expected: str, got: object) -> None:
@@ -494,7 +500,7 @@ def make_structure(
     block_size: int | Sequence[int] | None = None,
     refuse: Refuse = _refuse,
 ) -> Structure:
-    """The structure of a name, as users give it.
+    """The structure that a name, as users give it, stands for.
 
     Parameters
     ----------
@@ -504,7 +510,7 @@ def make_structure(
         The size of all blocks of features, or the size of each. With "full", the features of a
         block correlate; with "diag", the i-th features of blocks of the same size do.
     refuse : callable, optional
-        Called with a name, what was expected and what was got, it raises an error.
+        It is called with a name, with what was expected and what was got, and raises an error.
 
     Returns
     -------
@@ -549,10 +555,10 @@ def make_structure(
 def _sizes(
     block_size: int | Sequence[int], n_features: int, refuse: Refuse
 ) -> int | tuple[int, ...]:
-    """The size of the blocks, or of each where they differ, refused where it does not fit."""
+    """The size of all blocks, or a tuple where sizes differ. Refuses sizes that do not fit."""
     try:
         array = np.asarray(block_size)
-    except ValueError:  # lists of several lengths
+    except ValueError:  # nested lists of unequal lengths
         array = np.empty(0)
     whole = array.dtype.kind in "iu" and array.ndim <= 1 and array.size > 0
     sizes = array.ravel().tolist()

@@ -1,8 +1,8 @@
-"""Chunks: any data as blocks of rows, and the two things done with them.
+"""Sources: any data as blocks of rows, and the two things done with the blocks.
 
 A kernel is a callable that sees NumPy arrays only. `map_sum` applies it to blocks of rows and adds
-up what it returns; `map_rows` applies it and joins what it returns, row by row. Neither knows
-what the kernel computes.
+up the results; `map_rows` applies it and joins the results, row by row. Neither knows what the
+kernel computes.
 
 Kernels are called as ``kernel(X, sample_weight, start)`` with X (B, D), the weights (B,) or None
 and the number of X's first row, and must be picklable.
@@ -24,7 +24,7 @@ from gmmkit.sources.progress import Advance
 from gmmkit.sources.threads import count_threads, map_ordered, one_blas_thread
 
 Kernel = Callable[[np.ndarray, np.ndarray | None, int], Any]
-# slices of an array in memory: many enough to balance threads, long enough to be worth beginning
+# slices of an array in memory: enough of them to balance threads, each long enough to be worth it
 _MOST_SHORT_SLICES, _LONG_SLICE = 16, 1 << 16
 _ORIGIN = "gmmkit: this error came from "  # begins the note that says where in X
 
@@ -57,7 +57,7 @@ class Source(Protocol):
 
     @property
     def n_samples(self) -> int | None:
-        """N; None where it is not known before the data are read."""
+        """N; None if it is not known before the data are read."""
 
     @property
     def n_features(self) -> int:
@@ -75,12 +75,12 @@ class Source(Protocol):
         """Sum of the kernel over blocks of rows."""
 
     def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> Any:
-        """The kernel's rows for all rows of X, (N, *tail): lazy where X is."""
+        """The kernel's rows for all rows of X, (N, *tail): lazy if X is."""
 
 
 @contextmanager
 def noting(origin: str) -> Iterator[None]:
-    """An exception gets a note (PEP 678) of where in X it came from; it stays what it is."""
+    """Add a note (PEP 678) to an exception: where in X it came from. Its type does not change."""
     try:
         yield
     except Exception as error:
@@ -100,7 +100,7 @@ def has_note(error: Exception) -> bool:
 
 
 def working_dtype(dtype: np.dtype) -> np.dtype:
-    """The floating-point type in which data of a type are worked on: float32 stays, all else 64."""
+    """The type to compute in: float32 for float32, else float64."""
     return np.dtype(np.float32 if dtype == np.float32 else np.float64)
 
 
@@ -130,19 +130,19 @@ class ArraySource:
         return working_dtype(self.X.dtype)
 
     def slices(self, block: int) -> list[slice]:
-        """Slices of equal length: from the sizes alone, so that sums never depend on threads."""
+        """Slices of equal length. They follow from sizes alone, so sums never depend on threads."""
         wanted = max(_MOST_SHORT_SLICES, self.n_samples // _LONG_SLICE)
         n_slices = min(wanted, -(-self.n_samples // block))
         length = -(-self.n_samples // max(1, n_slices))
         return [slice(at, at + length) for at in range(0, self.n_samples, length)]
 
     def apply(self, kernel: Kernel, rows: slice) -> Any:
-        """What the kernel makes of a slice."""
+        """The kernel's result for a slice."""
         weight = None if self.sample_weight is None else self.sample_weight[rows]
         return kernel(self.X[rows], weight, self.start + rows.start)
 
     def _each(self, apply: Callable[[slice], Any], block: int, advance: Advance) -> Iterator[Any]:
-        """What `apply` makes of each slice, in their order."""
+        """The results of `apply` for the slices, in their order."""
         slices = self.slices(block)
         threads = count_threads(self.n_jobs, len(slices))
         for rows, result in zip(slices, map_ordered(apply, slices, threads), strict=True):
@@ -156,7 +156,7 @@ class ArraySource:
 
     def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> np.ndarray:
         """The kernel's rows, as one array."""
-        if 0 < self.n_samples <= block and not progress.is_shown():  # quick, as for a single row
+        if 0 < self.n_samples <= block and not progress.is_shown():  # quick, e.g. for one row
             with one_blas_thread:
                 rows: np.ndarray = self.apply(kernel, slice(0, self.n_samples))
                 return rows

@@ -1,4 +1,4 @@
-"""Counted: rows of data whose number is not known before they are read, counted on the way."""
+"""Counted: the first pass counts the rows of data whose number is not known before."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from gmmkit.sources.base import Kernel, RowKernel, Source
 
 
 def at_least(source: Source, count: int, name: str) -> Source:
-    """The source, once it is known to have `count` rows; where it is not, its first pass tells.
+    """The source, refused if it has fewer than `count` rows.
 
-    Raises ValueError where there are fewer: `name` is what asks for so many.
+    If the number is not known, the source that is returned counts the rows in its first pass, and
+    refuses them then. The error, a ValueError, says that the setting `name` needs so many.
     """
     if source.n_samples is None:
         return AtLeast(source, count, name)
@@ -28,7 +29,7 @@ def _check(n_samples: int, count: int, name: str) -> None:
 
 @dataclass(frozen=True)
 class _Counted:
-    """Rows, and what a kernel made of them."""
+    """A number of rows, and a kernel's result for them."""
 
     n_rows: int
     result: Any
@@ -39,7 +40,7 @@ class _Counted:
 
 @dataclass(frozen=True)
 class _Counting:
-    """A kernel that counts rows besides."""
+    """A kernel that also counts rows."""
 
     kernel: Kernel
 
@@ -48,7 +49,7 @@ class _Counting:
 
 
 class AtLeast:
-    """A source of unknown length that counts its rows in the first pass and refuses too few."""
+    """A source of unknown length. It counts its rows in the first pass, and refuses too few."""
 
     def __init__(self, source: Source, count: int, name: str) -> None:
         self._source, self._count, self._name = source, count, name

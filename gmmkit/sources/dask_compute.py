@@ -1,4 +1,4 @@
-"""Computing what dask adds up: in one go, or while a bar follows dask's tasks."""
+"""Computing dask's sums: in one call, or while a progress bar follows dask's tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gmmkit.sources.threads import is_inside_a_dask_task
 
 
 def computed(total: Sum, name: str) -> Any:
-    """What a sum comes to, by whatever scheduler is active."""
+    """The value of a sum, computed by the scheduler that is active."""
     if not progress.is_shown():
         return total.lazy().compute()
     client = _client()
@@ -23,8 +23,8 @@ def computed(total: Sum, name: str) -> Any:
 
 
 def _client() -> Any:
-    """The client of the cluster that computes, if there is one."""
-    distributed = sys.modules.get("distributed")  # imported already, if there is a client
+    """The client of the cluster that will compute, if there is one."""
+    distributed = sys.modules.get("distributed")  # if there is a client, it is imported already
     if distributed is None or is_inside_a_dask_task():
         return None
     from dask.base import get_scheduler
@@ -34,13 +34,13 @@ def _client() -> Any:
 
 
 def _computed_here(total: Sum, name: str) -> Any:
-    """By a scheduler of this process, which calls back after each task."""
+    """Compute with a scheduler of this process, which calls back after each task."""
     from dask.callbacks import Callback
 
     thread, advances = get_ident(), []
 
     def begin(graph: Any, state: Any) -> None:
-        if get_ident() == thread:  # dask's callbacks hear of other threads' computations too
+        if get_ident() == thread:  # dask also calls back for computations of other threads
             n_tasks = len(state["ready"]) + len(state["waiting"])
             advances.append(bars.enter_context(progress.over(name, n_tasks, "tasks")))
 
@@ -53,9 +53,9 @@ def _computed_here(total: Sum, name: str) -> Any:
 
 
 def _computed_there(client: Any, total: Sum, name: str) -> Any:
-    """By a cluster, where a task that follows each block's marks that it is done.
+    """Compute on a cluster. A mark, a task after each block's own, says that the block is done.
 
-    A future of the block's own result would keep all results on the cluster until the end.
+    Futures of the blocks' own results would keep all results on the cluster until the end.
     """
     from dask.distributed import as_completed
 
@@ -64,7 +64,7 @@ def _computed_there(client: Any, total: Sum, name: str) -> Any:
         with progress.over(name, len(marks), "blocks") as advance:
             for future in as_completed(marks):
                 if future.status != "finished":
-                    break  # the end raises what the block did
+                    break  # `end` raises the block's error
                 advance(1)
             return end.result()
     finally:

@@ -1,9 +1,9 @@
 """dask_graph: a pass over the blocks of dask arrays, as a graph of tasks.
 
 dask's arrays could say the same, but making and optimising them takes as long as a small pass.
-Here what loads the blocks is optimised once, and each pass adds a dict of tasks of its own. The
-format is dask's graph specification: a task is a tuple of a callable and its arguments, which are
-keys, lists of keys or tasks again.
+Here the tasks that load the blocks are optimised once, and each pass adds a dict of its own tasks.
+The format is dask's graph specification: a task is a tuple of a callable and its arguments. An
+argument is a key, a list of keys or again a task.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ _SPLIT_EVERY = 8  # results added up at a time
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """What loads the blocks of arrays that are cut alike: a graph, and the arguments of each block.
+class BlockTasks:
+    """The tasks that load the blocks of arrays that are cut alike.
 
-    An argument is the very task that makes the block, as a part of the task that works on it: so a
-    block exists no longer than that. Or it is a key, where others need the block too.
+    They are a graph and, for each block, the arguments of the task that uses the block. The loading
+    task is inlined as such an argument, so that the block is freed as soon as it was used. A block
+    that is used twice is passed by key.
     """
 
     graph: dict[Any, Any]
     arguments: list[tuple[Any, ...]]
 
     @classmethod
-    def of(cls, *arrays: Any) -> Blocks:
-        """Blocks of arrays with as many blocks each."""
+    def of(cls, *arrays: Any) -> BlockTasks:
+        """The tasks for arrays that have equally many blocks."""
         from dask.core import flatten, istask
         from dask.highlevelgraph import HighLevelGraph
         from dask.optimization import cull
@@ -50,9 +51,9 @@ class Blocks:
         blocks = zip(*columns, strict=True)
         return cls(graph, [tuple(tasks.get(key, key) for key in keys) for keys in blocks])
 
-    def part(self, first: int, end: int) -> Blocks:
-        """Some of the blocks, numbered from 0."""
-        return Blocks(self.graph, self.arguments[first:end])
+    def part(self, first: int, end: int) -> BlockTasks:
+        """The tasks for some of the blocks, numbered from 0."""
+        return BlockTasks(self.graph, self.arguments[first:end])
 
 
 def _without_alias(key: Any, graph: dict[Any, Any]) -> Any:
@@ -65,36 +66,36 @@ def _without_alias(key: Any, graph: dict[Any, Any]) -> Any:
 
 @dataclass(frozen=True)
 class Sum:
-    """A graph, the key of a sum in it, and those of the parts that are added up."""
+    """A graph, the key of a sum in it, and the keys of the parts that are added up."""
 
     graph: dict[Any, Any]
     total: Any
     parts: list[Any]
 
     @classmethod
-    def over(cls, blocks: Blocks, function: Callable[..., Any], shared: Any, name: str) -> Sum:
+    def over(cls, loading: BlockTasks, function: Callable[..., Any], shared: Any, name: str) -> Sum:
         """The sum of ``function(number, shared, *block)`` over blocks, as a tree of tasks.
 
-        What they share is a task too: as an argument it would travel with each of them.
+        `shared` is a task of its own: as an argument it would travel with each block's task.
         """
         token = uuid4().hex  # equal fits that run at once on a cluster share no tasks
         kernel = f"{name}-kernel-{token}"
         tasks: dict[Any, Any] = {kernel: shared}
-        for number, block in enumerate(blocks.arguments):
+        for number, block in enumerate(loading.arguments):
             tasks[f"{name}-{token}", number] = (partial(function, number), kernel, *block)
         parts = sums = list(tasks)[1:]
         while len(sums) > 1:
             groups = [sums[at : at + _SPLIT_EVERY] for at in range(0, len(sums), _SPLIT_EVERY)]
             sums = [(f"{name}-sum-{token}", len(sums), number) for number in range(len(groups))]
             tasks.update((key, (_total, group)) for key, group in zip(sums, groups, strict=True))
-        return cls(blocks.graph | tasks, sums[0], parts)
+        return cls(loading.graph | tasks, sums[0], parts)
 
     def lazy(self) -> Any:
-        """The sum, to be computed."""
+        """The sum, not computed yet."""
         return _delayed([self.total], self.graph)[0]
 
     def lazy_with_marks(self) -> list[Any]:
-        """The sum, and after it a mark for each part, that it is done."""
+        """The sum, and after it a mark for each part: a task that ends once the part is done."""
         marks = {
             (f"gmmkit-mark-{name}", number): (_mark, (name, number)) for name, number in self.parts
         }
@@ -105,7 +106,7 @@ def _delayed(keys: list[Any], graph: dict[Any, Any]) -> list[Any]:
     from dask.delayed import Delayed
     from dask.highlevelgraph import HighLevelGraph
 
-    whole = HighLevelGraph({"gmmkit": graph}, {"gmmkit": set()})  # with the annotations of here
+    whole = HighLevelGraph({"gmmkit": graph}, {"gmmkit": set()})  # takes the annotations set here
     return [Delayed(key, whole, layer="gmmkit") for key in keys]
 
 
@@ -114,4 +115,4 @@ def _total(results: list[Any]) -> Any:
 
 
 def _mark(part: Any) -> None:
-    """Nothing but the end of a part: its result need not stay."""
+    """Mark the end of a part, without keeping its result."""

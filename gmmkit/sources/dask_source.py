@@ -1,7 +1,7 @@
 """dask_source: dask arrays and data frames as sources, a task per block, added up as a tree.
 
-dask is met here, in `dask_graph` and in `dask_compute` only, and imported only once a collection of
-it comes.
+dask is used only here, in `dask_graph` and in `dask_compute`. It is not imported before a user
+gives a dask collection.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from gmmkit import checks
 from gmmkit.cached import cached_property
 from gmmkit.sources import dask_compute
 from gmmkit.sources.base import Kernel, RowKernel, has_note, note, noting, working_dtype
-from gmmkit.sources.dask_graph import Blocks, Sum
+from gmmkit.sources.dask_graph import BlockTasks, Sum
 from gmmkit.sources.threads import one_blas_thread
 
-_UNKNOWN_ROWS = 1 << 40  # rows that a block of unknown length may have
+_UNKNOWN_ROWS = 1 << 40  # rows that a block of unknown length may have at most
 
 
 def is_dask(X: Any) -> bool:
@@ -43,7 +43,7 @@ def is_dask_series(X: Any) -> bool:
 
 def frame_arrays(X: Any, sample_weight: Any) -> tuple[Any, Any]:
     """A dask data frame of numbers as a dask array (N, D), with its weights cut alike."""
-    # what is not NumPy's own type may hold None
+    # columns of types that are not NumPy's may hold None
     dtypes = (dtype if isinstance(dtype, np.dtype) else np.dtype(float) for dtype in X.dtypes)
     dtype = working_dtype(np.result_type(*dtypes))
     if not is_dask_series(sample_weight):
@@ -53,13 +53,13 @@ def frame_arrays(X: Any, sample_weight: Any) -> tuple[Any, Any]:
         raise ValueError(
             f"X has {X.npartitions} partitions, but sample_weight has {sample_weight.npartitions}."
         )
-    # as one frame: dask may read several partitions at once, and not the same ones for both
+    # as one frame: dask may read several partitions at once, but not the same ones for X and weight
     both = X.map_partitions(_with_weight, sample_weight, align_dataframes=False).to_dask_array()
     return both[:, :-1].astype(dtype), both[:, -1]
 
 
 def _with_weight(X: Any, sample_weight: Any) -> Any:
-    """A partition with its weights as another column, the last."""
+    """A partition with its weights as the last column."""
     _check_lengths(X, sample_weight)
     X = X.astype(float)
     weight = np.asarray(sample_weight, dtype=float)
@@ -114,20 +114,21 @@ class DaskSource:
         return working_dtype(self.X.dtype)
 
     def _starts(self) -> np.ndarray:
-        """The number of each block's first row; numbers far apart where lengths are unknown."""
+        """The number of each block's first row; if lengths are unknown, numbers far apart."""
         lengths = np.array(self.X.chunks[0], dtype=float)
         if np.isnan(lengths).any():
             return np.arange(len(lengths)) * _UNKNOWN_ROWS
         return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
 
     @cached_property
-    def _blocks(self) -> Blocks:
-        """Optimised once, for all passes."""
-        return Blocks.of(*(array for array in (self.X, self.sample_weight) if array is not None))
+    def _loading(self) -> BlockTasks:
+        """The tasks that load the blocks, optimised once for all passes."""
+        arrays = (array for array in (self.X, self.sample_weight) if array is not None)
+        return BlockTasks.of(*arrays)
 
     def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
-        """Sum of the kernel over dask's blocks, on whatever scheduler is active."""
-        total = Sum.over(self._blocks, _block_result, _BlockKernel(kernel, self._starts()), name)
+        """Sum of the kernel over dask's blocks, by the scheduler that is active."""
+        total = Sum.over(self._loading, _block_result, _BlockKernel(kernel, self._starts()), name)
         try:
             return dask_compute.computed(total, name)
         except Exception as error:
@@ -135,13 +136,13 @@ class DaskSource:
             raise
 
     def _note_origin(self, error: Exception) -> None:
-        """Note which block an error came from that rose before the kernel, as the block was loaded.
+        """Find the block whose loading raised the error, and note it.
 
-        Nothing in dask says it, so blocks are loaded again: about one pass in all.
+        dask does not say which block it was, so blocks are loaded again: about one pass in all.
         """
         if has_note(error) or not _is_of_data(error):
             return
-        number = _failing_block(self._blocks, error)
+        number = _failing_block(self._loading, error)
         if number is not None:
             note(error, _block_name(number))
 
@@ -166,33 +167,33 @@ class DaskSource:
 
 
 def _is_of_data(error: Exception) -> bool:
-    """Whether an error may be of loading data, and not of a cluster that lost workers or its end.
+    """Whether loading data may have raised an error. A cluster that ends or loses workers has not.
 
-    A block whose loading killed workers is not to kill more of them.
+    A block whose loading killed workers must not be loaded again: it would kill more of them.
     """
     module = type(error).__module__.partition(".")[0]
     return module != "distributed" and not isinstance(error, CancelledError)
 
 
-def _failing_block(blocks: Blocks, error: Exception) -> int | None:
-    """The first of the blocks whose loading raises such an error, by bisection; or None."""
-    if _error_of(Blocks({}, [()])) is not None:  # whatever is computed
+def _failing_block(loading: BlockTasks, error: Exception) -> int | None:
+    """The first block whose loading raises such an error, by bisection; or None."""
+    if _error_of(BlockTasks({}, [()])) is not None:  # every computation fails
         return None
-    low, high = 0, len(blocks.arguments)
+    low, high = 0, len(loading.arguments)
     while high - low > 1:
         middle = (low + high) // 2
-        if type(_error_of(blocks.part(low, middle))) is type(error):
+        if type(_error_of(loading.part(low, middle))) is type(error):
             high = middle
         else:
             low = middle
-    again = _error_of(blocks.part(low, high))
+    again = _error_of(loading.part(low, high))
     return low if type(again) is type(error) and str(again) == str(error) else None
 
 
-def _error_of(blocks: Blocks) -> Exception | None:
-    """What loading blocks raises."""
+def _error_of(loading: BlockTasks) -> Exception | None:
+    """The error that loading blocks raises, if any."""
     try:
-        Sum.over(blocks, _loaded, None, "gmmkit-load").lazy().compute()
+        Sum.over(loading, _loaded, None, "gmmkit-load").lazy().compute()
     except Exception as error:
         return error
     return None
@@ -213,7 +214,7 @@ def _check_lengths(X: Any, sample_weight: Any) -> None:
 
 @dataclass(frozen=True)
 class _BlockKernel:
-    """A kernel for the blocks of an array whose first rows have these numbers."""
+    """A kernel for the blocks of a dask array; `starts` are the numbers of their first rows."""
 
     kernel: Kernel
     starts: np.ndarray

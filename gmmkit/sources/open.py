@@ -1,8 +1,8 @@
 """Open: the one door for data. A table of the kinds of data that can be given as samples.
 
-Each kind says what it accepts, checks it unread, shows scikit-learn a header with the number and
-the names of its features, and opens it as a `Source`. To take another kind of data, write a class
-like these and add it to `KINDS`.
+Each kind says what it accepts, and checks the data without reading them. It shows scikit-learn a
+header, which has the number and the names of the features, and opens the data as a `Source`. To
+take another kind of data, write a class like these and add it to `KINDS`.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from gmmkit.sources.dask_source import (
     is_dask_frame,
     is_dask_series,
 )
-from gmmkit.sources.streams import Blocks, Rows, StreamSource, is_on_disk, refuse_iterator
+from gmmkit.sources.streams import Blocks, DiskRows, StreamSource, is_on_disk, refuse_iterator
 
 
 class Kind(Protocol):
     """A kind of data."""
 
-    lazy: bool  # whether the data are left unread, for the passes to read
+    lazy: bool  # whether the data stay unread until a pass reads them
 
     def accepts(self, X: Any) -> bool:
         """Whether X is of this kind."""
 
     def check(self, X: Any, sample_weight: Any, who: str) -> Any:
-        """X, once the estimator `who` may take it: what lazy data hold is not read for that."""
+        """X, if the estimator `who` can take it, else an error. Lazy data are not read for that."""
 
     def header(self, X: Any) -> Any:
-        """What has the number of features of X (N, D), and their names if it has names."""
+        """An object that has the number of X's features and, if there are any, their names."""
 
     def open(self, X: Any, sample_weight: Any, n_jobs: int | None) -> Source:
         """The source of checked X and its weights (N,)."""
 
 
 class _Lazy:
-    """What kinds share whose data are left unread."""
+    """The common part of all kinds whose data stay unread."""
 
     lazy = True
 
@@ -100,7 +100,7 @@ class _DaskArray(_Lazy):
 
 
 class _Blocks(_Lazy):
-    """`Blocks` of the user's."""
+    """`Blocks` that the user made."""
 
     def accepts(self, X: Any) -> bool:
         return isinstance(X, Blocks)
@@ -117,7 +117,7 @@ class _Blocks(_Lazy):
 
 
 class _OnDisk(_Lazy):
-    """An array on disk, as an `h5py.Dataset`."""
+    """An array on disk, e.g. an `h5py.Dataset`."""
 
     def accepts(self, X: Any) -> bool:
         return is_on_disk(X)
@@ -128,11 +128,11 @@ class _OnDisk(_Lazy):
 
     def open(self, X: Any, sample_weight: Any, n_jobs: int | None) -> Source:
         weight = checked_weight(sample_weight, X)
-        return StreamSource(X, weight, Rows(X, weight), n_jobs)
+        return StreamSource(X, weight, DiskRows(X, weight), n_jobs)
 
 
 class _InMemory:
-    """Anything else: an array in memory, or what becomes one, as a list or a data frame."""
+    """Anything else: an array in memory, or data that become one, e.g. a list or a data frame."""
 
     lazy = False
 
@@ -153,7 +153,7 @@ class _InMemory:
         return ArraySource(X, checked_weight(sample_weight, X), n_jobs)
 
 
-# The first that accepts the data opens them.
+# The first kind that accepts the data opens them.
 KINDS: tuple[Kind, ...] = (
     _Source(),
     _DaskFrame(),
@@ -167,7 +167,7 @@ KINDS: tuple[Kind, ...] = (
 def kind_of(X: Any, who: str) -> Kind:
     """The kind of the data, for the estimator `who`.
 
-    Raises TypeError or ValueError where X only holds data, or can be read only once.
+    Raises TypeError or ValueError if X is a container of arrays, or can be read only once.
     """
     checks.refuse_containers(X)
     refuse_iterator(X, who)
@@ -180,7 +180,7 @@ def _refuse_weight(sample_weight: Any, reason: str) -> None:
 
 
 def checked_weight(sample_weight: Any, X: Any) -> Any:
-    """Weights as (N,), lazy as X; their values are checked block by block if they are lazy."""
+    """Weights as (N,), lazy if X is. The values of lazy weights are checked block by block."""
     if sample_weight is None:
         return None
     weight = _as_array(sample_weight, X)
@@ -193,7 +193,7 @@ def checked_weight(sample_weight: Any, X: Any) -> Any:
 
 
 def _as_array(sample_weight: Any, X: Any) -> Any:
-    """Weights as an array: of dask where both they and X are, else in memory."""
+    """Weights as an array: a dask array if both X and the weights are, else in memory."""
     lazy = is_dask(sample_weight) or is_dask_series(sample_weight)
     if lazy:
         checks.check_lazy_weight(sample_weight)

@@ -1,7 +1,7 @@
-"""Progress: bars on stderr for passes over the data that take long, where they are wanted.
+"""Progress: bars on stderr for long passes over the data, if they are wanted.
 
-tqdm draws them if it is installed; without it a plain line tells how far the pass is, every few
-seconds.
+tqdm draws the bars if it is installed. Without tqdm, a plain line every few seconds says how far
+the pass is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 _DELAY = 2.0  # seconds that a pass takes before it is worth a bar
-_REDRAW = 0.1  # seconds between two looks of a bar
+_REDRAW = 0.1  # seconds between two updates of a bar
 _EVERY = 5.0  # seconds between two plain lines
 
 Advance = Callable[[int], object]
@@ -22,7 +22,7 @@ _wanted: ContextVar[bool] = ContextVar("gmmkit_progress_wanted", default=False)
 
 @contextmanager
 def shown(wanted: bool) -> Iterator[None]:
-    """Whether passes that begin here, in this thread, show how far they are."""
+    """Decide whether passes that begin in this context, and thread, show how far they are."""
     token = _wanted.set(wanted)
     try:
         yield
@@ -37,9 +37,9 @@ def is_shown() -> bool:
 
 @contextmanager
 def over(name: str, total: int | None, unit: str = "rows") -> Iterator[Advance]:
-    """A pass over `total` rows; calling what comes with a number says that so many more are done.
+    """A pass over `total` rows. Yields a function: call it with the number of rows just done.
 
-    Passes inside this one show nothing of their own.
+    Passes inside this one show nothing.
     """
     if not is_shown():
         yield _ignore
@@ -66,7 +66,7 @@ def _bar(name: str, total: int | None, unit: str) -> Iterator[Advance]:
         unit_scale=unit == "rows",  # thousands and millions
         delay=_DELAY,
         mininterval=_REDRAW,
-        miniters=1,  # tqdm would learn to look at the clock less often, but updates are few
+        miniters=1,  # else tqdm looks at the clock less and less often, though updates are few
         leave=False,
         file=sys.stderr,
     ) as bar:
@@ -74,7 +74,7 @@ def _bar(name: str, total: int | None, unit: str) -> Iterator[Advance]:
 
 
 class _Lines:
-    """What stands in for a bar: lines without control characters, fit for a log."""
+    """A substitute for a bar: lines without control characters, fit for a log."""
 
     def __init__(self, name: str, total: int | None, unit: str) -> None:
         self._name, self._total, self._unit = name, total, unit
@@ -84,7 +84,7 @@ class _Lines:
         self._spoke = False
 
     def advance(self, count: int) -> None:
-        """Count, and print a line if it is time for one."""
+        """Count rows, and print a line if it is time for one."""
         self._done += count
         now = time.monotonic()
         if now < self._next and not (self._spoke and self._done == self._total):

@@ -1,6 +1,6 @@
-"""Streams: data that are read block by block, from disk or from whatever yields them.
+"""Streams: data that are read block by block, from disk or from any iterable of arrays.
 
-The next block is read while this one is computed. Only a few blocks are in memory at a time.
+The next block is read while the current block is computed. Only a few blocks are in memory at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gmmkit.sources.threads import count_threads, map_ordered
 _NO_BLOCKS = "Blocks has 0 blocks while a minimum of 1 is required."
 _READ_BYTES = 1 << 25  # of a block read from disk
 
-Block = tuple[np.ndarray, np.ndarray | None]  # samples (B, D) and their weights (B,)
+WeightedRows = tuple[np.ndarray, np.ndarray | None]  # samples (B, D) and their weights (B,)
 
 
 class Blocks:
@@ -32,14 +32,14 @@ class Blocks:
     Parameters
     ----------
     blocks : iterable
-        Of arrays (B, D), or of tuples ``(X,)`` or ``(X, sample_weight)``, as a list or a torch
-        DataLoader has them. It is read once a pass, so an iterator that can be read only once is
-        refused.
+        A list, a torch DataLoader or another iterable of arrays (B, D), or of tuples ``(X,)`` or
+        ``(X, sample_weight)``. Each pass reads it again, so an iterator, which can be read only
+        once, is refused.
 
     Raises
     ------
     TypeError
-        If it can be read only once.
+        If `blocks` can be read only once.
 
     Examples
     --------
@@ -51,7 +51,7 @@ class Blocks:
     True
     """
 
-    __module__ = "gmmkit"  # in pickles and wherever the file may move
+    __module__ = "gmmkit"  # so that pickles load wherever this file moves
 
     def __init__(self, blocks: Iterable[Any]) -> None:
         refuse_iterator(blocks, "Blocks")
@@ -63,7 +63,7 @@ class Blocks:
             )
         self.blocks = blocks
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[WeightedRows]:
         number = -1
         for number, item in enumerate(self._read()):
             X, weight = _parts(item, number)
@@ -78,7 +78,7 @@ class Blocks:
             )
 
     def _read(self) -> Iterator[Any]:
-        """The blocks as they are given; an error on the way to one says which."""
+        """The blocks as they are given. An error while a block is read gets a note which it was."""
         items, end = iter(self.blocks), object()
         for number in count():
             with noting(self._name(number)):
@@ -99,7 +99,7 @@ class Blocks:
 
     @cached_property
     def shape(self) -> tuple[int | None, int]:
-        """(N, D); N is None where only reading would tell."""
+        """(N, D); N is None if only reading the blocks would show it."""
         n_samples = None
         if isinstance(self.blocks, (list, tuple)):
             n_samples = sum(len(_parts(item, i)[0]) for i, item in enumerate(self.blocks))
@@ -112,7 +112,7 @@ class Blocks:
 
 
 def refuse_iterator(X: Any, who: str) -> None:
-    """A clear error for data that only one pass could read."""
+    """Refuse data that can be read only once, with a clear error."""
     if isinstance(X, Iterator):
         raise TypeError(
             f"{who} got a {type(X).__name__}, which can be read only once, but training reads the "
@@ -121,8 +121,8 @@ def refuse_iterator(X: Any, who: str) -> None:
         )
 
 
-def _parts(item: Any, number: int) -> Block:
-    """Samples and weights of a block as the user gives it, checked."""
+def _parts(item: Any, number: int) -> WeightedRows:
+    """The samples and weights of a block that the user gave, checked."""
     samples, weight = item, None
     if isinstance(item, (tuple, list)) and 1 <= len(item) <= 2 and _is_table(item[0]):
         samples, weight = item if len(item) == 2 else (item[0], None)
@@ -144,18 +144,18 @@ def _parts(item: Any, number: int) -> Block:
 def _is_table(item: Any) -> bool:
     try:
         return np.ndim(item) == 2
-    except ValueError:  # of rows of unequal lengths
+    except ValueError:  # rows of unequal lengths
         return False
 
 
-class Rows:
-    """The rows of a 2-D array on disk, as an `h5py.Dataset`, in blocks of some MiB."""
+class DiskRows:
+    """The rows of a 2-D array on disk, e.g. an `h5py.Dataset`, in blocks of some MiB."""
 
     def __init__(self, array: Any, sample_weight: np.ndarray | None = None) -> None:
         self.array, self.sample_weight = array, sample_weight
         self.shape, self.dtype = array.shape, array.dtype
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[WeightedRows]:
         for number in range(-(-len(self.array) // self._length)):
             rows = slice(number * self._length, (number + 1) * self._length)
             with noting(self._name(number)):
@@ -176,7 +176,7 @@ class Rows:
 
 
 def is_on_disk(X: Any) -> bool:
-    """Whether X is an array to read in slices, as of h5py or zarr: it has chunks, or None."""
+    """Whether X is an array to read in slices, as of h5py or zarr: it has `chunks`, maybe None."""
     return not isinstance(X, np.ndarray) and all(
         hasattr(X, name) for name in ("shape", "dtype", "chunks", "__getitem__")
     )
@@ -208,7 +208,7 @@ class StreamSource:
         return working_dtype(self.blocks.dtype)
 
     def _slices(self, block: int) -> Iterator[tuple[int, ArraySource, slice]]:
-        """The slices of all blocks that have rows, with the blocks and their numbers."""
+        """The slices of all blocks that have rows: the block's number, the block, the slice."""
         start = 0
         for number, (X, weight) in enumerate(read_ahead(self.blocks)):
             if len(X):
@@ -217,9 +217,9 @@ class StreamSource:
             start += len(X)
 
     def _each(self, kernel: Kernel, block: int, advance: Advance) -> Iterator[Any]:
-        """What the kernel makes of each slice, in their order.
+        """For each slice, in their order, its number of rows and the kernel's result.
 
-        Threads go from one block's slices to the next one's without waiting for each other.
+        Threads go on to the slices of the next block without waiting for each other.
         """
 
         def apply(work: tuple[int, ArraySource, slice]) -> tuple[int, Any]:
@@ -249,7 +249,7 @@ class StreamSource:
 
 
 def read_ahead(blocks: Iterable[Any]) -> Iterator[Any]:
-    """The blocks, each read by another thread while the one before it is used."""
+    """The blocks. Another thread reads each block while the block before it is used."""
     iterator, end = iter(blocks), object()
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, iterator, end)

@@ -1,7 +1,7 @@
-"""Threads: how many to use, and BLAS held to one each.
+"""Threads: how many to use, and BLAS held to one thread in each.
 
-Blocks of samples go over a pool of our own threads; a BLAS that starts threads of its own under
-each of them would only make them wait for one another.
+Blocks of samples go over a pool of our own threads. If BLAS started further threads in each of
+them, they would only wait for one another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import joblib
 from joblib.parallel import get_active_backend
 from threadpoolctl import LibController, OpenBLASController, ThreadpoolController
 
-_AHEAD = 4  # items a thread that wait to be computed
+_AHEAD = 4  # items that wait to be computed, for each thread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 @cache
 def _blas_libraries() -> list[LibController]:
-    """The loaded ones; finding them takes milliseconds, so that is done once."""
+    """The BLAS libraries that are loaded. Finding them takes milliseconds, so it is done once."""
     return ThreadpoolController().select(user_api="blas").lib_controllers
 
 
@@ -38,15 +38,16 @@ class _OneBlasThread:
     restores it. With plain `threadpool_limits`, a thread that enters second would remember the
     first one's limit as the state to restore.
 
-    A forked child has none of its parent's threads but the one that forked. So a fork waits until
-    no other thread is setting limits, and in the child nobody is inside.
+    A forked child has only one thread, the one that forked. So a fork waits until no other thread
+    is setting limits, and in the child no thread counts as inside.
     """
 
     def __init__(self) -> None:
-        # the garbage collector may end a generator that is inside while this thread has the lock
+        # reentrant: while this thread has the lock, the garbage collector may close a generator
+        # that is inside, and so leave this context
         self._lock = threading.RLock()
         self._inside = 0
-        self._limited: list[tuple[LibController, int]] = []  # with their own numbers of threads
+        self._limited: list[tuple[LibController, int]] = []  # libraries, their numbers of threads
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
                 before=self._lock.acquire,
@@ -86,12 +87,12 @@ class _OneBlasThread:
             _let_this_thread_set_limits()
             for library, number in self._limited:
                 library.set_num_threads(number)
-            _let_this_thread_set_limits()  # and leave no owner behind
+            _let_this_thread_set_limits()  # so that no thread owns the limits any more
             self._limited = []
 
 
 def _let_this_thread_set_limits() -> None:
-    """From threadpoolctl 3.8 on, limits of OpenBLAS are their first thread's: others do nothing."""
+    """Take over the limits of OpenBLAS: since threadpoolctl 3.8 they belong to one thread only."""
     clear = getattr(OpenBLASController, "clear_controlling_thread", None)
     if clear is not None:
         clear(force=True)
@@ -101,15 +102,15 @@ one_blas_thread = _OneBlasThread()
 
 
 def count_threads(n_jobs: int | None, most: int | None = None) -> int:
-    """Threads to use for `n_jobs`, but at most so many.
+    """The number of threads to use for `n_jobs`, at most `most`.
 
-    None means all this process may use, one inside a task. Negative numbers count from the end, as
-    in joblib: -1 all cores, -2 all but one.
+    None means all cores that this process may use, but one inside a task. Negative numbers count
+    from the end, as in joblib: -1 means all cores, -2 all except one.
     """
     if n_jobs == 0:
         raise ValueError("n_jobs == 0 has no meaning: give a positive or negative number, or None.")
     if most == 1 or (n_jobs is None and _inside_a_task()):
-        return 1  # without counting the cores, which takes a tenth of a millisecond
+        return 1  # the cores are not counted: counting takes a tenth of a millisecond
     if n_jobs is None or n_jobs < 0:
         cores: int = joblib.cpu_count()
         n_jobs = cores if n_jobs is None else max(1, cores + 1 + n_jobs)
@@ -126,7 +127,7 @@ def _inside_a_task() -> bool:
 
 def is_inside_a_dask_task() -> bool:
     """Whether a worker of dask.distributed runs this code."""
-    worker = sys.modules.get("distributed.worker")  # imported already, if this is a worker
+    worker = sys.modules.get("distributed.worker")  # in a worker, it is imported already
     return worker is not None and hasattr(worker.thread_state, "execution_state")
 
 
@@ -135,9 +136,9 @@ def map_ordered(
 ) -> Iterator[Result]:
     """Results in the order of the items, computed by `n_threads` threads, BLAS held to one each.
 
-    A few items are taken ahead, no more: they may be read from disk as they are taken. While
-    there is nothing to read, this thread wakes for several results at a time: it takes a core from
-    the others each time.
+    Only a few items are taken ahead, since taking an item may read it from disk. If the items are
+    in memory, this thread waits for several results at once: each time it wakes, it takes a core
+    from the other threads.
     """
     at_hand = isinstance(items, Sized)
     with one_blas_thread:

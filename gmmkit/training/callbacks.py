@@ -1,7 +1,7 @@
-"""Callbacks: how scikit-learn's own are told of a fit. They came with 1.9 and are experimental.
+"""Callbacks: reports a fit to scikit-learn's callbacks, which are experimental there, since 1.9.
 
-A fit is a tree of tasks: its starts, their steps, estimators that are fitted on the way. With a
-scikit-learn that has no callbacks nobody hears of them.
+A fit is a tree of tasks: its starts, their steps, estimators that are fitted on the way. With an
+older scikit-learn nothing is reported.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ try:
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands in where scikit-learn has none."""
+        """A substitute, where scikit-learn has no callbacks."""
 
 
-Attributes = Callable[[], dict[str, Any]]  # what a copy of the estimator needs to be a fitted one
+Attributes = Callable[[], dict[str, Any]]  # the attributes that make a copy of the estimator fitted
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task of a fit; `context` is scikit-learn's, None if nobody is to hear of the task."""
+    """A task of a fit; `context` is scikit-learn's, None if the task is not reported."""
 
     estimator: Any
     context: Any
@@ -34,7 +34,7 @@ class Task:
     def of_fit(
         cls, estimator: Any, max_parts: int, X: Any, y: Any = None, sample_weight: Any = None
     ) -> Task:
-        """A whole fit. scikit-learn's wrapper of `fit` ends what this begins."""
+        """A whole fit. This reports its begin; scikit-learn's wrapper of `fit` reports its end."""
         if not hasattr(estimator, "_init_callback_context"):
             return SILENT
         context = estimator._init_callback_context(max_subtasks=max_parts)
@@ -51,14 +51,14 @@ class Task:
         return Task(self.estimator, context, self.data)
 
     def begin(self, attributes: Attributes | None = None) -> None:
-        """Tell that it begins; the attributes are those that a fit which ended now would have."""
+        """Report the begin. `attributes` are those of an estimator whose fit would end now."""
         if self.context is not None:
             self.context.call_on_fit_task_begin(
                 estimator=self.estimator, **self.data, reconstruction_attributes=attributes
             )
 
     def end(self, attributes: Attributes | None = None) -> bool:
-        """Tell that it has ended; whether no task like it shall follow."""
+        """Report the end. Returns True if a callback asks to stop before the next such task."""
         if self.context is None:
             return False
         return self.context.call_on_fit_task_end(
@@ -67,7 +67,7 @@ class Task:
 
     @contextmanager
     def fitting(self, name: str, other: Any) -> Iterator[None]:
-        """A part in which another estimator is fitted, which takes the callbacks along."""
+        """A part in which another estimator is fitted, with the same callbacks."""
         part = self.part(name)
         takes_them = part.context is not None and hasattr(other, "set_callbacks")
         with part.context.propagate_callback_context(other) if takes_them else nullcontext():
@@ -80,19 +80,19 @@ SILENT = Task(None, None, {})
 
 
 class Steps:
-    """The steps of an iteration as parts of a task: what to call before and after each."""
+    """A listener of the loop that reports its steps as parts of a task."""
 
     def __init__(self, task: Task, attributes: Callable[[Any], dict[str, Any]]) -> None:
         self._task, self._attributes = task, attributes
         self._step = SILENT
 
     def before(self, run: Any) -> None:
-        """A step begins from the run as it is."""
+        """Report that a step begins, and the run so far."""
         self._step = self._task.part("step")
         self._step.begin(lambda: self._attributes(run))
 
     def after(self, run: Any) -> bool:
-        """A step has ended; whether it is to be the last one."""
+        """Report that a step has ended. Returns True if a callback asks to stop."""
         return self._step.end(lambda: self._attributes(run))
 
 

@@ -1,7 +1,7 @@
-"""Checkpoints: the runs of a fit in an HDF5 file, so that a fit that was killed can go on.
+"""Checkpoints: the runs of a fit in an HDF5 file, so that a fit that was killed can continue.
 
-The file holds what the next step needs and no more: the parameters of each start's run, its
-history, and a digest of the settings it belongs to. It is replaced atomically.
+The file holds only what the next step needs: the parameters and the history of each start's run,
+and a digest of the settings that it belongs to. It is replaced atomically.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from gmmkit.model.structures import Structure
 from gmmkit.training.floor import Prepared
 from gmmkit.training.loop import History, Run, State, logger
 
-_SECONDS = 2.0  # between two writings at least
+_SECONDS = 2.0  # at least, between two writings
 _FORMAT = "gmmkit.Checkpoint"
 
 
 class Checkpoint:
-    """The file of a running fit. It listens to the runs, and is written after a step.
+    """The file of a running fit. It is a listener of the loop: it is written after a step.
 
     Parameters
     ----------
     path : path or None
-        Where the file is, or will be; None keeps no file.
+        The path of the file; None keeps no file.
     configuration : str
-        What must be the same for a fit to continue from the file.
+        A digest of the fit. A fit continues from the file only if it has the same digest.
     data : Prepared
-        The samples of the fit, whose floor the file keeps.
+        The samples of the fit. The file keeps their floor.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class Checkpoint:
         self._written = -np.inf
 
     def load(self) -> list[Run]:
-        """The runs so far, the last one perhaps not at its end; the list is that to add runs to.
+        """The list of runs so far, to which the fit adds its runs. The last one may be unfinished.
 
-        Without a file there are none. With one the data get the floor of the variances in it.
-        Raises ValueError where the file belongs to another fit, or is no checkpoint.
+        Without a file the list is empty. With a file the data get the floor that it holds.
+        Raises ValueError if the file belongs to another fit, or is no checkpoint.
         """
         if self.path is not None and os.path.exists(self.path):
             self._runs, self._data.known_floor = read(self.path, self._parse)
@@ -74,7 +74,7 @@ class Checkpoint:
         """A step begins."""
 
     def after(self, run: Run) -> bool:
-        """A step has ended: write all runs, unless that was done a moment ago."""
+        """A step has ended: write all runs, unless they were written a moment ago."""
         if self.path is not None and time.monotonic() - self._written >= _SECONDS:
             write(self.path, self._fill)
             self._written = time.monotonic()

@@ -1,9 +1,9 @@
-"""The start of a mixture that nothing is known of: several clusterings, the likeliest of them.
+"""The default start of a mixture: the likeliest of several clusterings.
 
-Features are measured in their own deviations, so that units do not matter. On a few rows k-means
-runs from several draws and, where there are many components, from clusters that Ward's method
-merges: that finds each of many separate clusters, as draws alone seldom do. Each clustering makes
-a mixture, and the likelihood decides between them: lower inertia is not higher likelihood.
+Features are measured in their own deviations, so that units do not matter. On a few rows, k-means
+runs from several draws. If there are many components, it also runs from clusters that Ward's method
+has merged: this finds each of many separate clusters, which draws alone seldom do. Each clustering
+makes a mixture, and the likelihood decides between them: lower inertia is not higher likelihood.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from gmmkit.training import draws, seeding
 from gmmkit.training.loop import first_best, logger
 from gmmkit.training.ward import merged
 
-_ROWS_EACH, _FEWEST_ROWS = 50, 2000  # of the rows to cluster: for each component, and in all
-_DRAWS, _MANY_DRAWS = 4, 16  # of centroids for k-means, at least; of single ones where K is small
-_SMALL, _MOST_SMALL = 4, 2048  # clusters to merge: for each component, and in all
-_FEWEST_VALUES, _MOST_VALUES = 4, 4096  # of a feature, that show how clustered it is
-_NARROWEST = 1e-3  # of a feature's deviation: its least unit
-_TIED = 1e-9  # gaps between values that come from rounding
-_LEAST = 1e-6  # of the variance within clusters: less is taken for as much
+_ROWS_EACH, _FEWEST_ROWS = 50, 2000  # number of rows to cluster: for each component, and in all
+_DRAWS, _MANY_DRAWS = 4, 16  # draws of K centroids, at least; centroids to draw in all, at least
+_SMALL, _MOST_SMALL = 4, 2048  # number of clusters to merge: for each component, and in all
+_FEWEST_VALUES, _MOST_VALUES = 4, 4096  # number of values that show how clustered a feature is
+_NARROWEST = 1e-3  # share of a feature's deviation that is its smallest unit
+_TIED = 1e-9  # smaller gaps between values come from rounding
+_LEAST = 1e-6  # share of the variance within clusters: smaller variances count as this one
 
 Estimate = Callable[[GMMStats, np.ndarray], Parameters]
 
@@ -48,11 +48,11 @@ class Units:
         return np.divide(np.subtract(X, self.centre, dtype=float), self.unit)
 
     def values(self, X: np.ndarray) -> np.ndarray:
-        """What is X (B, D) in these units."""
+        """The samples that are X (B, D) in these units."""
         return X * self.unit + self.centre
 
     def back(self, stats: GMMStats) -> GMMStats:
-        """Statistics of samples in these units, as those of the samples as they are."""
+        """Statistics of samples in these units, converted to the samples' original units."""
         structure, scaled = stats.structure, stats.copy()
         scaled.first[:] *= self.unit
         scaled.second[:] *= structure.pack(structure.cross(self.unit[None], self.unit[None]))
@@ -70,7 +70,7 @@ class _InUnits:
     def __call__(
         self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
     ) -> GMMStats:
-        """What the kernel makes of X (B, D)."""
+        """The kernel's result for X (B, D) in units."""
         statistics: GMMStats = self.kernel(self.units.to(X), sample_weight, start)
         return statistics
 
@@ -84,12 +84,12 @@ def likeliest(
     estimate: Estimate,
     scattered: bool = False,
 ) -> tuple[Parameters, int]:
-    """A mixture to start from: that of the likeliest of several clusterings of a sample.
+    """A mixture to start from, made from the likeliest of several clusterings of a sample.
 
-    With `scattered` each component is what lies nearest to a random sample instead: where features
-    without clusters outnumber the others, EM finds more from there.
+    With `scattered`, each component is instead made of the samples nearest to a random sample. EM
+    reaches more from there if most features have no clusters.
 
-    ``estimate(statistics, means)`` makes parameters of the statistics of clusters. Returns these
+    ``estimate(statistics, means)`` makes parameters from the statistics of clusters. Returns these
     parameters and the number of clusters that have samples.
     """
     random = np.random.default_rng(seed)
@@ -105,7 +105,7 @@ def likeliest(
 
 
 def _part(sample: ArraySource, n_gaussians: int, random: np.random.Generator) -> ArraySource:
-    """The rows of a sample to look for clusters in: all, or some drawn with equal chances."""
+    """The rows of a sample that are clustered: all, or some, drawn with equal probability."""
     count = max(_ROWS_EACH * n_gaussians, _FEWEST_ROWS)
     if len(sample.X) <= count:
         return sample
@@ -122,7 +122,7 @@ def _clusters(
     to_try = _units_to_try(source.X)
     units = to_try[np.arange(n_draws) % len(to_try)]  # (R, D)
     centroids = draws.drawn(source, units**-2, n_gaussians, random)
-    if n_gaussians > _DRAWS:  # of fewer, one of the draws finds them all
+    if n_gaussians > _DRAWS:  # if there are fewer clusters, one of the draws finds them all
         for unit in to_try:
             for more in _merged(source, unit, n_gaussians, random):
                 centroids, units = np.vstack([centroids, more[None]]), np.vstack([units, unit])
@@ -134,11 +134,11 @@ def _clusters(
 
 
 def _units_to_try(X: np.ndarray) -> np.ndarray:
-    """Units of the features of X (N, D), whose deviations are one, to look for clusters in, (2, D).
+    """Two units for each feature of X (N, D) in which to look for clusters, (2, D).
 
-    One is the deviation. The other is that of a Gaussian as narrow as the feature's values are
-    dense: of the same entropy, estimated from the values' spacings (Vasicek, 1976). It is the
-    smaller, the more a feature is clustered, however far its clusters lie apart.
+    The deviations of X are one. The first unit is this deviation. The second is the deviation of
+    the Gaussian that has the feature's entropy, estimated from the spacings of the values (Vasicek,
+    1976). The more a feature is clustered, the smaller it is, however far the clusters lie apart.
     """
     if X.shape[1] == 1 or len(X) < _FEWEST_VALUES:
         return np.ones((1, X.shape[1]))
@@ -166,7 +166,7 @@ def _scattered(
 def _merged(
     source: ArraySource, unit: np.ndarray, n_gaussians: int, random: np.random.Generator
 ) -> list[np.ndarray]:
-    """Centroids (K, D) of small clusters that are merged; none if there are too few of them."""
+    """Centroids (K, D) of merged small clusters, in a list; an empty list if these are too few."""
     count = min(_SMALL * n_gaussians, max(_MOST_SMALL, n_gaussians))
     metric = unit[None] ** -2
     start = draws.drawn(source, metric, min(count, len(source.X)), random)
@@ -176,11 +176,11 @@ def _merged(
 
 
 def _likelihoods(n: np.ndarray, variances: np.ndarray, n_rows: int) -> np.ndarray:
-    """What samples of clusters, counted (R, K), are worth to mixtures of these, in nats, (R,).
+    """Likelihoods of clusterings, in nats a sample, (R,), from counts (R, K) and variances.
 
-    It is the likelihood of samples with their labels (Celeux and Govaert, 1992), of diagonal
-    Gaussians and except for a constant. Deviations below the typical one over the number of samples
-    count as that: few samples lie close together by chance.
+    Each is the likelihood of the samples with their labels (Celeux and Govaert, 1992) under
+    diagonal Gaussians, without a constant. A cluster's deviation counts as at least the typical
+    deviation over the cluster's number of samples: few samples lie close together by chance.
     """
     share = n / n.sum(axis=1, keepdims=True)
     within = (share[..., None] * variances).sum(axis=1, keepdims=True)  # (R, 1, D)
@@ -194,7 +194,7 @@ def _likelihoods(n: np.ndarray, variances: np.ndarray, n_rows: int) -> np.ndarra
 def _assigned(
     source: ArraySource, structure: Structure, units: Units, centroids: np.ndarray
 ) -> GMMStats:
-    """Statistics of the samples nearest to each of the centroids (K, D), which are in units."""
+    """Statistics of the samples nearest to each centroid. Centroids (K, D) are in units."""
     densities = centroid_distances(centroids, np.dtype(float), structure)
     kernel = _InUnits(EStep(densities), units)
     stats = source.map_sum(kernel, "gmmkit-assign", block_length(densities))

@@ -1,12 +1,12 @@
-"""Draws: k-means from several draws at once, on the few rows that a start is looked for in.
+"""Draws: k-means from several draws at once, on the few rows that serve to find a start.
 
     scores = C M X' - c' M c / 2   (R, K, B)   of R draws of K centroids each, M diagonal
     moments                        (R, K, 1 + D)   sums of [1, x] over each label's samples
 
-Each draw has a metric of its own, a weight for each squared difference of a feature, and all take
-part in one product, so that a pass over a few hundred rows is a handful of calls.
-Centroids to begin with are drawn in proportion to the squared distance from those drawn before
-(k-means++, Arthur and Vassilvitskii, 2007), a sixteenth of them at a time where there are many.
+Each draw has its own metric: a weight for the squared difference of each feature. One product
+serves all draws, so that a pass over a few hundred rows is a handful of calls. The first centroids
+are drawn in proportion to the squared distance from those drawn before (k-means++, Arthur and
+Vassilvitskii, 2007). If they are many, a sixteenth of them is drawn at a time.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from scipy.sparse import csc_array
 from gmmkit.kernel.blocks import first_true
 from gmmkit.sources.base import ArraySource
 
-_ROUNDS = 16  # of drawing, at most, after the first row
-_STEPS = 10  # of Lloyd's, at most: EM goes on from there
-_STILL = 1e-2  # units that centroids may move in the last step
-_TIED = 1e-10  # of x' M x: scores that differ by less are equal except for rounding
+_ROUNDS = 16  # rounds of drawing, at most, after the first row
+_STEPS = 10  # Lloyd's steps, at most: EM continues from there
+_STILL = 1e-2  # centroids have settled if they move by at most so many units
+_TIED = 1e-10  # scores that differ by at most this share of x' M x are equal except for rounding
 _SHORTEST = 2048  # rows of a slice
 _ELEMENTS = 1 << 20  # of the scores of a block
 
@@ -30,7 +30,7 @@ _ELEMENTS = 1 << 20  # of the scores of a block
 def drawn(
     source: ArraySource, metrics: np.ndarray, count: int, random: np.random.Generator
 ) -> np.ndarray:
-    """Rows of the source to begin with, (R, count, D), far apart by each of the metrics (R, D)."""
+    """Rows of the source as first centroids, (R, count, D), far apart by the metrics (R, D)."""
     X, weight = source.X, source.sample_weight
     weight = np.ones(len(X)) if weight is None else weight
     size: np.ndarray = metrics @ (X**2).T
@@ -56,9 +56,9 @@ def drawn(
 def settled(
     source: ArraySource, centroids: np.ndarray, metrics: np.ndarray, steps: int = _STEPS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Counts (R, K) and means (R, K, D) of the samples of centroids, moved until they stay.
+    """Counts (R, K) and means (R, K, D) of clusters after Lloyd's steps (1982) for all draws.
 
-    These are Lloyd's steps (1982) for all draws at once. A centroid without samples stays.
+    The steps end when the centroids have settled. A centroid without samples stays.
     """
     for _ in range(steps):
         moments = source.map_sum(_Assign(centroids, metrics), "gmmkit-draws", _SHORTEST)
@@ -74,7 +74,7 @@ def settled(
 def scattered(
     source: ArraySource, centroids: np.ndarray, metrics: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Counts (R, K) and variances (R, K, D) of the samples of centroids; zero without samples."""
+    """Counts (R, K) and variances (R, K, D) of the clusters; zero without samples."""
     moments = source.map_sum(_Assign(centroids, metrics, squares=True), "gmmkit-draws", _SHORTEST)
     n = moments[..., :1]
     means = np.divide(moments[..., 1:], n, out=np.zeros_like(moments[..., 1:]), where=n > 0)
@@ -83,7 +83,7 @@ def scattered(
 
 
 def _blocks(X: np.ndarray, centroids: np.ndarray) -> list[slice]:
-    """Rows of X (B, D) whose scores are made at once."""
+    """Slices of X (B, D) whose scores are computed at once."""
     length = max(64, _ELEMENTS // (centroids.size // centroids.shape[-1]))
     return [slice(start, start + length) for start in range(0, len(X), length)]
 
@@ -130,7 +130,7 @@ class _Assign:
     def __call__(
         self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
     ) -> np.ndarray:
-        """Moments (R, K, 1 + D) of X (B, D), or (R, K, 1 + 2 D) with those of squares."""
+        """Moments (R, K, 1 + D) of X (B, D), or (R, K, 1 + 2 D) with moments of squares."""
         n_draws, n_clusters, n_features = self.centroids.shape
         n_moments = 1 + n_features * (2 if self.squares else 1)
         moments = np.zeros((n_draws * n_clusters, n_moments))
@@ -147,7 +147,7 @@ class _Assign:
         return moments.reshape(n_draws, n_clusters, n_moments)
 
     def _labels(self, x: np.ndarray) -> np.ndarray:
-        """The nearest centroid of each draw for the samples x (B, D), (R, B); the first of ties."""
+        """Each draw's nearest centroid for the samples x (B, D), (R, B); ties go to the first."""
         scores = _scores(x, self.centroids, self.metrics)
         margin = _TIED * (self.metrics @ (x**2).T)
         near = scores >= (scores.max(axis=1) - margin)[:, None]

@@ -1,9 +1,9 @@
-"""Fit: runs of EM from one or several starts, of which the best one is kept.
+"""Fit: runs EM from one or several starts, and keeps the best run.
 
     for each start: parameters -> E-step and M-step until they converge
     keep the run with the highest likelihood
 
-A start that degenerates is tried again with another seed. A checkpoint holds the runs meanwhile.
+A start that degenerates is tried again with another seed. A checkpoint file may hold the runs.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from gmmkit.training.job import Job
 from gmmkit.training.loop import History, Problem, Run, logger
 from gmmkit.training.starts import Assigned, Clustered, Known, Trained
 
-_SAMPLES_PER_COMPONENT = 1000  # that the floor and the default k-means see of larger data
-_SLACK = {"float32": 2e-3, "float64": 2e-6}  # falls of the likelihood, in nats, that are rounding
+_SAMPLES_PER_COMPONENT = 1000  # size of the sample for the floor and the default start
+_SLACK = {"float32": 2e-3, "float64": 2e-6}  # nats by which rounding may lower the likelihood
 
 Start = Known | Assigned | Clustered | Trained
 Learned = Callable[[Parameters, History, "np.ndarray | None"], dict[str, Any]]
@@ -41,16 +41,16 @@ Learned = Callable[[Parameters, History, "np.ndarray | None"], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit has found."""
+    """The result of a fit."""
 
     parameters: Parameters
     history: History
     floor: np.ndarray | None  # of the variances, (1 or K, D)
-    warnings: list[tuple[str, type[Warning]]]  # that users are to see
+    warnings: list[tuple[str, type[Warning]]]  # for the user
 
 
 def fit(job: Job, source: Source, task: Task, learned: Learned) -> Fitted:
-    """Do a job.
+    """Do a job: run EM from each start, keep the best run.
 
     Parameters
     ----------
@@ -58,10 +58,10 @@ def fit(job: Job, source: Source, task: Task, learned: Learned) -> Fitted:
     source : Source
         The samples.
     task : Task
-        What callbacks follow.
+        The task that is reported to callbacks.
     learned : callable
-        ``learned(parameters, history, floor)`` are the attributes that an estimator learns of a
-        run that ends so. Callbacks may ask for them.
+        ``learned(parameters, history, floor)`` returns the attributes that an estimator would have
+        after such a run. Callbacks may ask for them.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def fit(job: Job, source: Source, task: Task, learned: Learned) -> Fitted:
     Raises
     ------
     DegenerateError
-        If all attempts at a start fail.
+        If all attempts at one start fail.
     """
     data = prepared(job, source)
     runs = _runs(job, data, task, learned)
@@ -85,7 +85,7 @@ def prepared(job: Job, source: Source) -> Prepared:
 
 
 def starts(job: Job) -> list[Start]:
-    """The starts to try: one if nothing about it is random, else ``n_init``."""
+    """The starts to try: one if the start is not random, else ``n_init``."""
     prior = job.m_step.prior
     if job.current is not None:
         return [Known(job.current, job.before)]
@@ -105,7 +105,7 @@ def starts(job: Job) -> list[Start]:
 
 
 def _runs(job: Job, data: Prepared, task: Task, learned: Learned) -> list[Run]:
-    """A run from each start; those that a checkpoint holds are not made again."""
+    """A run from each start. Runs that a checkpoint holds are not repeated."""
 
     def attributes(run: Run) -> dict[str, Any]:
         return learned(run.parameters, run.history, data.known_floor)
@@ -132,7 +132,7 @@ def _run(
     listeners: list[loop.Listener],
     task: Task,
 ) -> Run:
-    """The run of that number, from the start unless it has begun, in an attempt that succeeds."""
+    """Run number `number`: continued if it has begun, else from the first attempt that succeeds."""
     for attempt in range(1, start.attempts + 1):
         try:
             if number == len(runs):
@@ -154,7 +154,7 @@ def _run(
 
 
 def _report_failure(error: DegenerateError, attempt: int, attempts: int) -> None:
-    """Log an attempt that failed; raise where no attempt is left."""
+    """Log an attempt that failed. Raise the error if no attempt is left."""
     logger.info("attempt %d of %d degenerated: %s", attempt, attempts, error)
     if attempts == 1:
         raise error
@@ -165,7 +165,7 @@ def _report_failure(error: DegenerateError, attempt: int, attempts: int) -> None
 
 
 class Mixture(Problem):
-    """A mixture: the E-step and the M-step of EM, the maximum being the likelihood's or MAP's."""
+    """A mixture as a problem for the loop: the E-step and the M-step of EM, for ML or MAP."""
 
     name, criterion = "EM", "mean log-likelihood"
 
@@ -196,14 +196,14 @@ class Mixture(Problem):
         return squarem(path, longest)
 
     def _log(self, level: int, what: str, value: Any) -> None:
-        """Log a value where it differs from the last one; print it from a verbosity on."""
+        """Log a value if it differs from the last one. Print it at this level of verbosity."""
         if value != self._logged.get(what, []):
             self._logged[what] = value
             loop.log(f"{what}: {value}", self._verbose >= level)
 
 
 def _warnings(job: Job, data: Prepared, run: Run) -> list[tuple[str, type[Warning]]]:
-    """What users are to know about a run that was kept: messages and their categories."""
+    """Warnings to users about the run that was kept: messages and their categories."""
     found: list[tuple[str | None, type[Warning]]] = [*data.warnings]
     if job.m_step.update_variances:
         found.append((at_floor(data, run.parameters).message(), FloorWarning))

@@ -1,15 +1,15 @@
 """The floor of the variances: found once for a fit, from the data.
 
-A likelihood has no maximum where a component may shrink onto a few equal values, so variances have
-a floor. It belongs to the data and their units, not to a step of EM: a floor that moved would make
-the likelihood fall. For each feature it is the larger of
+A component may shrink onto a few equal values, and then the likelihood has no maximum. So variances
+have a floor. It belongs to the data and their units, not to a step of EM: if the floor moved, the
+likelihood could fall. For each feature it is the larger of
 
-    q^2 / 12        where the values are multiples of a step q: the variance that rounding to
-                    multiples of q has (Sheppard, 1898), but at most a third of the variance
+    q^2 / 12        if the values are multiples of a step q: the variance of rounding to multiples
+                    of q (Sheppard, 1898), but at most a third of the feature's variance
     1e-6 v          with v the variance within a component at the start: the median over the
                     components, by weight
 
-and never less than what the type of the numbers resolves. v is a variance within components, so
+and never less than the type of the numbers can resolve. v is a variance within components, so
 neither a far outlier nor the distance between clusters moves the floor.
 """
 
@@ -29,24 +29,24 @@ from gmmkit.model.structures import Structure
 from gmmkit.sources.base import ArraySource, Source
 from gmmkit.training.survey import Survey, survey
 
-_RELATIVE = 1e-6  # of the variance within a component; the floor itself of constant features
-_MOST = 1 / 3  # of a feature's variance that its rounding may explain: all that it can where a
-# feature has two values, equally frequent
-_TAIL = 0.05  # of the samples at either end: their values do not count as typical
-_LEAST = 1e-290  # whose inverse does not overflow
+_RELATIVE = 1e-6  # share of the variance within a component; the floor itself of constant features
+_MOST = 1 / 3  # largest share of a feature's variance that its rounding can explain: the share for
+# a feature with two values, equally frequent
+_TAIL = 0.05  # share of the samples, at either end, whose values do not count as typical
+_LEAST = 1e-290  # its inverse does not overflow
 _SAMPLE_BYTES = 1 << 27  # of the sample, at most
-_ROWS = 4096  # that show whether values are multiples of a step
-_CLUSTERED, _ROWS_EACH = 1 << 14, 16  # rows, in all and of each cluster, that show variances within
+_ROWS = 4096  # enough rows to show whether values are multiples of a step
+_CLUSTERED, _ROWS_EACH = 1 << 14, 16  # rows, in all and for each cluster, to find variances within
 _FEW_GAPS = 64  # of so many gaps, one is looked at first
-_LONGEST_GAP = 1000  # steps; longer gaps between values do not show it
-_OFF = 1e-3  # steps that a gap may be off a multiple
-_SUMS = 16  # units of rounding that sums of squares may be off
-_NOISE = 1e-9  # of a feature's spread: gaps below come from rounding in earlier computations
+_LONGEST_GAP = 1000  # steps; longer gaps do not show whether they are multiples
+_OFF = 1e-3  # steps by which a gap may differ from a multiple
+_SUMS = 16  # error of sums of squares, in units of rounding
+_NOISE = 1e-9  # share of a feature's spread: smaller gaps come from rounding before our time
 
 
 @dataclass
 class Prepared:
-    """A source, and what a fit finds out about its data once, when it is asked for."""
+    """A source, and facts about its data. A fit finds each fact once, when it is needed."""
 
     source: Source
     structure: Structure
@@ -54,22 +54,22 @@ class Prepared:
     known_floor: np.ndarray | None = None  # (1 or K, D)
     _survey: Survey | None = None
     _typical: Typical | None = None
-    warnings: list[tuple[str, type[Warning]]] = field(default_factory=list)  # for users to see
+    warnings: list[tuple[str, type[Warning]]] = field(default_factory=list)  # for the user
 
     def survey(self) -> Survey:
-        """What one pass over the data shows."""
+        """The survey of the data, found in one pass."""
         if self._survey is None:
             self._survey = survey(self.source, self.count, _SAMPLE_BYTES)
         return self._survey
 
     def typical(self) -> Typical:
-        """What most values of the sample are."""
+        """The typical values of the sample."""
         if self._typical is None:
             self._typical = Typical.of(self.survey().sample)
         return self._typical
 
     def floored(self, m_step: MStep, means: np.ndarray) -> MStep:
-        """The M-step with the floor, which the first means (K, D) that are given decide."""
+        """The M-step with the floor. The means (K, D) of the first call decide the floor."""
         if self.known_floor is None:
             self.known_floor = floor_of_data(self.survey(), means, self.structure, self.typical())[
                 None
@@ -78,7 +78,7 @@ class Prepared:
         return replace(m_step, variance_thresholds=self.known_floor, rounding=rounding)
 
     def raised(self, start: Parameters, m_step: MStep) -> Parameters:
-        """Parameters to start from, no lower than the floor: EM would only have to raise them."""
+        """Parameters to start from, with variances no lower than the floor."""
         if not m_step.update_variances:
             return start
         thresholds = self.floored(m_step, start.means).thresholds(start.structure)
@@ -88,19 +88,19 @@ class Prepared:
 class FloorWarning(ConvergenceWarning):
     """The floor of the variances, not the data, has set variances of a fitted mixture."""
 
-    __module__ = "gmmkit"  # in pickles and wherever the file may move
+    __module__ = "gmmkit"  # so that pickles load wherever this file moves
 
 
 @dataclass(frozen=True)
 class AtFloor:
-    """How many variances of a mixture its floor has set, constant features aside."""
+    """Counts of variances of a mixture that its floor has set, constant features aside."""
 
-    n_components: int  # that have some
-    n_features: int  # that have some in a component
+    n_components: int  # with such variances
+    n_features: int  # with such variances in some component
     n_gaussians: int
 
     def message(self) -> str | None:
-        """What to tell users, if there are any."""
+        """The warning to users, if there are such variances."""
         if self.n_components == 0:
             return None
         return (
@@ -112,7 +112,7 @@ class AtFloor:
 
 
 def at_floor(data: Prepared, parameters: Parameters) -> AtFloor:
-    """Look which variances of a fitted mixture its floor has set."""
+    """Count the variances of a fitted mixture that its floor has set."""
     floor = data.known_floor
     low = np.zeros((1, 1), dtype=bool)
     if floor is not None:
@@ -133,10 +133,10 @@ def typical_variance(parameters: Parameters) -> np.ndarray:
 def credit_of_floor(
     parameters: Parameters, floor: np.ndarray, typical: np.ndarray
 ) -> tuple[int, float]:
-    """What a likelihood owes to variances at their floor (1 or K, D), which is arbitrary.
+    """How much variances at their floor (1 or K, D), which is arbitrary, add to a likelihood.
 
-    These are the number of components with such variances, and the nats a sample that the mixture
-    would lose if such variances were the typical ones (D,).
+    Returns the number of components with such variances, and the nats a sample that the mixture
+    would lose if these variances were the typical variances (D,).
     """
     structure = parameters.structure
     ratio = typical / np.maximum(structure.matching(floor, parameters.covariances), _LEAST)
@@ -148,7 +148,7 @@ def credit_of_floor(
 
 @dataclass(frozen=True)
 class Typical:
-    """Rows of a sample, a few thousand at most, and between which values most of them lie."""
+    """Rows of a sample, a few thousand at most, and the range in which most of their values lie."""
 
     X: np.ndarray  # (N, D)
     weight: np.ndarray | None  # (N,)
@@ -158,7 +158,7 @@ class Typical:
 
     @classmethod
     def of(cls, sample: ArraySource) -> Typical:
-        """Those of a sample."""
+        """The typical values of a sample."""
         every = -(-len(sample.X) // _ROWS)
         X = np.asarray(sample.X[::every], dtype=float)
         weight = None if sample.sample_weight is None else sample.sample_weight[::every]
@@ -166,15 +166,16 @@ class Typical:
         return cls(X, weight, values, *typical_range(values, reached))
 
     def variance(self, exponent: np.ndarray | int = 0) -> np.ndarray:
-        """The variance (D,) of the values, those at the ends moved in; in units of 2^exponent."""
+        """The variance (D,) of the values, cut off at `low` and `high`, in units of 2^exponent."""
         clipped = np.clip(self.X, self.low, self.high)
         return _variance(np.ldexp(clipped - self.low, -np.asarray(exponent)), self.weight)
 
 
 def units(survey: Survey, typical: Typical) -> tuple[np.ndarray, np.ndarray]:
-    """The middle (D,) of each feature's typical values, and their deviation (D,) about it.
+    """The middle (D,) of each feature's typical values, and their standard deviation (D,).
 
-    That of all values stands in where the typical ones are equal, and one for constant features.
+    If the typical values are equal, it is the deviation of all values. For constant features, it
+    is one.
     """
     extent = np.maximum(np.abs(survey.lowest), np.abs(survey.highest))
     with np.errstate(over="ignore"):
@@ -193,7 +194,7 @@ def units(survey: Survey, typical: Typical) -> tuple[np.ndarray, np.ndarray]:
 def floor_of_data(
     survey: Survey, means: np.ndarray, structure: Structure, typical: Typical | None = None
 ) -> np.ndarray:
-    """The floor (D,) for samples whose training starts from the means (K, D)."""
+    """The floor (D,) for a training on these samples that starts from the means (K, D)."""
     sample, typical = survey.sample, typical or Typical.of(survey.sample)
     X, weight, low, high = typical.X, typical.weight, typical.low, typical.high
     spread = _variance(np.clip(X, low, high), weight)
@@ -202,7 +203,7 @@ def floor_of_data(
     scale = _first_positive(
         variance_within(sample, means, np.sqrt(_first_positive(spread, np.ones_like(spread)))),
         spread,
-        (survey.highest - survey.lowest) ** 2 / survey.n_rows,  # one value among all is another
+        (survey.highest - survey.lowest) ** 2 / survey.n_rows,  # if a single value differs
     )
     rounding = np.finfo(sample.dtype).eps * np.maximum(np.abs(low), np.abs(high))
     floor = np.maximum.reduce([resolution, _RELATIVE * scale, rounding**2])
@@ -210,12 +211,12 @@ def floor_of_data(
 
 
 def floor_of_parameters(parameters: Parameters) -> np.ndarray:
-    """The floor (D,) that a mixture gives to one adapted from it."""
+    """The floor (D,) for a mixture that is adapted from this one."""
     return np.maximum(_RELATIVE * typical_variance(parameters), _LEAST)
 
 
 def floor_of_statistics(stats: GMMStats) -> np.ndarray:
-    """The floor (D,) where nothing but statistics is known."""
+    """The floor (D,) if only statistics are known."""
     structure = stats.structure
     variances = np.broadcast_to(structure.diagonal(covariances_about(stats)), stats.shape)
     overall = stats.overall_variance()
@@ -237,7 +238,7 @@ def _first_positive(*scales: np.ndarray) -> np.ndarray:
 
 def _ascending(X: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """The values of each feature of X (N, D), ascending, (D, N), and the weight up to each."""
-    columns = np.ascontiguousarray(X.T)  # sorts faster
+    columns = np.ascontiguousarray(X.T)  # sorting rows is faster
     if weight is None:
         return np.sort(columns, axis=1), np.arange(1.0, len(X) + 1)[None]
     order = np.argsort(columns, axis=1)
@@ -245,10 +246,10 @@ def _ascending(X: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np
 
 
 def step(values: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The step q of which the values of each feature are multiples, (D,), else 0.
+    """The step q if the values of a feature are multiples of q, else 0, (D,).
 
     It is the least gap between neighbouring values (D, N), if all gaps are multiples of it. Gaps
-    that rounding makes are none, and gaps of many steps, as to an outlier, prove nothing.
+    that rounding makes are ignored. Gaps of many steps, e.g. to an outlier, prove nothing.
     """
     size = np.abs(values)
     noise = 4 * np.finfo(dtype).eps * np.maximum(size[:, 1:], size[:, :-1])
@@ -264,19 +265,19 @@ def step(values: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.dtype)
 
 
 def _are_multiples(gaps: np.ndarray, noise: np.ndarray, least: np.ndarray) -> np.ndarray:
-    """Which features have gaps (D, N) that are all multiples of the least (D, 1), or infinite."""
+    """Whether all gaps (D, N) of a feature are multiples of the least (D, 1) or infinite, (D,)."""
     with np.errstate(invalid="ignore", over="ignore"):
         steps = gaps / least
         allowed = _OFF + (1 + steps) * noise / least
-        off = np.abs(steps - np.rint(steps))  # of infinite ones, which are long, no number
+        off = np.abs(steps - np.rint(steps))  # NaN for infinite gaps, which count as long
         fits = (steps > _LONGEST_GAP) | ((off <= allowed) & (allowed < 0.25))
     return fits.all(axis=1)
 
 
 def typical_range(values: np.ndarray, reached: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values (D,) between which lie nine tenths of each feature's weight.
+    """The two values (D,) of each feature between which nine tenths of the weight lie.
 
-    Values (D, N) are ascending, and the weight up to each is `reached` (D or 1, N).
+    Values (D, N) are ascending, and `reached` (D or 1, N) is the weight up to each.
     """
     tails = np.array([_TAIL, 1 - _TAIL])[:, None] * reached[:, -1] * (1 - _NOISE)  # ties go down
     low, high = (np.count_nonzero(reached < tail[:, None], axis=1) for tail in tails)
@@ -285,10 +286,10 @@ def typical_range(values: np.ndarray, reached: np.ndarray) -> tuple[np.ndarray, 
 
 
 def variance_within(sample: ArraySource, means: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """The variance (D,) within the clusters of the samples nearest to each of the means (K, D).
+    """The variance (D,) within clusters: each sample belongs to the nearest of the means (K, D).
 
-    Distances are taken in units (D,). The variance is the median over the clusters, by weight,
-    except for those in which a feature is constant.
+    Distances are in units (D,). The variance is the median over the clusters, by weight, without
+    those clusters in which the feature is constant.
     """
     every = -(-len(sample.X) // max(_CLUSTERED, _ROWS_EACH * len(means)))  # enough for a median
     X = np.asarray(sample.X[::every], dtype=float)
@@ -306,7 +307,7 @@ def variance_within(sample: ArraySource, means: np.ndarray, unit: np.ndarray) ->
 
 
 def _cluster_sums(X: np.ndarray, weight: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Sums by weight of X (N, D) over clusters that begin with the `first` rows (K',), (K', D)."""
+    """Weighted sums of X (N, D) over clusters, (K', D). `first` (K',) are their first rows."""
     parts = zip(np.split(weight, first[1:]), np.split(X, first[1:]), strict=True)
     return np.stack([weight @ rows for weight, rows in parts])
 
@@ -320,7 +321,7 @@ def _nearest(X: np.ndarray, means: np.ndarray) -> np.ndarray:
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The lower median (D,) over the rows of values (K, D) with weights (K,) or (K, D).
 
-    It is zero where there is no weight.
+    It is zero if all weights are zero.
     """
     weights = np.broadcast_to(weights.T, values.T.shape).T
     order = np.argsort(values, axis=0, kind="stable")

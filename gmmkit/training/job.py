@@ -1,4 +1,4 @@
-"""Job: what a fit is to do, settled and checked before a sample is read.
+"""Job: the description of a fit, complete and checked before a sample is read.
 
 The settings are the constructor's parameters, read from the attributes of a `GMMMachine`.
 """
@@ -21,19 +21,19 @@ from gmmkit.training.floor import floor_of_parameters
 from gmmkit.training.starts import checked_start
 
 NO_UBM = "ubm is not fitted: call ubm.fit(X) first, or load it from a file."
-# settings that do not decide the outcome of a fit, or do so by another part of its digest
+# settings that do not decide the outcome of a fit, or that stand in another part of the digest
 _NOT_IN_DIGEST = ("checkpoint", "n_jobs", "verbose", "ubm", "k_means_trainer")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a fit is to do."""
+    """The description of a fit."""
 
-    name: str  # of who wants it done, for messages
+    name: str  # of the estimator, for messages
     structure: Structure
     n_gaussians: int
     m_step: MStep  # with the prior; its floor comes from the data
-    floor: np.ndarray | None  # of the variances, (1 or K, D), where no data are needed to find it
+    floor: np.ndarray | None  # of the variances, (1 or K, D), if it is known without data
     given: dict[str, np.ndarray]  # the parts of the start that are given: weights, means, ...
     current: Parameters | None  # the model to continue from
     before: float  # the last criterion of that model's fit; -inf if it is not known
@@ -44,17 +44,17 @@ class Job:
     max_steps: int
     accelerated: bool
     checkpoint: Any  # path of a file, or None
-    settings: dict[str, Any]  # that decide the outcome; none without a checkpoint, which asks
+    settings: dict[str, Any]  # those that decide the outcome; empty without a checkpoint
     n_jobs: int | None
     verbose: int
 
     @property
     def fewest_samples(self) -> int:
-        """Samples that training needs: one a component, unless a prior stands for the others."""
+        """The number of samples that training needs: K, or one if there is a prior."""
         return self.n_gaussians if self.m_step.prior is None else 1
 
     def digest(self, source: Source) -> str:
-        """A digest of what decides the outcome on a source, except for the samples' values."""
+        """A digest of all that decides the outcome on a source, except for the samples' values."""
         prior = self.m_step.prior
         arrays = None if prior is None else prior.parameters.arrays()
         data = (source.n_samples, source.n_features, source.dtype.name)
@@ -62,17 +62,17 @@ class Job:
 
 
 def settle(settings: Any, n_features: int, ubm: Any = None, continues: bool = False) -> Job:
-    """The job that the settings of a machine come to on data of so many features.
+    """The job that follows from the settings of a machine, for data of so many features.
 
-    `ubm` is the fitted prior of a machine that adapts one. A job that `continues` starts from the
-    machine's current model, and keeps its floor.
+    `ubm` is the fitted prior, for MAP. A job that `continues` starts from the machine's current
+    model, and keeps its floor.
 
-    Raises ValueError or NotFittedError where settings do not fit together.
+    Raises ValueError or NotFittedError if the settings do not fit together.
     """
     n_gaussians, covariance_type, block_size = shape_wanted(settings)
     structure = make_structure(covariance_type, n_features, block_size)
     prior = None if settings.trainer == "ml" else _prior(settings, n_features, ubm)
-    # what is given has gone into the ubm where that was trained for the machine
+    # if the ubm was trained for this machine, the given parts were its start
     unused = continues or (prior is not None and settings.ubm is None)
     stored = {} if settings.checkpoint is None else settings.get_params(deep=False)
     return Job(
@@ -103,7 +103,7 @@ def goes_on(settings: Any) -> bool:
 
 
 def shape_wanted(settings: Any) -> tuple[int, str, Any]:
-    """Components, covariance type and block size: those given, else the ubm's."""
+    """Number of components, covariance type and block size: as given, else the ubm's."""
     ubm = settings.ubm if settings.trainer == "map" else None
     if ubm is None:
         return settings.n_gaussians or 1, settings.covariance_type or DIAG, settings.block_size
@@ -129,7 +129,7 @@ def shape_wanted(settings: Any) -> tuple[int, str, Any]:
 
 
 def given_start(settings: Any, structure: Structure) -> dict[str, np.ndarray]:
-    """The parts of the start that are given, checked."""
+    """The parts of the start that the user gave, checked."""
     return checked_start(
         structure,
         shape_wanted(settings)[0],
@@ -173,7 +173,7 @@ def _m_step(settings: Any, n_gaussians: int, prior: Prior | None) -> MStep:
 
 
 def _floor(settings: Any, shape: tuple[int, int], ubm: Any, continues: bool) -> np.ndarray | None:
-    """The floor of the variances: the one given, the ubm's, or the current model's."""
+    """The floor of the variances: the user's, the ubm's, or the current model's."""
     if settings.variance_thresholds is not None:
         return _thresholds(settings.variance_thresholds, shape)
     if settings.trainer == "map":
@@ -184,7 +184,7 @@ def _floor(settings: Any, shape: tuple[int, int], ubm: Any, continues: bool) -> 
 
 
 def _thresholds(thresholds: Any, shape: tuple[int, int]) -> np.ndarray:
-    """The floor (1 or K, D) that is given, for `shape` (K, D)."""
+    """The floor (1 or K, D) that the user gave, for `shape` (K, D)."""
     given = checks.real_array(thresholds, "variance_thresholds", finite=False)
     if given.shape not in [(), shape[1:], shape]:
         raise ValueError(

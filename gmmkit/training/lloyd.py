@@ -1,7 +1,7 @@
 """Lloyd's algorithm (1982): samples to their nearest centroids, centroids to their samples' means.
 
-Any start improves by it; that of Linde, Buzo and Gray is made by it. Each step is a pass over the
-data, the E-step with hard responsibilities.
+It improves any start, and the start of Linde, Buzo and Gray is made with it. Each step is a pass
+over the data: the E-step with hard responsibilities.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from gmmkit.sources.base import Source
 from gmmkit.training import seeding
 from gmmkit.training.loop import Problem, Run, logger, run
 
-_EXACT = np.dtype(float)  # to sum in
-_OVERLAPPING = 0.1  # of the squares about the origin: the least inertia of clusters that overlap
-_SPLIT = 0.01  # deviations between a centroid that is split and its halves
+_EXACT = np.dtype(float)  # the type of exact sums
+_OVERLAPPING = 0.1  # clusters overlap if the inertia is this share of the squares about the origin
+_SPLIT = 0.01  # distance of each half from the centroid that is split, in standard deviations
 _REFINED = 1e-3  # relative change of the inertia at which centroids may be split again
 
 
@@ -34,8 +34,8 @@ def sweep(
 ) -> GMMStats:
     """Statistics of samples assigned to the nearest of the centroids (K, D).
 
-    Second moments are those of the structure, none unless it is given. The log-likelihood is
-    minus half the inertia. Blocks are summed in the type; labels do not depend on it.
+    Without a structure there are no second moments. The log-likelihood is minus half the inertia.
+    Blocks are summed in the type `dtype`; labels do not depend on it.
     """
     return _sweep(source, centroids, structure, dtype)[0]
 
@@ -43,7 +43,7 @@ def sweep(
 def _sweep(
     source: Source, centroids: np.ndarray, structure: Structure | None, dtype: np.dtype
 ) -> tuple[GMMStats, float]:
-    """The statistics, and the sum of squares about their origin."""
+    """The statistics, and the samples' sum of squares about the origin."""
     densities = centroid_distances(centroids, dtype, structure)
     statistics = source.map_sum(EStep(densities), "gmmkit-k-means", block_length(densities))
     statistics = checked_statistics(statistics)
@@ -62,18 +62,18 @@ def _sum_of_squares(statistics: GMMStats, centroids: np.ndarray) -> float:
 
 
 class Clusters(Problem):
-    """Centroids (K, D) that the samples are nearest to.
+    """Centroids (K, D) as a problem for the loop: k-means.
 
-    A centroid without samples moves to the sample that is farthest from its own. Sums of float32
-    samples are made in float32 from the second step on, unless the clusters lie so far apart that
-    its rounding would show.
+    A centroid without samples moves to the sample that is farthest from its nearest centroid.
+    float32 samples are summed in float32 from the second step on, unless the clusters lie so far
+    apart that the rounding would show.
     """
 
     name, criterion = "k-means", "minus half the mean squared distance"
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._dtype, self._squares = _EXACT, 0.0  # for the next sweep, and of the last one
+        self._dtype, self._squares = _EXACT, 0.0  # type of the next sweep, squares of the last one
 
     def sweep(self, parameters: np.ndarray) -> GMMStats:
         """Statistics of the samples, each assigned to the nearest centroid."""
@@ -92,13 +92,13 @@ class Clusters(Problem):
 
     def scale(self, statistics: GMMStats) -> float:
         """Half the mean squared distance."""
-        # an inertia that should be zero, except for rounding of the centroids, never settles
+        # the second term: an inertia that is mere rounding of the centroids would never converge
         inertia = abs(2 * statistics.log_likelihood) + np.finfo(float).eps * self._squares
         return float(inertia / (2 * statistics.t))
 
 
 def lloyd(source: Source, centroids: np.ndarray, **options: Any) -> Run:
-    """Move the centroids (K, D) until the inertia stays; the options are those of `loop.run`."""
+    """Move the centroids (K, D) until the inertia converges. Options are those of `loop.run`."""
     return run(Clusters(source), Run.of(centroids), **options)
 
 
@@ -111,9 +111,10 @@ def lbg(
 ) -> np.ndarray:
     """Starts by splitting centroids again and again (Linde, Buzo and Gray, 1980), (count, D).
 
-    It begins with the overall mean or, where `count` is no power of two, with as many centroids
-    as its largest odd divisor, found by k-means||. Each turn moves them by at most `rounds` of
-    Lloyd's steps, then splits each in two, a hundredth of its cluster's deviations apart.
+    The number of centroids to begin with is the largest odd divisor of `count`. One centroid is the
+    overall mean; more are found by k-means||. Each turn moves them by at most `rounds` of Lloyd's
+    steps and then splits each in two. Each half moves by a random offset, a hundredth of the
+    cluster's deviations in size.
     """
     n_centroids = count // (count & -count)  # the largest odd divisor
     if n_centroids == 1:

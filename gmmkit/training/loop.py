@@ -1,7 +1,7 @@
 """The loop: sweep the data, update the parameters, test for convergence.
 
-The loop knows neither Gaussians nor dask. It repeats a `Problem`: mixtures and k-means are two.
-A run has two halves. The `State` is carried from step to step; the `History` is what is reported.
+The loop knows neither Gaussians nor dask. It repeats a `Problem`: a mixture or k-means. A run has
+two halves: the `State` is carried from step to step, the `History` is reported.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _FIRST_JUMP, _SHORTEST_JUMP, _GROWTH = 4.0, 2.0, 4.0  # as in Varadhan and Rolan
 
 
 class Statistics(Protocol):
-    """What a sweep makes: the criterion is the mean of its ``log_likelihood``."""
+    """The result of a sweep. The criterion is ``log_likelihood / t``."""
 
     t: float
     log_likelihood: float
 
 
 class Problem:
-    """What the loop repeats."""
+    """A sweep over the data and an update of the parameters, which the loop repeats."""
 
     name: str  # of the algorithm, for messages
-    criterion: str  # what the mean of the statistics' ``log_likelihood`` is, for messages
+    criterion: str  # the name of ``log_likelihood / t``, for messages
     accelerated = False  # whether the loop calls `extrapolate` after every two steps
 
     def sweep(self, parameters: Any) -> Any:
@@ -40,11 +40,11 @@ class Problem:
         raise NotImplementedError
 
     def update(self, statistics: Any, current: Any) -> Any:
-        """The parameters that the statistics give, made in a sweep from others than `current`."""
+        """New parameters from the statistics. These may be of a jump, not of `current`."""
         raise NotImplementedError
 
     def scale(self, statistics: Any) -> float:
-        """What the threshold of convergence is relative to: 1 if it is absolute."""
+        """The threshold of convergence is relative to this; 1 makes it absolute."""
         return 1.0
 
     def extrapolate(self, path: tuple[Any, Any, Any], longest: float) -> tuple[Any, float]:
@@ -54,35 +54,35 @@ class Problem:
 
 @dataclass(frozen=True)
 class State:
-    """What a run carries from step to step."""
+    """The part of a run that is carried from step to step."""
 
     parameters: Any
     trail: tuple[Any, ...] = ()  # the parameters before each plain step since the last jump
-    longest: float = _FIRST_JUMP  # jump that may be tried next
+    longest: float = _FIRST_JUMP  # the next jump is at most so long
 
 
 @dataclass
 class History:
-    """What a run reports."""
+    """The part of a run that is reported."""
 
     lower_bounds: list[float] = field(default_factory=list)  # the criterion before each step
     rejected: int = 0  # jumps that would have lowered the criterion
     converged: bool = False
     stopped: bool = False  # by a listener
-    before: float = -np.inf  # the last criterion of the run that this one continues
+    before: float = -np.inf  # the last criterion of an earlier run that this run continues
 
     @property
     def lower_bound(self) -> float:
-        """The last criterion; before the first step that of the run before, -inf without one."""
+        """The last criterion. Before the first step, that of the earlier run, or -inf."""
         return self.lower_bounds[-1] if self.lower_bounds else self.before
 
     @property
     def n_steps(self) -> int:
-        """Steps made, a pass over the data each, including those that a rejected jump has cost."""
+        """The number of steps, each of them a pass over the data, rejected jumps included."""
         return len(self.lower_bounds) + self.rejected
 
     def ended(self, max_steps: int) -> bool:
-        """Whether no step is to follow."""
+        """Whether no further step follows."""
         return self.converged or self.stopped or self.n_steps >= max_steps
 
 
@@ -95,7 +95,7 @@ class Run:
 
     @classmethod
     def of(cls, parameters: Any, before: float = -np.inf) -> Run:
-        """A run that begins with the parameters; it may continue one that ended with `before`."""
+        """A run that begins with the parameters. If it continues one, that ended with `before`."""
         return cls(State(parameters), History(before=before))
 
     @property
@@ -105,13 +105,13 @@ class Run:
 
 
 class Listener(Protocol):
-    """What is notified of each step."""
+    """An object that is notified of each step."""
 
     def before(self, run: Run) -> None:
         """A step begins."""
 
     def after(self, run: Run) -> bool:
-        """A step has ended; returns whether the run is to stop."""
+        """A step has ended. Returns whether the run must stop."""
 
 
 def run(
@@ -129,15 +129,15 @@ def run(
     ----------
     problem : Problem
     result : Run
-        The run to begin, with the parameters to start from, or to continue.
+        The run to begin or to continue, with the parameters to start from.
     threshold : float or None
-        Change of the criterion, relative to the problem's scale, at which the run has converged;
-        None makes all the steps.
+        Change of the criterion, relative to the problem's scale, at which the run has converged.
+        None makes all ``max_steps`` steps.
     max_steps : int
     verbose : int, default=0
         1 prints a line a step.
     listeners : iterable of Listener
-        The run stops after a step where one of them says so.
+        The run stops after a step if one of them says so.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def run(
 
 
 def _step(problem: Problem, result: Run, threshold: float | None, verbose: int) -> None:
-    """Make a step, plain or accelerated. A jump that lowers the criterion is taken back."""
+    """Make one step, plain or accelerated. A jump that lowers the criterion is taken back."""
     history, began, last = result.history, time.perf_counter(), result.history.lower_bound
     jumped, start = _jump(problem, result)
     statistics = problem.sweep(start)
@@ -165,8 +165,8 @@ def _step(problem: Problem, result: Run, threshold: float | None, verbose: int) 
         result.state = replace(result.state, longest=shorter)
         history.rejected += 1
     else:
-        with one_blas_thread:  # the small products of an update gain nothing from more
-            # what has no samples stays as the last update left it, not as a jump made it
+        with one_blas_thread:  # the products of an update are small: more threads do not help
+            # components without samples stay as the last update left them, not as a jump moved them
             parameters = problem.update(statistics, result.parameters)
         trail = (*result.state.trail, start) if problem.accelerated else ()
         result.state = replace(result.state, parameters=parameters, trail=trail)
@@ -181,9 +181,10 @@ def _step(problem: Problem, result: Run, threshold: float | None, verbose: int) 
 
 
 def _jump(problem: Problem, result: Run) -> tuple[bool, Any]:
-    """Whether to jump, and the parameters to sweep: after two plain steps those beyond them.
+    """Whether this step is a jump, and the parameters to sweep. A jump follows two plain steps.
 
-    A jump as long as allowed lets the next be longer; one that fails makes it shorter.
+    If a jump has the longest length allowed, the next one may be longer. If a jump fails, the next
+    one must be shorter.
     """
     state = result.state
     if len(state.trail) < 2:
@@ -195,23 +196,24 @@ def _jump(problem: Problem, result: Run) -> tuple[bool, Any]:
 
 
 def first_best(criteria: list[float]) -> int:
-    """The first of several starts whose criterion is the best except for rounding.
+    """The first start whose criterion is the best, except for rounding.
 
-    Starts that reach the same optimum differ by rounding alone, and so by how the data are cut.
+    Starts that reach the same optimum differ only by rounding, which depends on how the data are
+    cut. So rounding must not decide between them.
     """
     highest = max(criteria)
     return next(i for i, c in enumerate(criteria) if c >= highest - 1e-9 * abs(highest))
 
 
 def log(line: str, aloud: bool) -> None:
-    """Log a line, and print it if wanted."""
+    """Log a line, and print it if `aloud`."""
     logger.debug(line)
     if aloud:
         print(line, flush=True)
 
 
 def fall(history: History, slack: float) -> str | None:
-    """The message where a likelihood that should never fall fell by more than `slack`."""
+    """The message if the likelihood, which should never fall, fell by more than `slack`."""
     changes = np.diff(history.lower_bounds)
     if len(changes) == 0 or changes.min() >= -slack:
         return None
@@ -223,7 +225,7 @@ def fall(history: History, slack: float) -> str | None:
 
 
 def unfinished(history: History, threshold: float | None, max_steps: int, who: str) -> str | None:
-    """The message where a run with a threshold used up its steps before it converged."""
+    """The message if a run with a threshold used up its steps before it converged."""
     if history.converged or history.stopped or (threshold is None and max_steps > 0):
         return None
     if max_steps == 0:

@@ -1,10 +1,11 @@
 """Starting points for k-means, and the rows that revive empty clusters.
 
-All of them draw rows by a key: each row gets a number, the smallest keys win. Winners of two blocks
-make winners of both, so a draw is one pass over data of any kind, in memory or on a cluster. With
-keys E / q, E exponential and q a row's weight, that is sampling without replacement in proportion
-to q (Efraimidis and Spirakis, 2006). The random numbers belong to the rows' numbers, not to the
-blocks: the same seed draws the same rows however the data are cut.
+All of them draw rows by a key: each row gets a key, a number, and the rows with the smallest keys
+win. The smallest keys of two blocks together are found among the smallest keys of each. So a draw
+is one pass over data of any kind, in memory or on a cluster. With keys E / q, E exponential and q a
+row's weight, this is sampling without replacement in proportion to q (Efraimidis and Spirakis,
+2006). A row's random number depends on the number of the row, not on its block: the same seed draws
+the same rows however the data are cut.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from gmmkit.kernel.plan import block_length
 from gmmkit.kernel.stats import checked_statistics
 from gmmkit.sources.base import ArraySource, Source
 
-_SAMPLE_PER_CLUSTER = 300  # rows drawn per cluster where k-means++ cannot see all data at once
+_SAMPLE_PER_CLUSTER = 300  # rows drawn per cluster if k-means++ cannot see all data at once
 _TIED = 1e-9  # squared distances that differ by this share are equal except for rounding
-_ROUNDED = 8  # units of rounding that a mean of equal samples may be off
-_DIGITS = 44  # binary ones, of the largest number, by which rows must differ to be different ones
-_SMALL = 1e-9  # numbers whose squares are far from the smallest that float32 has
+_ROUNDED = 8  # error of a mean of equal samples, in units of rounding
+_DIGITS = 44  # binary digits, counted from the largest number, in which distinct rows must differ
+_SMALL = 1e-9  # the squares of such numbers are far above the smallest numbers of float32
 Key = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -34,14 +35,14 @@ Key = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 class Winners:
     """The rows with the smallest keys, at most `count` of them, in the order of their keys.
 
-    Of keys that differ by less than the share `tied` of the smallest of them the first rows win:
-    rounding, which depends on how the data are cut, cannot choose among them.
+    Keys are tied if they differ from the smallest of them by less than the share `tied`; ties go to
+    the first rows. So rounding, which depends on how the data are cut, does not choose among them.
     """
 
     count: int
     keys: np.ndarray  # (<= count,)
     rows: np.ndarray  # (<= count, D)
-    numbers: np.ndarray  # (<= count,), those of the rows
+    numbers: np.ndarray  # (<= count,), the numbers of the rows
     tied: float = 0.0
 
     @classmethod
@@ -53,9 +54,9 @@ class Winners:
         numbers: np.ndarray,
         tied: float = 0.0,
     ) -> Winners:
-        """The winners among rows with finite keys, `numbers` rising or merged from such."""
+        """The winners among rows with finite keys."""
         finite = np.flatnonzero(np.isfinite(keys))
-        if len(finite) > count:  # sort a few only
+        if len(finite) > count:  # so that only a few keys are sorted
             last = np.partition(keys[finite], count - 1)[count - 1]
             finite = finite[keys[finite] <= last + tied * abs(last)]
         order = finite[np.lexsort((numbers[finite], _ranks(keys[finite], tied)))][:count]
@@ -68,7 +69,7 @@ class Winners:
 
 
 def _ranks(keys: np.ndarray, tied: float) -> np.ndarray:
-    """Ranks of keys (N,); those of a rank follow one another within the share `tied`."""
+    """Ranks of keys (N,). Neighbours that differ by at most the share `tied` have the same rank."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     steps = np.diff(ordered, prepend=ordered[:1]) > tied * np.abs(ordered)
@@ -81,8 +82,8 @@ def _ranks(keys: np.ndarray, tied: float) -> np.ndarray:
 class Draw:
     """A kernel: the `count` rows of a block with the smallest keys.
 
-    ``densities`` are those of the centroids chosen so far, or ``known`` the squared distances of
-    all samples from them; neither where distances do not matter.
+    ``densities`` are those of the centroids chosen so far. Or ``known`` are the squared distances
+    of all samples from these. Both are None if distances do not matter.
     """
 
     count: int
@@ -110,31 +111,31 @@ class Draw:
 
 
 def _rounded_away(centroids: np.ndarray) -> float:
-    """The squared distance of samples from their mean (D,) that its rounding alone may make."""
+    """The largest squared distance of equal samples from their mean, which is due to rounding."""
     unit = _ROUNDED * np.finfo(float).eps * float(np.abs(centroids).max())
     return centroids.shape[1] * unit**2
 
 
 def _nearest_and_label(block: NearestBlock) -> np.ndarray:
-    """Squared distance to the nearest centroid and its number, (B, 2)."""
+    """Squared distance to the nearest centroid, and the centroid's number, (B, 2)."""
     return np.stack([block.squares(), block.labels()], axis=1)
 
 
 def in_proportion(weight: np.ndarray, squares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Keys that draw rows in proportion to their weighted squared distance."""
-    with np.errstate(over="ignore"):  # where weights are tiny: as if they were zero
+    with np.errstate(over="ignore"):  # tiny weights then count as zero
         return -np.log1p(-uniform) / (weight * squares)
 
 
 def farthest_first(weight: np.ndarray, squares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Keys that draw the rows farthest from their centroid; rows without weight never."""
+    """Keys that draw the rows farthest from their centroid, but never rows without weight."""
     return np.where(weight > 0, -squares, np.inf)
 
 
 def random_rows(source: Source, count: int, random_state: np.random.RandomState) -> np.ndarray:
     """Rows drawn without replacement in proportion to their weights, (count, D).
 
-    Rows repeat where there are not enough with a weight.
+    Rows repeat if there are not enough rows with a weight.
     """
     seed = int(random_state.randint(2**31))
     rows = source.map_sum(Draw(count, in_proportion, seed), "gmmkit-draw").rows
@@ -144,7 +145,7 @@ def random_rows(source: Source, count: int, random_state: np.random.RandomState)
 
 
 def uniform(seed: int, start: int, count: int) -> np.ndarray:
-    """Random numbers of the rows from `start` on, (count,): a row's own, however data are cut."""
+    """Random numbers of the rows from `start` on, (count,). Each depends on the row's number."""
     return np.random.Generator(np.random.PCG64(seed).advance(start)).random(count)
 
 
@@ -160,7 +161,7 @@ def k_means_plus_plus(
 ) -> np.ndarray:
     """Starts drawn one by one by squared distance (Arthur and Vassilvitskii, 2007), (count, D).
 
-    Data in memory are seen whole; of other data a sample of 300 rows a cluster is.
+    It sees all data in memory, and of other data a sample of 300 rows a cluster.
     """
     if isinstance(source, ArraySource):
         X, weight = np.asarray(source.X, dtype=source.dtype), source.sample_weight
@@ -180,7 +181,7 @@ def k_means_parallel(
 
     Each round draws ``oversampling * count`` rows in proportion to their squared distance from
     the candidates so far. The candidates, weighted by the samples they attract, are then reduced
-    by k-means++. A pass over the data for each round and two more.
+    by k-means++. There is one pass over the data for each round, and two more.
     """
     remembers = isinstance(source, ArraySource)
     candidates = (_NearCandidates if remembers else _Candidates)(source)
@@ -199,7 +200,7 @@ def k_means_parallel(
 def _picked(
     X: np.ndarray, count: int, weight: np.ndarray | None, random_state: np.random.RandomState
 ) -> np.ndarray:
-    """Rows picked by k-means++, (count, D), in units in which squares neither over- nor underflow.
+    """Rows picked by k-means++, (count, D), in units in which squares do not over- or underflow.
 
     The units are powers of two, so that nothing is rounded.
     """
@@ -213,7 +214,7 @@ def _picked(
 
 
 class _Candidates:
-    """Candidates of k-means||. What lies near them is found by a pass over the data."""
+    """Candidates of k-means||. A pass over the data finds the samples' distances from them."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -233,7 +234,7 @@ class _Candidates:
         return self.source.map_sum(draw, "gmmkit-k-means-parallel", block).rows
 
     def attracted(self) -> np.ndarray:
-        """Samples nearest to each candidate, by weight."""
+        """The weight of the samples that are nearest to each candidate, (n_candidates,)."""
         densities = centroid_distances(self.rows, self.source.dtype)
         kernel = EStep(densities)
         stats = self.source.map_sum(kernel, "gmmkit-count", block_length(densities))
@@ -241,7 +242,7 @@ class _Candidates:
 
 
 class _NearCandidates(_Candidates):
-    """Candidates for data in memory: each sample's distance is kept, only new ones are measured."""
+    """Candidates for data in memory. Samples' distances are kept, so only new rows are measured."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
@@ -268,12 +269,12 @@ class _NearCandidates(_Candidates):
 
 
 def count_distinct(rows: np.ndarray) -> int:
-    """How many of the rows (K, D) differ by more than the rounding of means."""
+    """The number of rows among (K, D) that differ by more than the rounding of means."""
     _, exponent = np.frexp(np.abs(rows).max(initial=0.0))
-    steps = np.rint(np.ldexp(rows, _DIGITS - exponent))  # of powers of two
-    return len(np.unique(steps + 0.0, axis=0))  # -0.0 is no other number
+    steps = np.rint(np.ldexp(rows, _DIGITS - exponent))  # rows in units of a power of two
+    return len(np.unique(steps + 0.0, axis=0))  # + 0.0 makes 0.0 of -0.0
 
 
 def _repeated(rows: np.ndarray, count: int) -> np.ndarray:
-    """The rows, over and over until there are `count` of them."""
+    """The rows, repeated until there are `count` of them."""
     return rows[np.arange(count) % len(rows)]

@@ -1,7 +1,7 @@
 """Where a mixture's training starts: given parameters, or clusters and their statistics.
 
 There are four kinds of start: `Known` parameters, samples `Assigned` to given means, `Clustered`
-samples, and the clusters of a `Trained` estimator of the user's. Each makes parameters of data.
+samples, and the clusters of the user's `Trained` estimator. Each makes parameters from data.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from gmmkit.training.seeding import count_distinct
 
 
 def checked_start(structure: Structure, n_gaussians: int, **given: Any) -> dict[str, np.ndarray]:
-    """The given ones of ``weights``, ``means`` and ``covariances``, checked.
+    """Those of ``weights``, ``means`` and ``covariances`` that are given, checked.
 
-    Covariances come back as a stack of the structure.
+    Covariances are returned as a stack of the structure.
     """
     shapes = {
         "weights": (n_gaussians,),
@@ -58,10 +58,10 @@ def _refuse(name: str, expected: str, got: object) -> NoReturn:
 
 @dataclass(frozen=True)
 class Known:
-    """A start from parameters: a prior's, or those of the run that this one continues."""
+    """A start from parameters: those of a prior, or of an earlier run that is continued."""
 
     parameters: Parameters
-    before: float = -np.inf  # the last criterion of that run
+    before: float = -np.inf  # the last criterion of the earlier run
     attempts: int = 1
 
     def make(self, data: Prepared, task: Task, attempt: int) -> Parameters:
@@ -71,7 +71,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Assigned:
-    """A start from given means, and whatever else is given."""
+    """A start from given means, and from other parts that are given."""
 
     given: dict[str, np.ndarray]
     m_step: MStep
@@ -87,7 +87,7 @@ class Assigned:
 class Clustered:
     """A start from the likeliest of several clusterings of a sample.
 
-    With `scattered` each component is what lies nearest to a random sample instead.
+    With `scattered`, each component is instead made of the samples nearest to a random sample.
     """
 
     given: dict[str, np.ndarray]
@@ -95,15 +95,15 @@ class Clustered:
     n_gaussians: int
     seed: int
     scattered: bool
-    attempts: int  # each with a random seed of its own
+    attempts: int  # at most; each has its own random seed
     n_jobs: int | None
     before: float = -np.inf
 
     def make(self, data: Prepared, task: Task, attempt: int) -> Parameters:
         """Parameters of the clusters, except for the parts that are given.
 
-        The last attempt takes means that coincide, too. EM reads all data later, so a sample will
-        do here.
+        A sample is enough here, since EM reads all data later. The last attempt accepts means that
+        coincide, too.
         """
 
         def estimate(stats: GMMStats, means: np.ndarray) -> Parameters:
@@ -129,7 +129,7 @@ class Clustered:
 
 @dataclass(frozen=True)
 class Trained:
-    """A start from the clusters that an estimator of the user's finds in all data."""
+    """A start from the clusters that the user's estimator finds in all data."""
 
     given: dict[str, np.ndarray]
     m_step: MStep
@@ -142,10 +142,10 @@ class Trained:
     def make(self, data: Prepared, task: Task, attempt: int) -> Parameters:
         """Parameters of the clusters, except for the parts that are given.
 
-        The last attempt takes means that coincide, too.
+        The last attempt accepts means that coincide, too.
         """
         trainer = clone(self.trainer)
-        if self.attempts > 1:  # its own random_state would make all starts the same
+        if self.attempts > 1:  # with the trainer's own random_state all starts would be equal
             trainer.set_params(random_state=_seed(self.seed, attempt))
         with task.fitting("k-means", trainer):
             means = k_means(data.source, trainer, self.n_gaussians)
@@ -162,7 +162,7 @@ def _seed(seed: int, attempt: int) -> int:
 
 
 def _check_distinct(means: np.ndarray, who: str) -> None:
-    """Raise DegenerateError where two of the means (K, D) coincide."""
+    """Raise DegenerateError if two of the means (K, D) coincide."""
     found = count_distinct(means)
     if found < len(means):
         raise DegenerateError(f"{who} found {found} distinct centroids only.")
@@ -183,7 +183,7 @@ def assigned(data: Prepared, m_step: MStep, given: dict[str, np.ndarray]) -> Par
 def k_means(source: Source, trainer: Any, n_gaussians: int) -> np.ndarray:
     """Means (K, D) found by an estimator with ``n_clusters`` and ``cluster_centers_``.
 
-    Raises DegenerateError where they are not finite.
+    Raises DegenerateError if they are not finite.
     """
     trainer.set_params(n_clusters=n_gaussians)
     trainer.fit(source.X, sample_weight=source.sample_weight)

@@ -1,4 +1,4 @@
-"""Stepwise EM: a step a batch of a stream that may never end (Cappe and Moulines, 2009).
+"""Stepwise EM: one step for each batch of a stream, which may never end (Cappe, Moulines, 2009).
 
 The statistics of a batch, s(t) per sample, are averaged with those of the batches before:
 
@@ -22,7 +22,7 @@ from gmmkit.training.job import Job
 
 @dataclass(frozen=True)
 class Stream:
-    """What stepwise EM has seen of a stream."""
+    """The part of a stream that stepwise EM has seen."""
 
     statistics: GMMStats | None = None  # per sample, averaged over the batches
     n_batches: int = 0
@@ -30,7 +30,7 @@ class Stream:
 
 
 def take_batch(job: Job, data: Prepared, stream: Stream, kappa: float) -> tuple[Parameters, Stream]:
-    """The parameters after a step on a batch, and the stream with the batch.
+    """The parameters after a step on a batch, and the stream that includes the batch.
 
     The first batch finds the start, unless the job has parameters to continue from.
     """

@@ -1,11 +1,11 @@
-"""Survey: a first look at the data, in one pass. A sample of the rows, and how far features reach.
+"""Survey: a first pass over the data. It draws a sample of the rows and finds the features' ranges.
 
-Sums tell little of what a single value does, so what has to look at values looks at a sample: the
-start, the floor of the variances. Whether a feature is constant is a question to all rows.
-Its answer is exact, as the least and the greatest value are as addable as sums are.
+The start and the floor of the variances need single values, which sums do not show. They look at
+the sample. Whether a feature is constant depends on all rows. The answer is exact, because minima
+and maxima of blocks can be combined, as sums can.
 
-Each row is drawn or not by a random number of its own, so the sample is the same however the data
-are cut. A row without weight is not there.
+A random number for each row decides whether the row is drawn, so the sample is the same however the
+data are cut. Rows without weight are ignored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gmmkit.training.seeding import uniform
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass finds out about the rows that have a weight."""
+    """The results of one pass over the rows that have a weight."""
 
     n_rows: int  # with a weight
     lowest: np.ndarray  # (D,): each feature's least value
@@ -31,13 +31,13 @@ class Survey:
 
     @property
     def constant(self) -> np.ndarray:
-        """Which features have one value only, (D,)."""
+        """Whether each feature has one value only, (D,)."""
         return self.lowest == self.highest
 
 
 @dataclass(frozen=True)
 class _Look:
-    """A kernel: rows drawn with the probability `share`, and the extent of all rows."""
+    """A kernel: rows drawn with the probability `share`, and the ranges of all rows."""
 
     share: float
     seed: int
@@ -45,7 +45,7 @@ class _Look:
     def __call__(
         self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
     ) -> _Found:
-        """What is found in X (B, D), whose first row has the number `start`."""
+        """The findings in X (B, D), whose first row has the number `start`."""
         weight = np.ones(len(X)) if sample_weight is None else checked_weights(sample_weight)
         counts = weight > 0
         drawn = counts & (uniform(self.seed, start, len(X)) < self.share)
@@ -60,7 +60,7 @@ class _Look:
 
 @dataclass(frozen=True)
 class _Found:
-    """What the kernel has found in some blocks."""
+    """The findings of the kernel in some blocks."""
 
     n_rows: int  # with a weight
     lowest: np.ndarray
@@ -79,10 +79,10 @@ class _Found:
 def survey(source: Source, count: int, n_bytes: int, seed: int = 0) -> Survey:
     """Look at all rows, and draw about `count` of them that take about `n_bytes` at most.
 
-    All rows with a weight are drawn where there are no more than that. A pass over the data, and
-    one to count the rows where their number is not known or most of them have no weight.
+    If there are no more rows with a weight, all are drawn. This is one pass over the data, and one
+    more to count the rows if their number is not known or most rows have no weight.
 
-    Raises ValueError where no row has a weight.
+    Raises ValueError if no row has a weight.
     """
     count = max(1, min(count, n_bytes // (source.n_features * source.dtype.itemsize)))
     n_rows = source.n_samples
@@ -99,7 +99,7 @@ def survey(source: Source, count: int, n_bytes: int, seed: int = 0) -> Survey:
 
 
 def _look(source: Source, count: int, n_rows: int, seed: int) -> _Found:
-    """What a pass finds that draws about `count` of `n_rows` rows."""
+    """The findings of a pass that draws about `count` of `n_rows` rows."""
     kernel = _Look(min(1.0, count / max(n_rows, 1)), seed)
     found: _Found = source.map_sum(kernel, "gmmkit-survey", block=1024)
     return found

@@ -1,8 +1,8 @@
 """Ward's hierarchical clustering (1963): many small clusters become few.
 
-Two clusters of n and m samples whose means lie d apart have, as one, n m / (n + m) |d|^2 more
-squares about their mean than as two. The two that add least are merged, again and again; costs of
-merged clusters follow from those of their parts (Lance and Williams, 1967).
+If two clusters of n and m samples, whose means lie d apart, become one, the sum of squares about
+the means grows by n m / (n + m) |d|^2. The pair with the least cost is merged, again and again. The
+costs of merged clusters follow from those of their parts (Lance and Williams, 1967).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _TIED = 1e-9  # costs that differ by this share are equal except for rounding
 
 
 def merged(means: np.ndarray, counts: np.ndarray, n_clusters: int) -> np.ndarray:
-    """Means (n_clusters, D) of clusters merged from those of `counts` samples (M,), (M, D)."""
+    """Means (n_clusters, D) of merged clusters, from means (M, D) and counts (M,) of small ones."""
     means, counts = means.astype(float), counts.astype(float)  # copies
     squares = (means**2).sum(axis=1)
     cost = np.maximum(squares[:, None] + squares - 2 * (means @ means.T), 0.0)
@@ -27,7 +27,7 @@ def merged(means: np.ndarray, counts: np.ndarray, n_clusters: int) -> np.ndarray
         row = _costs_of_merged(cost, counts, i, j)
         total = counts[i] + counts[j]
         means[i] += counts[j] / total * (means[j] - means[i])
-        counts[i], counts[j] = total, np.nan  # no number: j is part of i now
+        counts[i], counts[j] = total, np.nan  # NaN: cluster j is a part of i now
         cost[i] = cost[:, i] = row
         cost[j] = cost[:, j] = np.inf
         stale = np.flatnonzero((nearest == i) | (nearest == j))
@@ -41,7 +41,7 @@ def merged(means: np.ndarray, counts: np.ndarray, n_clusters: int) -> np.ndarray
 
 
 def _costs_of_merged(cost: np.ndarray, counts: np.ndarray, i: int, j: int) -> np.ndarray:
-    """What merging with i and j, as one, would cost the others, (M,)."""
+    """The cost of merging each cluster with the union of i and j, (M,)."""
     both = (counts[i] + counts) * cost[i] + (counts[j] + counts) * cost[j] - counts * cost[i, j]
     row = both / (counts[i] + counts[j] + counts)
     row[[i, j]] = np.inf
@@ -50,5 +50,5 @@ def _costs_of_merged(cost: np.ndarray, counts: np.ndarray, i: int, j: int) -> np
 
 
 def _first_least(costs: np.ndarray) -> np.ndarray:
-    """Where the least cost stands along the last axis; ties go to the first."""
+    """The index of the least cost along the last axis; ties go to the first."""
     return (costs <= (1 + _TIED) * costs.min(axis=-1, keepdims=True)).argmax(axis=-1)

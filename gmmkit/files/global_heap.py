@@ -1,9 +1,9 @@
-"""What the HDF5 library does not check of texts of any length.
+"""Global heaps: checks of texts of any length that the HDF5 library does not make.
 
-HDF5 keeps such texts in heaps ("global heap collections", HDF5 File Format Specification, III.E),
-and a reference of 16 bytes in their place: length, address of the heap, index in it. A damaged
-heap can send the library into an endless loop, and a damaged reference can make it allocate
-gigabytes or, in older versions, write past what it allocated. So both are looked at beforehand.
+HDF5 keeps such texts in heaps ("global heap collections", HDF5 File Format Specification, III.E).
+In the dataset stands a reference of 16 bytes: length, address of the heap, index in the heap. A
+damaged heap can send the library into an endless loop. A damaged reference can make it allocate
+gigabytes or, in older versions, write past the allocated memory. So both are checked beforehand.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import BinaryIO
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 Sizes = dict[tuple[int, int], int]
 
-_HEAP = b"GCOL\x01"  # and the version, so that chance cannot make it up
+_HEAP = b"GCOL\x01"  # with the version, so that it is not found by chance
 _HEAP_HEADER = struct.Struct("<8xQ")  # size of the heap
 _OBJECT_HEADER = struct.Struct("<H6xQ")  # index, size
 _REFERENCE = struct.Struct("<IQI")
@@ -23,7 +23,7 @@ _BLOCK = 2**24
 
 
 class HeapError(ValueError):
-    """A file is none that the library can be trusted with; the message says why."""
+    """This file could crash or hang the HDF5 library; the message says why."""
 
 
 def text_sizes(stream: BinaryIO) -> Sizes:
@@ -40,7 +40,7 @@ def text_sizes(stream: BinaryIO) -> Sizes:
     Raises
     ------
     HeapError
-        If it is no HDF5 file, or the library would not come back from reading a heap.
+        If the file is no HDF5 file, or the library would hang when it reads a heap.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def text_sizes(stream: BinaryIO) -> Sizes:
     widths = start[9:11] if start[8:9] >= b"\x02" else start[13:15]
     if widths != b"\x08\x08":
         raise HeapError("one with addresses that are not of eight bytes")
-    left = 4 * stream.seek(0, 2)  # heaps do not overlap; ones made up do, and would take long
+    left = 4 * stream.seek(0, 2)  # heaps do not overlap; forged heaps can, and take forever
     sizes: Sizes = {}
     for address in list(_find(stream, _HEAP)):
         stream.seek(address)
@@ -73,7 +73,7 @@ def text_sizes(stream: BinaryIO) -> Sizes:
 
 
 def check_references(stream: BinaryIO, offset: int, count: int) -> int:
-    """Sum of the lengths of texts, of which the references stand at an offset.
+    """Sum of the lengths of the texts whose references stand at an offset.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def check_references(stream: BinaryIO, offset: int, count: int) -> int:
 
 
 def _find(stream: BinaryIO, pattern: bytes) -> Iterator[int]:
-    """Where a pattern stands in a file."""
+    """The places where a pattern stands in a file."""
     start, block = 0, b""
     stream.seek(0)
     while more := stream.read(_BLOCK):
@@ -114,7 +114,7 @@ def _find(stream: BinaryIO, pattern: bytes) -> Iterator[int]:
 
 
 def _objects(heap: bytes, address: int) -> Iterator[tuple[int, int]]:
-    """Index and size of each text of a heap, as the library would walk over them."""
+    """Index and size of each text of a heap, in the order in which the library would read them."""
     at = _HEAP_HEADER.size
     while at + _OBJECT_HEADER.size <= len(heap):
         index, size = _OBJECT_HEADER.unpack_from(heap, at)
