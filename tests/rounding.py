@@ -91,7 +91,7 @@ def _n_terms(multiply, operands, result):
 def codes_of_products():
     """Functions of the package that multiply arrays, and their codes with products to be moved."""
     found = []
-    for info in pkgutil.iter_modules(gmmkit.__path__, "gmmkit."):
+    for info in pkgutil.walk_packages(gmmkit.__path__, "gmmkit."):
         if info.name.endswith("__main__"):
             continue
         module = importlib.import_module(info.name)

@@ -3,12 +3,10 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import h5py
 import pytest
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
+from material import EXAMPLES, SPEECH
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +42,7 @@ def test_few_claims_are_misjudged(output):
 
 def test_saved_models_give_the_same_scores(output, folder):
     assert "7 models saved and read back: all 720 scores the same" in output
-    with h5py.File(EXAMPLES / "data" / "prompts.h5") as speech:
+    with h5py.File(SPEECH) as speech:
         expected = {"ubm.h5", *(f"{voice}.h5" for voice in speech)}
     assert {path.name for path in (folder / "models").iterdir()} == expected
 
@@ -53,7 +51,7 @@ def test_licence_stands_beside_the_speech():
     notice = (EXAMPLES / "data" / "LICENSE.txt").read_text(encoding="utf-8")
     assert "CC-BY-SA-3.0" in notice
     assert "What was changed" in notice
-    with h5py.File(EXAMPLES / "data" / "prompts.h5") as speech:
+    with h5py.File(SPEECH) as speech:
         assert "CC-BY-SA-3.0" in speech.attrs["licence"]
         assert [voice for voice in speech if voice not in notice] == []
 

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from material import STRUCTURES, assert_close, machine_at, random_data, random_mixture
 from numpy.testing import assert_allclose, assert_array_equal
 from recipes import of_features
 from reference import Structure, groups, to_matrices
 from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
-from test_laws import STRUCTURES, assert_close, machine_at, random_data, random_mixture
 
 from gmmkit import GMMMachine, KMeansMachine, select
 from gmmkit.kernel import estep

@@ -4,8 +4,7 @@ import dask.array as da
 import h5py
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
-from test_laws import (
+from material import (
     STRUCTURES,
     disturbed,
     every_structure,
@@ -15,6 +14,7 @@ from test_laws import (
     random_data,
     random_mixture,
 )
+from numpy.testing import assert_allclose
 
 from gmmkit import Blocks, GMMMachine, KMeansMachine
 

@@ -16,29 +16,30 @@ import dask.array as da
 import joblib
 import numpy as np
 import pytest
-from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, worker_client
-from distributed.diagnostics.plugin import SchedulerPlugin
-from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV
-from test_checkpoint import assert_kills_change_nothing
-from test_dask import (
+from centres import (
+    BLOCK,
+    CHUNKS,
     assert_same_model,
     blas_threads,
     data,
     from_centres,
     kept,
+    loaded_with,
     run_with_query_planning,
+    tasks_left,
     weights,
     with_earlier_model,
 )
+from damage import assert_kills_change_nothing
+from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, worker_client
+from distributed.diagnostics.plugin import SchedulerPlugin
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 
 from gmmkit import GMMMachine, KMeansMachine
 from gmmkit.sources.dask_source import DaskSource
 from gmmkit.sources.threads import count_threads
-
-CHUNKS = (10, 3)  # twelve blocks
-BLOCK = 7  # the one that something happens to
 
 
 @contextmanager
@@ -68,14 +69,6 @@ def mortal_client():
     """A cluster whose workers are killed; their nannies start others."""
     with cluster_of_two() as client:
         yield client
-
-
-def tasks_left(client):
-    """Keys on the scheduler, once it has heard all that this client said so far."""
-    marker = client.submit(int, pure=False)
-    marker.result()
-    tasks = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))
-    return set(tasks) - {marker.key}
 
 
 # --------------------------------------------------------------------- the same as in one process
@@ -319,21 +312,6 @@ def test_search_is_that_of_one_process(machine, grid, client):
 # ------------------------------------------------------------------------------------------- faults
 
 
-def loaded_with(act, path, in_pass=3):
-    """A dask array of `data()`; as a block is loaded for a certain pass, something happens."""
-
-    def load(block, block_id=None):
-        if block_id[0] == BLOCK:
-            with open(path, "ab") as passes:
-                passes.write(b".")
-                if passes.tell() == in_pass:
-                    passes.flush()
-                    act()
-        return block
-
-    return da.from_array(data(), chunks=CHUNKS).map_blocks(load, dtype=float, meta=data()[:0])
-
-
 def kill(pids):
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
@@ -464,8 +442,7 @@ import sys
 from functools import partial
 
 from distributed import Client
-from test_cluster import loaded_with, tasks_left
-from test_dask import from_centres, kept, with_earlier_model
+from centres import from_centres, kept, loaded_with, tasks_left, with_earlier_model
 
 if __name__ == "__main__":
     with Client() as client:
@@ -509,7 +486,7 @@ warnings.simplefilter("error")
 import dask.array as da
 from distributed import Client
 from numpy.testing import assert_allclose
-from test_dask import data, from_centres
+from centres import data, from_centres
 
 assert "expr" in da.Array.__module__
 X = data()

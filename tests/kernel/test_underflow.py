@@ -1,19 +1,16 @@
 """What exponentials near the least numbers are made of: no subnormals, no effect on neighbours."""
 
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
+from material import SPEECH, STRUCTURES, machine_at, random_data, random_mixture
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
-from test_laws import STRUCTURES, machine_at, random_data, random_mixture
 
 from gmmkit import GMMMachine
 from gmmkit.kernel import estep
 from gmmkit.kernel.densities import mixture_densities
 
-SPEECH = Path(__file__).parent.parent / "examples" / "data" / "prompts.h5"
 # a responsibility below this may be zero: the least normal number by the least sum to divide by
 SMALL = {"float32": 1e-16, "float64": 1e-150}
 # as far as it goes to have several per cent of exponentials between the two kinds of zero

@@ -5,12 +5,12 @@ import inspect
 import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
+from material import DATA
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import kstest, multivariate_normal, norm
 from sklearn.base import clone
@@ -22,8 +22,6 @@ from gmmkit.model.structures import COVARIANCE_TYPES
 
 K, D = 2, 3
 MACHINES = [GMMMachine, KMeansMachine]
-
-DATA = Path(__file__).parent / "data"
 
 
 def data(n_samples=60, seed=0):

@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from damage import HOSTILE
 
 import gmmkit
 from gmmkit.files.atomic import replace_file
@@ -483,42 +484,6 @@ def test_a_closed_file_is_refused(path):
 
 
 # Reading what is hostile.
-
-
-def _virtual(file):
-    layout = h5py.VirtualLayout(shape=(2,), dtype="f8")
-    layout[:] = h5py.VirtualSource("/etc/passwd", "x", shape=(2,))
-    file.create_virtual_dataset("x", layout)
-
-
-def _external_storage(file):
-    file.create_dataset("x", (2,), "f8", external=[("/etc/passwd", 0, 16)])
-
-
-def _huge(file):
-    file.create_dataset("x", (10**14,), "f8", chunks=(2**20,))  # 700 TiB in 2 KB
-
-
-def _references(file):
-    file["y"] = 1
-    file.create_dataset("x", (2,), h5py.ref_dtype)[0] = file["y"].ref
-
-
-HOSTILE = {
-    "a soft link": lambda file: file.update(x=h5py.SoftLink("/y"), y=[1.0, 2.0]),
-    "an external link": lambda file: file.update(x=h5py.ExternalLink("/etc/passwd", "/x")),
-    "a virtual dataset": _virtual,
-    "external storage": _external_storage,
-    "a reference": _references,
-    "a compound type": lambda file: file.create_dataset("x", (2,), np.dtype("f8,f8")),
-    "an array type": lambda file: file.create_dataset("x", (2,), np.dtype("(2,)f8")),
-    "an opaque type": lambda file: file.create_dataset("x", (2,), np.dtype("V8")),
-    "sequences": lambda file: file.create_dataset("x", (2,), h5py.vlen_dtype("f8")),
-    "a named type": lambda file: file.update(x=np.dtype("f8")),
-    "a group": lambda file: file.create_group("x"),
-    "an empty dataset": lambda file: file.update(x=h5py.Empty("f8")),
-    "bytes more": _huge,
-}
 
 
 @pytest.mark.row(48)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import recipes
+from material import random_data, random_mixture
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import FORMULAS, Mixture, constrain, from_matrices
-from test_laws import random_data, random_mixture
 
 from gmmkit import Blocks, GMMMachine
 from gmmkit.kernel.acceleration import squarem

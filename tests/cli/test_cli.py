@@ -10,16 +10,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from material import DATA
 from numpy.testing import assert_allclose, assert_array_equal
 from recipes import every_structure
-from test_layout import read_1_0
+from records import read_1_0
 
 import gmmkit
 from gmmkit import GMMMachine, GMMStats, KMeansMachine
 from gmmkit.cli.main import main
 from gmmkit.model.structures import make_structure
 
-DATA = Path(__file__).parent / "data"
 BOBS = ["bob_gmm_v1", "bob_gmm_legacy", "bob_stats_v1"]
 COMMAND = shutil.which("gmmkit", path=str(Path(sys.executable).parent))
 

@@ -2,7 +2,6 @@
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import dask.array as da
 import h5py
@@ -26,6 +25,17 @@ from grid import (
     step_of_gmmkit,
     step_of_scikit_learn,
 )
+from material import (
+    SPEECH,
+    assert_close,
+    assert_same_stats,
+    machine,
+    machine_at,
+    random_data,
+    random_mixture,
+    random_weights,
+    textbook_stats,
+)
 from numpy.testing import assert_allclose
 from reference import (
     Mixture,
@@ -39,16 +49,6 @@ from reference import (
     to_matrices,
 )
 from scipy.special import softmax
-from test_laws import (
-    assert_close,
-    assert_same_stats,
-    machine,
-    machine_at,
-    random_data,
-    random_mixture,
-    random_weights,
-    textbook_stats,
-)
 
 from gmmkit import GMMMachine, GMMStats
 from gmmkit.kernel import estep
@@ -58,7 +58,6 @@ from gmmkit.model.structures import make_structure
 
 pytestmark = pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")  # collapsed float32
 
-SPEECH = Path(__file__).parent.parent / "examples" / "data" / "prompts.h5"
 
 every_structure = pytest.mark.parametrize("structure", recipes.every_structure(D), ids=str)
 every_dtype = pytest.mark.parametrize("dtype", NATS)

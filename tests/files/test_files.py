@@ -1,33 +1,27 @@
 """Machines and statistics as files: what is saved comes back, and bob.learn.em's files are read."""
 
 import inspect
-import json
 import os
 import pickle
-import random
 import re
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import h5py
 import joblib
 import numpy as np
 import pytest
+from material import DATA
 from numpy.testing import assert_array_equal
 from recipes import every_structure
+from records import read_1_0
 from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.mixture import GaussianMixture
-from test_layout import read_1_0, same
 
 from gmmkit import GMMMachine, GMMStats, KMeansMachine
 from gmmkit.files import pickles
-from gmmkit.files.hdf5 import FileFormatError
-
-DATA = Path(__file__).parent / "data"
-TESTS = Path(__file__).parent
 
 
 @pytest.fixture
@@ -347,120 +341,6 @@ def test_a_reader_of_version_1_0_reads_what_fit_makes(trainer, eruptions, tmp_pa
     assert (record["n_gaussians"], record["trainer"]) == (2, trainer)
 
 
-# Damage. In a process of its own, for the library might crash, hang or take all memory.
-
-
-def whole_file(kind, folder):
-    """A file of a kind, and its class."""
-    X, path = four_features(), folder / "whole.h5"
-    ubm = GMMMachine(2, covariance_type="full").fit(X)
-    made = {
-        "map": lambda: GMMMachine(trainer="map", ubm=ubm).fit(X),
-        "k-means": lambda: KMeansMachine(2).fit(X),
-        "statistics": lambda: ubm.e_step(X),
-    }[kind]()
-    made.save(path)
-    return path, type(made)
-
-
-def peak_memory():
-    """Kilobytes that this process has had at most; its ru_maxrss would count its parent's too."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+([0-9]+) kB", status)[1])
-
-
-on_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
-
-
-def sweep(kind, folder, count, seed):
-    """Outcomes of loading a file cut at every 512 bytes, and with bytes changed at random."""
-    path, cls = whole_file(kind, folder)
-    whole, expected = path.read_bytes(), cls.from_hdf5(path)._record()
-    generator, before = random.Random(seed), peak_memory()
-    images = [whole[:length] for length in range(0, len(whole), 512)]
-    for _ in range(count):
-        image = bytearray(whole)
-        image[generator.randrange(len(whole))] ^= generator.randrange(1, 256)
-        images.append(image)
-    outcomes = {"same": 0, "refused": 0, "different": 0, "other": []}
-    for image in images:
-        path.write_bytes(image)
-        try:
-            found = cls.from_hdf5(path)._record()
-        except Exception as error:
-            if isinstance(error, FileFormatError) and str(path) in str(error):
-                outcomes["refused"] += 1
-            else:
-                outcomes["other"].append(repr(error))
-        else:
-            outcomes["same" if same(found, expected) else "different"] += 1
-    return {**outcomes, "kilobytes": peak_memory() - before}
-
-
-def run_apart(code, *arguments):
-    """What Python prints in another process."""
-    paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", code, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-_SWEEP = """
-import json, pathlib, sys
-from test_files import sweep
-
-kind, folder, count, seed = sys.argv[1:]
-print(json.dumps(sweep(kind, pathlib.Path(folder), int(count), int(seed))))
-"""
-
-
-@pytest.mark.row(46)
-@pytest.mark.parametrize(
-    "count", [pytest.param(200, id="few"), pytest.param(2000, marks=pytest.mark.slow, id="many")]
-)
-@on_linux
-@pytest.mark.parametrize("kind", ["map", "k-means", "statistics"])
-def test_damaged_files_are_refused_or_harmless(kind, count, tmp_path):
-    outcomes = json.loads(run_apart(_SWEEP, kind, tmp_path, count, 3))  # the seed
-    assert outcomes["different"] == 0
-    assert outcomes["other"] == []
-    assert outcomes["refused"] > count // 2
-    assert outcomes["kilobytes"] < 64 * 1024
-
-
-_BOMB = """
-import sys
-from gmmkit import GMMMachine
-from test_files import peak_memory
-
-before = peak_memory()
-try:
-    GMMMachine.from_hdf5(sys.argv[1], verify=False)
-except ValueError as error:
-    print(peak_memory() - before, error)
-"""
-
-
-@pytest.mark.row(48)
-@on_linux
-@pytest.mark.parametrize("key", ["gaussians/means", "lower_bounds"])
-def test_a_file_that_declares_gigabytes_takes_no_memory(key, tmp_path):
-    whole_file("map", tmp_path)[0].rename(tmp_path / "bomb.h5")
-    with h5py.File(tmp_path / "bomb.h5", "r+") as file:
-        del file[key]
-        shape = (2**28,) if key == "lower_bounds" else (2, 2**27)
-        file.create_dataset(key, shape, "f8", chunks=True, compression="gzip")
-    kilobytes, message = run_apart(_BOMB, tmp_path / "bomb.h5").split(maxsplit=1)
-    assert f"bomb.h5: {key}: expected" in message
-    assert int(kilobytes) < 64 * 1024
-
-
 # Several processes.
 
 _WRITER = """
@@ -551,7 +431,7 @@ def test_pickled_statistics_are_the_same_and_hold_one_origin_once(offset):
 
 
 def test_the_page_names_every_key(eruptions, tmp_path):
-    page = (TESTS.parent / "docs" / "hdf5.rst").read_text()
+    page = (DATA.parents[1] / "docs" / "hdf5.rst").read_text()
     documented = set(re.findall(r"``([^`]+)``", page))
     full = GMMMachine(2, covariance_type="full", block_size=1, **every_start()).fit(eruptions)
     speaker = GMMMachine(trainer="map", ubm=full, n_jobs=1)

@@ -7,6 +7,21 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from material import (
+    STRUCTURES,
+    D,
+    K,
+    assert_close,
+    assert_identical_model,
+    assert_same_stats,
+    learned,
+    machine,
+    machine_at,
+    map_machine,
+    problem,
+    random_data,
+    random_mixture,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 from recipes import IN_SCIKIT_LEARN, PLAIN
 from reference import (
@@ -33,21 +48,6 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.mixture import GaussianMixture
-from test_laws import (
-    STRUCTURES,
-    D,
-    K,
-    assert_close,
-    assert_identical_model,
-    assert_same_stats,
-    learned,
-    machine,
-    machine_at,
-    map_machine,
-    problem,
-    random_data,
-    random_mixture,
-)
 
 from gmmkit import GMMMachine, GMMStats
 from gmmkit.model.structures import make_structure
