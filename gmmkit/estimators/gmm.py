@@ -62,17 +62,18 @@ class GMMMachine(Mixture):
     max_fitting_steps : int, default=200
         Steps at most; 0 leaves the start.
     n_init : int, default=1
-        Number of starts; the best likelihood wins. A start that degenerates, with centroids or
+        Number of starts; the best likelihood wins. Without a ``k_means_trainer`` every other one
+        is made of random samples instead of clusters. A start that degenerates, with centroids or
         covariances that are no mixture's, is tried again with another seed, this often at most.
     k_means_trainer : estimator, optional
-        What finds the start: a KMeansMachine or scikit-learn's KMeans. None means
-        ``KMeansMachine(n_gaussians)``, on a sample of about 1,000 samples a component (and 128 MiB
-        at most) of larger data.
+        What finds the start: a KMeansMachine or scikit-learn's KMeans, by its rules and in the
+        features' units. None means the likeliest of several clusterings, whatever the units, of
+        about 1,000 samples a component (and 128 MiB at most) of larger data.
     weights_init : array-like of shape (K,), optional
     means_init : array-like of shape (K, D), optional
     covariances_init : array-like, optional
         Where to start, covariances in the shape of ``covariances_``. What is not given comes from
-        assigning each sample to the nearest mean; with no means, from k-means; for MAP, from ubm.
+        assigning each sample to the nearest mean; with no means, from clusters; for MAP, from ubm.
     update_means : bool, default=True
     update_variances : bool or "auto", default="auto"
     update_weights : bool or "auto", default="auto"
@@ -418,6 +419,8 @@ class GMMMachine(Mixture):
             self._keep(self._attributes(parameters, None, data.known_floor))
             self._running = seen.statistics
             self.n_batches_seen_, self.n_samples_seen_ = seen.n_batches, seen.n_samples
+        for message, category in data.warnings:
+            warnings.warn(message, category, stacklevel=3)
         return self
 
     def m_step(self, stats: GMMStats) -> GMMMachine:
@@ -467,6 +470,8 @@ class GMMMachine(Mixture):
             data = fit.prepared(job, source)
             start = fit.starts(job)[0].make(data, SILENT, 1)
             self._keep(self._attributes(start, None, data.known_floor))
+        for message, category in data.warnings:
+            warnings.warn(message, category, stacklevel=2)
         return self
 
     def split(self, n_gaussians: int) -> GMMMachine:

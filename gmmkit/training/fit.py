@@ -30,12 +30,12 @@ from gmmkit.training.checkpoint import Checkpoint
 from gmmkit.training.floor import FloorWarning, Prepared, at_floor
 from gmmkit.training.job import Job
 from gmmkit.training.loop import History, Problem, Run, logger
-from gmmkit.training.starts import Assigned, Clustered, Known
+from gmmkit.training.starts import Assigned, Clustered, Known, Trained
 
 _SAMPLES_PER_COMPONENT = 1000  # that the floor and the default k-means see of larger data
 _SLACK = {"float32": 2e-3, "float64": 2e-6}  # falls of the likelihood, in nats, that are rounding
 
-Start = Known | Assigned | Clustered
+Start = Known | Assigned | Clustered | Trained
 Learned = Callable[[Parameters, History, "np.ndarray | None"], dict[str, Any]]
 
 
@@ -95,17 +95,13 @@ def starts(job: Job) -> list[Start]:
         return [Assigned(job.given, job.m_step)]
     random_state = check_random_state(job.random_state)
     seeds = [int(random_state.randint(2**31 - 1)) for _ in range(job.n_init)]
-    clustered = partial(
-        Clustered,
-        given=job.given,
-        m_step=job.m_step,
-        n_gaussians=job.n_gaussians,
-        trainer=job.k_means_trainer,
-        attempts=job.n_init,
-        n_jobs=job.n_jobs,
-        verbose=job.verbose,
-    )
-    return [clustered(seed=seed) for seed in seeds]
+    parts, n_init = (job.given, job.m_step, job.n_gaussians), job.n_init
+    if job.k_means_trainer is not None:
+        return [Trained(*parts, seed, job.k_means_trainer, n_init) for seed in seeds]
+    return [  # every other start is one of another kind
+        Clustered(*parts, seed, number % 2 == 1, n_init, job.n_jobs)
+        for number, seed in enumerate(seeds)
+    ]
 
 
 def _runs(job: Job, data: Prepared, task: Task, learned: Learned) -> list[Run]:
@@ -207,7 +203,7 @@ class Mixture(Problem):
 
 def _warnings(job: Job, data: Prepared, run: Run) -> list[tuple[str, type[Warning]]]:
     """What users are to know about a run that was kept: messages and their categories."""
-    found: list[tuple[str | None, type[Warning]]] = []
+    found: list[tuple[str | None, type[Warning]]] = [*data.warnings]
     if job.m_step.update_variances:
         found.append((at_floor(data, run.parameters).message(), FloorWarning))
     if job.m_step.prior is None:

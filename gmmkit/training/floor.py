@@ -15,7 +15,7 @@ neither a far outlier nor the distance between clusters moves the floor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -53,6 +53,8 @@ class Prepared:
     count: int  # rows of the sample to look at
     known_floor: np.ndarray | None = None  # (1 or K, D)
     _survey: Survey | None = None
+    _typical: Typical | None = None
+    warnings: list[tuple[str, type[Warning]]] = field(default_factory=list)  # for users to see
 
     def survey(self) -> Survey:
         """What one pass over the data shows."""
@@ -60,10 +62,18 @@ class Prepared:
             self._survey = survey(self.source, self.count, _SAMPLE_BYTES)
         return self._survey
 
+    def typical(self) -> Typical:
+        """What most values of the sample are."""
+        if self._typical is None:
+            self._typical = Typical.of(self.survey().sample)
+        return self._typical
+
     def floored(self, m_step: MStep, means: np.ndarray) -> MStep:
         """The M-step with the floor, which the first means (K, D) that are given decide."""
         if self.known_floor is None:
-            self.known_floor = floor_of_data(self.survey(), means, self.structure)[None]
+            self.known_floor = floor_of_data(self.survey(), means, self.structure, self.typical())[
+                None
+            ]
         rounding = float(np.finfo(float).eps)
         return replace(m_step, variance_thresholds=self.known_floor, rounding=rounding)
 
@@ -136,16 +146,58 @@ def credit_of_floor(
     return int((nats > 0).sum()), float(parameters.weights @ nats)
 
 
-def floor_of_data(survey: Survey, means: np.ndarray, structure: Structure) -> np.ndarray:
+@dataclass(frozen=True)
+class Typical:
+    """Rows of a sample, a few thousand at most, and between which values most of them lie."""
+
+    X: np.ndarray  # (N, D)
+    weight: np.ndarray | None  # (N,)
+    values: np.ndarray  # (D, N), ascending
+    low: np.ndarray  # (D,)
+    high: np.ndarray  # (D,)
+
+    @classmethod
+    def of(cls, sample: ArraySource) -> Typical:
+        """Those of a sample."""
+        every = -(-len(sample.X) // _ROWS)
+        X = np.asarray(sample.X[::every], dtype=float)
+        weight = None if sample.sample_weight is None else sample.sample_weight[::every]
+        values, reached = _ascending(X, weight)
+        return cls(X, weight, values, *typical_range(values, reached))
+
+    def variance(self, exponent: np.ndarray | int = 0) -> np.ndarray:
+        """The variance (D,) of the values, those at the ends moved in; in units of 2^exponent."""
+        clipped = np.clip(self.X, self.low, self.high)
+        return _variance(np.ldexp(clipped - self.low, -np.asarray(exponent)), self.weight)
+
+
+def units(survey: Survey, typical: Typical) -> tuple[np.ndarray, np.ndarray]:
+    """The middle (D,) of each feature's typical values, and their deviation (D,) about it.
+
+    That of all values stands in where the typical ones are equal, and one for constant features.
+    """
+    extent = np.maximum(np.abs(survey.lowest), np.abs(survey.highest))
+    with np.errstate(over="ignore"):
+        if not survey.n_rows * (extent**2).sum() <= float(np.finfo(survey.sample.dtype).max):
+            raise ValueError("Input X contains values too large: sums of their squares overflow.")
+    _, exponent = np.frexp(survey.highest - survey.lowest)  # so that no square underflows
+    variance = typical.variance(exponent)
+    if not variance.all():
+        offset = np.ldexp(typical.X - typical.low, -exponent)
+        variance = _first_positive(variance, _variance(offset, typical.weight))
+    unit = np.ldexp(np.sqrt(variance), exponent)
+    middle = typical.low + (typical.high - typical.low) / 2
+    return middle, np.where(unit > _LEAST, unit, 1.0)
+
+
+def floor_of_data(
+    survey: Survey, means: np.ndarray, structure: Structure, typical: Typical | None = None
+) -> np.ndarray:
     """The floor (D,) for samples whose training starts from the means (K, D)."""
-    sample = survey.sample
-    X = np.asarray(sample.X[:: -(-len(sample.X) // _ROWS)], dtype=float)
-    weight = sample.sample_weight
-    weight = None if weight is None else weight[:: -(-len(weight) // _ROWS)]
-    values, reached = _ascending(X, weight)
-    low, high = typical_range(values, reached)  # (D,)
+    sample, typical = survey.sample, typical or Typical.of(survey.sample)
+    X, weight, low, high = typical.X, typical.weight, typical.low, typical.high
     spread = _variance(np.clip(X, low, high), weight)
-    q = step(values, low, high, sample.dtype)
+    q = step(typical.values, low, high, sample.dtype)
     resolution = np.minimum(q**2 / 12, _MOST * _variance(X, weight))
     scale = _first_positive(
         variance_within(sample, means, np.sqrt(_first_positive(spread, np.ones_like(spread)))),

@@ -1,28 +1,30 @@
-"""Where a mixture's training starts: given parameters, or k-means and its clusters' statistics.
+"""Where a mixture's training starts: given parameters, or clusters and their statistics.
 
-There are three kinds of start: `Known` parameters, samples `Assigned` to given means, and
-`Clustered` samples. Each makes parameters of data; only the last one has something random in it.
+There are four kinds of start: `Known` parameters, samples `Assigned` to given means, `Clustered`
+samples, and the clusters of a `Trained` estimator of the user's. Each makes parameters of data.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 
 from gmmkit.checks import real_array
-from gmmkit.estimators.kmeans import KMeansMachine
 from gmmkit.kernel.densities import centroid_distances
 from gmmkit.kernel.estep import EStep
 from gmmkit.kernel.mstep import MStep, hard_start
-from gmmkit.kernel.stats import checked_statistics
+from gmmkit.kernel.stats import GMMStats, checked_statistics
 from gmmkit.model.parameters import Parameters, check_covariances, check_weights
 from gmmkit.model.structures import DegenerateError, Structure
 from gmmkit.sources.base import Source
 from gmmkit.training.callbacks import Task
+from gmmkit.training.clustered import Units, likeliest
 from gmmkit.training.floor import Prepared
+from gmmkit.training.floor import units as units_of
 from gmmkit.training.seeding import count_distinct
 
 
@@ -82,40 +84,87 @@ class Assigned:
 
 @dataclass(frozen=True)
 class Clustered:
-    """A start from clusters. Each attempt, `attempts` at most, has a random seed of its own."""
+    """A start from the likeliest of several clusterings of a sample.
+
+    With `scattered` each component is what lies nearest to a random sample instead.
+    """
 
     given: dict[str, np.ndarray]
     m_step: MStep
     n_gaussians: int
     seed: int
-    trainer: Any  # an estimator that finds clusters, or None for ours
-    attempts: int
+    scattered: bool
+    attempts: int  # each with a random seed of its own
     n_jobs: int | None
-    verbose: int
     before: float = -np.inf
 
     def make(self, data: Prepared, task: Task, attempt: int) -> Parameters:
         """Parameters of the clusters, except for the parts that are given.
 
-        A trainer of the user's sees all data. Ours sees a sample, since EM reads all data later.
-        The last attempt takes centroids that coincide, too.
+        The last attempt takes means that coincide, too. EM reads all data later, so a sample will
+        do here.
         """
-        rows = data.source if self.trainer is not None else data.survey().sample
-        trainer = self._trainer(attempt)
-        with task.fitting("k-means", trainer):
-            means = k_means(rows, trainer, self.n_gaussians, attempt < self.attempts)
-        return assigned(data, self.m_step, {"means": means, **self.given})
 
-    def _trainer(self, attempt: int) -> Any:
-        seed = self.seed
-        if attempt > 1:
-            seed = int(np.random.RandomState(seed).randint(2**31 - 1, size=attempt)[-1])
-        if self.trainer is None:
-            return KMeansMachine(random_state=seed, n_jobs=self.n_jobs, verbose=self.verbose)
+        def estimate(stats: GMMStats, means: np.ndarray) -> Parameters:
+            start = hard_start(stats, means, data.floored(self.m_step, means))
+            return start.having(**self.given)
+
+        survey, seed = data.survey(), _seed(self.seed, attempt)
+        sample = replace(survey.sample, n_jobs=self.n_jobs)
+        units = Units(*units_of(survey, data.typical()))
+        parts = sample, data.structure, units, self.n_gaussians, seed, estimate, self.scattered
+        with task.fitting("k-means", None):
+            start, n_found = likeliest(*parts)
+        if n_found < self.n_gaussians:
+            message = (
+                f"Number of distinct clusters ({n_found}) found smaller than n_gaussians "
+                f"({self.n_gaussians}). Possibly due to duplicate points in X."
+            )
+            data.warnings.append((message, ConvergenceWarning))
+        if attempt < self.attempts:
+            _check_distinct(start.means, "k-means")
+        return start
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A start from the clusters that an estimator of the user's finds in all data."""
+
+    given: dict[str, np.ndarray]
+    m_step: MStep
+    n_gaussians: int
+    seed: int
+    trainer: Any
+    attempts: int
+    before: float = -np.inf
+
+    def make(self, data: Prepared, task: Task, attempt: int) -> Parameters:
+        """Parameters of the clusters, except for the parts that are given.
+
+        The last attempt takes means that coincide, too.
+        """
         trainer = clone(self.trainer)
         if self.attempts > 1:  # its own random_state would make all starts the same
-            trainer.set_params(random_state=seed)
-        return trainer
+            trainer.set_params(random_state=_seed(self.seed, attempt))
+        with task.fitting("k-means", trainer):
+            means = k_means(data.source, trainer, self.n_gaussians)
+        if attempt < self.attempts:
+            _check_distinct(means, type(trainer).__name__)
+        return assigned(data, self.m_step, {"means": means, **self.given})
+
+
+def _seed(seed: int, attempt: int) -> int:
+    """The seed of an attempt."""
+    if attempt == 1:
+        return seed
+    return int(np.random.RandomState(seed).randint(2**31 - 1, size=attempt)[-1])
+
+
+def _check_distinct(means: np.ndarray, who: str) -> None:
+    """Raise DegenerateError where two of the means (K, D) coincide."""
+    found = count_distinct(means)
+    if found < len(means):
+        raise DegenerateError(f"{who} found {found} distinct centroids only.")
 
 
 def assigned(data: Prepared, m_step: MStep, given: dict[str, np.ndarray]) -> Parameters:
@@ -130,17 +179,14 @@ def assigned(data: Prepared, m_step: MStep, given: dict[str, np.ndarray]) -> Par
     return hard_start(checked_statistics(stats), means, m_step).having(**given)
 
 
-def k_means(source: Source, trainer: Any, n_gaussians: int, distinct: bool = False) -> np.ndarray:
+def k_means(source: Source, trainer: Any, n_gaussians: int) -> np.ndarray:
     """Means (K, D) found by an estimator with ``n_clusters`` and ``cluster_centers_``.
 
-    Raises DegenerateError where they are not finite or, with `distinct`, where two coincide.
+    Raises DegenerateError where they are not finite.
     """
     trainer.set_params(n_clusters=n_gaussians)
     trainer.fit(source.X, sample_weight=source.sample_weight)
     means = np.array(trainer.cluster_centers_, dtype=float)
     if not np.isfinite(means).all():
         raise DegenerateError(f"{type(trainer).__name__} found centroids that are not finite.")
-    found = count_distinct(means)
-    if distinct and found < n_gaussians:
-        raise DegenerateError(f"{type(trainer).__name__} found {found} distinct centroids only.")
     return means

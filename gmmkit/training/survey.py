@@ -1,7 +1,7 @@
 """Survey: a first look at the data, in one pass. A sample of the rows, and how far features reach.
 
 Sums tell little of what a single value does, so what has to look at values looks at a sample: the
-k-means start, the floor of the variances. Whether a feature is constant is a question to all rows.
+start, the floor of the variances. Whether a feature is constant is a question to all rows.
 Its answer is exact, as the least and the greatest value are as addable as sums are.
 
 Each row is drawn or not by a random number of its own, so the sample is the same however the data

@@ -256,7 +256,10 @@ def test_clones_and_pickles_keep_them(Machine):
 @pytest.mark.parametrize(
     "machine, bars",
     [
-        (GMMMachine(2, n_init=2), ["GMMMachine - fit", "GMMMachine - start #1", "KMeansMachine"]),
+        (
+            GMMMachine(2, n_init=2, k_means_trainer=KMeansMachine()),
+            ["GMMMachine - fit", "GMMMachine - start #1", "KMeansMachine"],
+        ),
         (GMMMachine(2, trainer="map"), [r"GMMMachine - ubm \| GMMMachine - fit #0"]),
         (KMeansMachine(2, n_init=2), ["KMeansMachine - fit", "KMeansMachine - start #1"]),
     ],

@@ -48,7 +48,8 @@ def test_verbose_prints_a_line_a_step(capsys):
 
 
 def test_verbose_tells_of_k_means_and_of_every_start(capsys):
-    GMMMachine(2, verbose=1, n_init=3).fit(data())
+    trainer = KMeansMachine(verbose=1)
+    GMMMachine(2, verbose=1, n_init=3, k_means_trainer=trainer).fit(data())
     lines = capsys.readouterr().out.splitlines()
     names = [line.split(" step ")[0] for line in lines]
     assert set(names) == {"k-means", "EM"}

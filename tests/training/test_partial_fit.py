@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from reference import Mixture, Structure, m_step_ml, statistics
+from reference import FORMULAS, Mixture, Structure, m_step_ml, statistics
 
 from gmmkit import GMMMachine
 from gmmkit.model.structures import COVARIANCE_TYPES
@@ -67,7 +67,12 @@ def test_every_structure_streams(kind):
     for X in batches(10):
         scores.append(machine.partial_fit(X).score(X))
     assert np.isfinite(scores).all()
-    assert machine.is_similar_to(GMMMachine(K, covariance_type=kind).fit(X), rtol=0.5, atol=0.5)
+    fitted = GMMMachine(K, covariance_type=kind).fit(X)
+    order = np.argsort(fitted.means_[:, 0])[np.argsort(np.argsort(machine.means_[:, 0]))]
+    fitted.means_, fitted.weights_ = fitted.means_[order], fitted.weights_[order]
+    if not FORMULAS[kind].shared:
+        fitted.covariances_ = fitted.covariances_[order]
+    assert machine.is_similar_to(fitted, rtol=0.5, atol=0.5)
 
 
 def test_speaker_of_a_stream_leaves_its_prior_slowly():
