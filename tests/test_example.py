@@ -30,16 +30,19 @@ def percentage(output, name):
     return float(re.search(rf"^{name} +([\d.]+)%$", output, re.MULTILINE)[1])
 
 
+@pytest.mark.slow
 def test_voices_are_identified(output):
     # 96.7 to 98.3 % with six seeds of the UBM's start; guessing gives 16.7 %
     assert 92 <= percentage(output, "Identification accuracy") <= 100
 
 
+@pytest.mark.slow
 def test_few_claims_are_misjudged(output):
     # 1.7 to 3.0 % with the same seeds; guessing gives 50 %
     assert 0 <= percentage(output, "Equal error rate") <= 6
 
 
+@pytest.mark.slow
 def test_saved_models_give_the_same_scores(output, folder):
     assert "7 models saved and read back: all 720 scores the same" in output
     with h5py.File(SPEECH) as speech:
@@ -69,6 +72,7 @@ def test_independent_processes_make_the_model_of_fit():
     assert f"fit      {len(bounds)} steps from the same start: the same model" in run.stdout
 
 
+@pytest.mark.slow
 def test_a_process_without_its_files_fails(tmp_path):
     # as a scheduler needs it
     script = EXAMPLES / "independent_processes.py"

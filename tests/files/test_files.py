@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 import warnings
+from functools import cache
 
 import h5py
 import joblib
 import numpy as np
 import pytest
+from covering import in_turn
 from material import DATA
 from numpy.testing import assert_array_equal
 from recipes import every_structure
@@ -94,25 +96,30 @@ def test_bobs_statistics_make_bobs_mixture():
 STRUCTURES = [*map(tuple, every_structure(4)), (None, None)]
 
 
+@cache
+def trained_ubm(covariance_type, block_size):
+    return GMMMachine(2, covariance_type=covariance_type, block_size=block_size).fit(
+        four_features(seed=1)
+    )
+
+
 def trained(trainer, **settings):
     """A machine by maximum likelihood, by MAP from a given ubm, or by MAP from one of its own."""
     X = four_features()
     if trainer == "map of ubm":
         shape = {name: settings.get(name) for name in ("covariance_type", "block_size")}
-        ubm = GMMMachine(2, **shape).fit(four_features(seed=1))
-        return GMMMachine(trainer="map", ubm=ubm, **settings).fit(X)
+        return GMMMachine(trainer="map", ubm=trained_ubm(**shape), **settings).fit(X)
     return GMMMachine(2, trainer=trainer, **settings).fit(X)
 
 
-every_trainer = pytest.mark.parametrize("trainer", ["ml", "map", "map of ubm"])
+TRAINERS = ["ml", "map", "map of ubm"]
 short_runs = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 @short_runs
-@every_trainer
-@pytest.mark.parametrize("covariance_type, block_size", STRUCTURES)
-def test_machine_of_every_structure_comes_back(covariance_type, block_size, trainer, tmp_path):
-    settings = {"covariance_type": covariance_type, "block_size": block_size}
+@in_turn("structure, trainer", STRUCTURES, TRAINERS)
+def test_machine_of_every_structure_comes_back(structure, trainer, tmp_path):
+    settings = dict(zip(("covariance_type", "block_size"), structure, strict=True))
     machine = trained(trainer, **settings, max_fitting_steps=5)
     loaded, X = through_file(machine, tmp_path), four_features(seed=2)
     assert_same(machine, loaded)
@@ -149,8 +156,7 @@ NOT_KEPT = {"k_means_trainer", "checkpoint"}  # no file of a model names a file 
 
 
 @short_runs
-@every_trainer
-@pytest.mark.parametrize("name", SETTINGS)
+@in_turn("name, trainer", SETTINGS, TRAINERS)
 def test_every_setting_comes_back(name, trainer, tmp_path):
     for value in SETTINGS[name]:
         machine = trained(trainer, **{"max_fitting_steps": 2, name: value})
@@ -355,6 +361,7 @@ for k in range(int(count)):
 
 
 @pytest.mark.row(45)
+@pytest.mark.slow
 def test_readers_meet_whole_models_while_two_processes_write(eruptions, tmp_path):
     machines = [GMMMachine(k, max_fitting_steps=200).fit(eruptions) for k in (1, 2)]
     sources = [tmp_path / f"source{k}.h5" for k in (1, 2)]

@@ -84,6 +84,7 @@ MACHINES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
 def test_fit_is_that_in_memory(machine, weighted, client):
@@ -116,6 +117,7 @@ def test_bad_value_is_refused(client):
 # ----------------------------------------------------------------------------------- what travels
 
 
+@pytest.mark.slow
 def test_data_stay_on_the_workers(client):
     # 40 MB there
     x = da.map_blocks(
@@ -183,6 +185,7 @@ def named(sizes, name):
     return {key: size for key, size in sizes.items() if dask.utils.key_split(key).startswith(name)}
 
 
+@pytest.mark.slow
 def test_parameters_travel_once_a_step_and_statistics_come_back(client):
     # parameters of 64 kB, and blocks of 1.6 MB that exist only while they are worked on
     n_blocks, n_steps, n_features = 20, 3, 20
@@ -217,6 +220,7 @@ def test_parameters_travel_once_a_step_and_statistics_come_back(client):
     assert max(results.values()) < 5 * parameters
 
 
+@pytest.mark.slow
 def test_blocks_that_are_on_the_cluster_already(client):
     expected = from_centres().fit(data(), sample_weight=weights())
     x, weight = dask.persist(da.from_array(data(), chunks=CHUNKS), da.from_array(weights()))
@@ -226,6 +230,7 @@ def test_blocks_that_are_on_the_cluster_already(client):
         assert_allclose(machine.means_, expected.means_, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_annotations_reach_all_tasks(client):
     workers = sorted(client.scheduler_info()["workers"])
     pids = client.run(os.getpid)
@@ -235,6 +240,7 @@ def test_annotations_reach_all_tasks(client):
     assert found == (pids[workers[0]],) * 12
 
 
+@pytest.mark.slow
 def test_tasks_have_readable_names(client):
     x = da.from_array(data(), chunks=CHUNKS)
     with watched(client) as (tasks, _):
@@ -253,6 +259,7 @@ def threads_of_blas(X, sample_weight, start):
     return tuple(blas_threads())
 
 
+@pytest.mark.slow
 def test_blas_has_one_thread_in_a_task(client):
     if all(threads == {1} for threads in client.run(blas_threads).values()):
         pytest.skip("one core: BLAS has one thread anyway")
@@ -298,6 +305,7 @@ SEARCHES = {
 
 @pytest.mark.row(41)
 @pytest.mark.parametrize("machine, grid", SEARCHES.values(), ids=SEARCHES)
+@pytest.mark.slow
 def test_search_is_that_of_one_process(machine, grid, client):
     search = GridSearchCV(machine, grid, cv=3, error_score="raise")
     expected = clone(search).fit(data(300, seed=4))
@@ -419,6 +427,7 @@ def test_block_that_cannot_be_loaded_is_named_and_the_model_kept(client):
         assert not tasks_left(client)
 
 
+@pytest.mark.slow
 @pytest.mark.row(39)
 def test_block_that_cannot_be_loaded_later_on_keeps_the_model(client, tmp_path):
     # in the third pass, and not when it is loaded anew: nobody can tell which it was

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from covering import covering, in_turn
 from damage import assert_kills_change_nothing
 from numpy.testing import assert_array_equal
 
@@ -19,7 +20,7 @@ def every_step(monkeypatch):
 
 def data():
     rng = np.random.default_rng(0)
-    return 1.5 * rng.normal(size=(K, 3))[rng.integers(K, size=2000)] + rng.normal(size=(2000, 3))
+    return 1.5 * rng.normal(size=(K, 3))[rng.integers(K, size=600)] + rng.normal(size=(600, 3))
 
 
 class Killed(BaseException):
@@ -52,11 +53,9 @@ def assert_same_fit(machine, expected):
 
 
 @pytest.mark.row(42)
-@pytest.mark.parametrize("steps", [1, 2, 7, 20])
-@pytest.mark.parametrize("acceleration", [None, "squarem"])
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+@covering("kind, acceleration, steps", COVARIANCE_TYPES, [None, "squarem"], [1, 2, 6, 12])
 def test_fit_goes_on(kind, acceleration, steps, tmp_path, monkeypatch):
-    settings = {"covariance_type": kind, "convergence_threshold": None, "max_fitting_steps": 12}
+    settings = {"covariance_type": kind, "convergence_threshold": None, "max_fitting_steps": 8}
     settings |= {"n_init": 2, "acceleration": acceleration}
     checkpoint = tmp_path / "ubm.ckpt.h5"
     fit_until(steps, monkeypatch, checkpoint=checkpoint, **settings)
@@ -77,12 +76,13 @@ def no_floor(*_):
 
 
 @pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
-@pytest.mark.parametrize(
-    "start, steps",
+@in_turn(
+    "when, kind",
     [("given", 1), ("given", 4), ("found", 4), ("found twice", 6), ("found twice", 9)],
+    COVARIANCE_TYPES,
 )
-@pytest.mark.parametrize("kind", ["diag", "full", "tied", "spherical"])
-def test_the_floor_stays_as_the_first_means_decided(kind, start, steps, tmp_path, monkeypatch):
+def test_the_floor_stays_as_the_first_means_decided(when, kind, tmp_path, monkeypatch):
+    start, steps = when
     X, means = collapsing()
     settings = {"covariance_type": kind, "convergence_threshold": None, "max_fitting_steps": 6}
     settings |= {"given": {"means_init": means}, "found": {}, "found twice": {"n_init": 2}}[start]
