@@ -169,7 +169,12 @@ def test_clone_copies_everything_but_the_ubm():
 # ------------------------------------------------------------------------- searching and validation
 
 
-@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+every_number_of_jobs = pytest.mark.parametrize(
+    "n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)]
+)
+
+
+@every_number_of_jobs
 def test_relevance_factor_can_be_searched(n_jobs):
     ubm, X = trained_ubm(), utterance()
     grid = {"map_relevance_factor": [1e-3, 1e6]}
@@ -186,7 +191,7 @@ def test_relevance_factor_can_be_searched(n_jobs):
     assert search.best_estimator_.ubm is ubm
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@every_number_of_jobs
 def test_number_of_components_can_be_searched(n_jobs):
     X, _ = three_clusters()
     pipeline = make_pipeline(StandardScaler(), GMMMachine())

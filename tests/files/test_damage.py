@@ -59,7 +59,7 @@ def assert_refused_or_harmless(sources, folder, count, seed):
 
 @pytest.mark.row(46)
 def test_damaged_files_are_refused_or_harmless(tmp_path):
-    assert_refused_or_harmless(list(SOURCES), tmp_path, 40, seed=3)
+    assert_refused_or_harmless(list(SOURCES), tmp_path, 30, seed=3)
 
 
 @pytest.mark.row(46)

@@ -64,16 +64,20 @@ every_structure = pytest.mark.parametrize("structure", recipes.every_structure(D
 every_dtype = pytest.mark.parametrize("dtype", NATS)
 
 
-def on_grid(*structures):
-    """All structures, dtypes, separations and conditions; the quick ones meet each other once."""
-    names = "structure, dtype, separation, condition"
-    return covering(names, structures, NATS, SEPARATIONS, CONDITIONS)
+every_structure_on_the_grid = covering(
+    "structure, dtype, separation, condition",
+    recipes.every_structure(D),
+    *(NATS, SEPARATIONS, CONDITIONS),
+)
 
 
 # ----------------------------------------------------------------------------------------- accuracy
 
 
-@on_grid(DIAG, TIED, FULL)
+@covering(
+    "structure, dtype, separation, condition",
+    *([DIAG, TIED, FULL], NATS, SEPARATIONS, CONDITIONS),
+)
 def test_a_step_is_as_accurate_as_scikit_learn_s(structure, dtype, separation, condition):
     for offset in OFFSETS[dtype]:
         mixture = hard_mixture(structure, condition, separation, offset)
@@ -104,18 +108,9 @@ def assert_exact(structure, dtype, separation, condition, seed):
             assert getattr(errors, part) <= NATS[dtype] + problem, (part, offset)
 
 
-@on_grid(*recipes.every_structure(D))
+@every_structure_on_the_grid
 def test_a_step_is_that_of_fifty_digits(structure, dtype, separation, condition):
     assert_exact(structure, dtype, separation, condition, seed=0)
-
-
-@pytest.mark.slow
-@on_grid(*recipes.every_structure(D))
-@pytest.mark.parametrize("seed", range(1, 3))
-def test_a_step_is_that_of_fifty_digits_for_more_mixtures(
-    structure, dtype, separation, condition, seed
-):
-    assert_exact(structure, dtype, separation, condition, seed)
 
 
 def shares_lost(X, mixture, structure):

@@ -43,15 +43,16 @@ from gmmkit.sources.threads import count_threads
 
 
 @contextmanager
-def cluster_of_two():
+def cluster_of_two(processes=True):
+    threads = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}  # dask says 1
+    apart = {"host": "127.0.0.1", "env": threads} if processes else {}
     with (
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
+            processes=processes,
             dashboard_address="127.0.0.1:0",
-            env={"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"},  # dask says 1
+            **apart,
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -62,6 +63,16 @@ def cluster_of_two():
 def client():
     with cluster_of_two() as client:
         yield client
+
+
+@pytest.fixture(params=["threads", pytest.param("processes", marks=pytest.mark.slow)])
+def threads_or_processes(request):
+    """A cluster of two workers in this process, or the one of processes."""
+    if request.param == "processes":
+        yield request.getfixturevalue("client")
+    else:
+        with cluster_of_two(processes=False) as client:
+            yield client
 
 
 @pytest.fixture
@@ -101,6 +112,7 @@ def test_fit_is_that_in_memory(machine, weighted, client):
 
 
 @pytest.mark.row(2)
+@pytest.mark.slow
 def test_bad_value_is_refused(client):
     X = data()
     machine = from_centres().fit(X)
@@ -282,7 +294,8 @@ def fit_dask_array_by_worker_client(X):
 
 
 @pytest.mark.row(41)
-def test_fits_inside_tasks(client):
+def test_fits_inside_tasks(threads_or_processes):
+    client = threads_or_processes
     # more of them than workers, of a thread each: all would wait for ever if one held its thread
     X = data()
     expected = GMMMachine(3).fit(X)
@@ -411,6 +424,7 @@ def disk_on_fire():
 
 
 @pytest.mark.row(39)
+@pytest.mark.slow
 def test_block_that_cannot_be_loaded_is_named_and_the_model_kept(client):
     def load(block, block_id=None):
         if block_id[0] == BLOCK:
