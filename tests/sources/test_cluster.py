@@ -66,7 +66,7 @@ def client():
 
 
 @pytest.fixture(params=["threads", pytest.param("processes", marks=pytest.mark.slow)])
-def threads_or_processes(request):
+def either_client(request):
     """A cluster of two workers in this process, or the one of processes."""
     if request.param == "processes":
         yield request.getfixturevalue("client")
@@ -95,10 +95,9 @@ MACHINES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
-def test_fit_is_that_in_memory(machine, weighted, client):
+def test_fit_is_that_in_memory(machine, weighted, either_client):
     X, w = data(seed=8), weights() if weighted else None
     x = da.from_array(X, chunks=(40, 3))
     fitted, expected = clone(machine), clone(machine).fit(X, sample_weight=w)
@@ -108,12 +107,11 @@ def test_fit_is_that_in_memory(machine, weighted, client):
     assert_allclose(fitted.transform(x).compute(), expected.transform(X), rtol=1e-9, atol=1e-13)
     if isinstance(machine, GMMMachine):
         assert_same_model(fitted, expected)
-    assert not tasks_left(client)
+    assert not tasks_left(either_client)
 
 
 @pytest.mark.row(2)
-@pytest.mark.slow
-def test_bad_value_is_refused(client):
+def test_bad_value_is_refused(either_client):
     X = data()
     machine = from_centres().fit(X)
     X[77, 1] = np.nan
@@ -294,16 +292,17 @@ def fit_dask_array_by_worker_client(X):
 
 
 @pytest.mark.row(41)
-def test_fits_inside_tasks(threads_or_processes):
-    client = threads_or_processes
+def test_fits_inside_tasks(either_client):
     # more of them than workers, of a thread each: all would wait for ever if one held its thread
     X = data()
     expected = GMMMachine(3).fit(X)
-    for machine, n_threads in client.gather(client.map(fit_array, [X] * 3, pure=False)):
+    for machine, n_threads in either_client.gather(
+        either_client.map(fit_array, [X] * 3, pure=False)
+    ):
         assert_same_model(machine, expected)
         assert n_threads == 1
     for fit in (fit_dask_array, fit_dask_array_by_worker_client):
-        for machine in client.gather(client.map(fit, [X] * 3, pure=False)):
+        for machine in either_client.gather(either_client.map(fit, [X] * 3, pure=False)):
             assert_same_model(machine, expected)
 
 
@@ -318,8 +317,7 @@ SEARCHES = {
 
 @pytest.mark.row(41)
 @pytest.mark.parametrize("machine, grid", SEARCHES.values(), ids=SEARCHES)
-@pytest.mark.slow
-def test_search_is_that_of_one_process(machine, grid, client):
+def test_search_is_that_of_one_process(machine, grid, either_client):
     search = GridSearchCV(machine, grid, cv=3, error_score="raise")
     expected = clone(search).fit(data(300, seed=4))
     with joblib.parallel_config("dask"):
