@@ -48,6 +48,18 @@ def flips(path, count, seed):
     return [(generator.randrange(size), generator.randrange(1, 256)) for _ in range(count)]
 
 
+def flips_of_values(path):
+    """Changes of the first byte of each dataset that is stored in one piece, such as a number."""
+    offsets = []
+
+    def note(_, item):
+        offsets.append(item.id.get_offset() if isinstance(item, h5py.Dataset) else None)
+
+    with h5py.File(path) as file:
+        file.visititems(note)
+    return [(offset, 1) for offset in offsets if offset]
+
+
 def changed(whole, position, mask):
     """Bytes that end at a position, or have another byte there."""
     if not mask:
