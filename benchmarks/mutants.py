@@ -473,8 +473,8 @@ def run_plain(modules: list[str], root: Path) -> dict[str, Any]:
 
 
 def _files(root: Path) -> list[str]:
-    files = [root / f"tests/test_{name}.py" for name in SUBSET]
-    return [str(file) for file in files if file.exists()]
+    files = {file.stem.removeprefix("test_"): file for file in root.glob("tests/**/test_*.py")}
+    return [str(files[name]) for name in SUBSET if name in files]
 
 
 def run_mutant(mutant: Mutant, names: list[str], root: Path) -> int:

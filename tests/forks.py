@@ -106,12 +106,12 @@ def another_thread(function):
         thread.join()
 
 
-def fork():
+def fork(count=25):
     threadpool_limits(2, user_api="blas")
     full = blas_threads()
     _, _, expected = work()
     with three_threads_at_work():
-        for _ in range(25):
+        for _ in range(count):
             got = result_of_child(work)
             assert got[0] == full, f"The child has {got[0]} threads of BLAS, its parent {full}."
             assert_same_work(got, expected)
@@ -119,6 +119,13 @@ def fork():
 
 
 def inside():
+    """Fork while another thread is inside gmmkit: at work, holding BLAS, or reading a stream."""
+    fork(3)
+    holding()
+    blocks()
+
+
+def holding():
     """Fork while another thread holds BLAS to one thread, and so does this one, or it does not."""
     threadpool_limits(2, user_api="blas")
     full = blas_threads()

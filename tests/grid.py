@@ -5,9 +5,9 @@ import warnings
 
 import mpmath
 import numpy as np
+from material import machine, machine_at
 from reference import DIGITS, Mixture, Step, Structure, constrain, from_matrices, to_matrices
 from sklearn.mixture import GaussianMixture
-from test_laws import machine, machine_at
 
 N, D, K = 36, 4, 3
 CONDITIONS = [1, 1e3, 1e6, 1e9, 1e12]

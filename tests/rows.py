@@ -243,13 +243,13 @@ def rows_of(function):
 
 @cache
 def marked_tests():
-    """Names of the tests that hold each row, as ``file::function``, by the row's number."""
+    """Names of the tests that hold each row, ``file::function`` in tests, by its number."""
     found = {}
-    for path in sorted(TESTS.glob("test_*.py")):
+    for path in sorted(TESTS.rglob("test_*.py")):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 for number in rows_of(node):
-                    found.setdefault(number, []).append(f"{path.name}::{node.name}")
+                    found.setdefault(number, []).append(f"{path.relative_to(TESTS)}::{node.name}")
     return found
 
 

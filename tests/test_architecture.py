@@ -169,6 +169,18 @@ def code_lines(path):
     return lines
 
 
+def test_no_test_module_imports_another():
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        names = imported(ast.walk(ast.parse(path.read_text())))
+        assert not [name for name in names if name.split(".")[-1].startswith("test_")], path
+
+
+def test_tests_stand_in_the_rooms_of_what_they_test():
+    paths = Path(__file__).parent.rglob("test_*.py")
+    rooms = {path.parent.name for path in paths if path.parent != Path(__file__).parent}
+    assert rooms <= {name.split(".")[0] for name in MODULES if "." in name}
+
+
 def test_public_classes_are_of_gmmkit_itself():
     public = [getattr(gmmkit, name) for name in gmmkit.__all__]
     classes = [thing for thing in public if isinstance(thing, type)]

@@ -43,7 +43,7 @@ K, D, N = 2, 3, 40
 X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9.0
 LAZY_X = da.from_array(X, chunks=(15, D))
 CLASSES = [GMMMachine, KMeansMachine, GMMStats, Blocks]
-FUNCTIONS = [select, show_versions]
+FUNCTIONS = [select, show_versions]  # the second takes no argument
 RECORDS = [FloorWarning, Selection]  # made here only, of what was checked
 
 # ------------------------------------------------------------------------------- wrong arguments

@@ -3,12 +3,10 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import h5py
 import pytest
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
+from material import EXAMPLES, SPEECH
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +30,22 @@ def percentage(output, name):
     return float(re.search(rf"^{name} +([\d.]+)%$", output, re.MULTILINE)[1])
 
 
+@pytest.mark.slow
 def test_voices_are_identified(output):
     # 96.7 to 98.3 % with six seeds of the UBM's start; guessing gives 16.7 %
     assert 92 <= percentage(output, "Identification accuracy") <= 100
 
 
+@pytest.mark.slow
 def test_few_claims_are_misjudged(output):
     # 1.7 to 3.0 % with the same seeds; guessing gives 50 %
     assert 0 <= percentage(output, "Equal error rate") <= 6
 
 
+@pytest.mark.slow
 def test_saved_models_give_the_same_scores(output, folder):
     assert "7 models saved and read back: all 720 scores the same" in output
-    with h5py.File(EXAMPLES / "data" / "prompts.h5") as speech:
+    with h5py.File(SPEECH) as speech:
         expected = {"ubm.h5", *(f"{voice}.h5" for voice in speech)}
     assert {path.name for path in (folder / "models").iterdir()} == expected
 
@@ -53,7 +54,7 @@ def test_licence_stands_beside_the_speech():
     notice = (EXAMPLES / "data" / "LICENSE.txt").read_text(encoding="utf-8")
     assert "CC-BY-SA-3.0" in notice
     assert "What was changed" in notice
-    with h5py.File(EXAMPLES / "data" / "prompts.h5") as speech:
+    with h5py.File(SPEECH) as speech:
         assert "CC-BY-SA-3.0" in speech.attrs["licence"]
         assert [voice for voice in speech if voice not in notice] == []
 
@@ -71,6 +72,7 @@ def test_independent_processes_make_the_model_of_fit():
     assert f"fit      {len(bounds)} steps from the same start: the same model" in run.stdout
 
 
+@pytest.mark.slow
 def test_a_process_without_its_files_fails(tmp_path):
     # as a scheduler needs it
     script = EXAMPLES / "independent_processes.py"

@@ -26,21 +26,18 @@ def run(*arguments):
 
 
 @needs_fork
+def test_forked_children_have_all_threads_and_do_not_wait_for_their_parents_streams():
+    run("inside")
+
+
+@needs_fork
+@pytest.mark.slow
 def test_forked_children_work_as_their_parent_does():
     run("fork")
 
 
 @needs_fork
-def test_a_forked_child_has_all_threads_of_blas():
-    run("inside")
-
-
-@needs_fork
-def test_a_forked_child_does_not_wait_for_its_parents_streams():
-    run("blocks")
-
-
-@needs_fork
+@pytest.mark.slow
 def test_pools_of_forked_processes():
     run("pools", "fork", "4")
 

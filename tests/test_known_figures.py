@@ -1,15 +1,12 @@
 """Figures known before this package: worked out by hand, or written by another program."""
 
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
+from material import DATA
 from numpy.testing import assert_allclose, assert_array_equal
 
 from gmmkit import GMMMachine, GMMStats
-
-DATA = Path(__file__).parent / "data"
 
 
 def by_hand(weights, means, variances):

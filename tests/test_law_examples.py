@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
+from material import FLAGS, assert_identical_model, learned, machine, machine_at, map_machine
 from numpy.testing import assert_allclose, assert_array_equal
 from recipes import IN_SCIKIT_LEARN, KINDS, PLAIN, REGULAR, recipes, rounding
 from reference import (
@@ -33,7 +34,6 @@ from reference import (
 )
 from sklearn.base import clone
 from sklearn.mixture import GaussianMixture
-from test_laws import FLAGS, assert_identical_model, learned, machine, machine_at, map_machine
 
 from gmmkit import GMMMachine, KMeansMachine
 

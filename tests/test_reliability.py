@@ -17,7 +17,7 @@ def test_tests_that_are_marked_are_those_that_pytest_finds(request):
     static = rows.marked_tests()
     for item in request.session.items:
         for number in [n for mark in item.iter_markers("row") for n in mark.args]:
-            assert f"{item.path.name}::{item.originalname}" in static[number]
+            assert f"{item.path.relative_to(rows.TESTS)}::{item.originalname}" in static[number]
 
 
 def test_the_page_is_the_one_made_from_the_tests():

@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from test_hdf5 import HOSTILE
-from test_robustness import from_centres, two_clusters
+from centres import data, from_centres
+from damage import HOSTILE
 
 from gmmkit import GMMMachine, KMeansMachine
 
@@ -18,7 +18,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def machine():
-    return from_centres().fit(two_clusters())
+    return from_centres().fit(data())
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def read_only_folder():
 def test_a_folder_that_may_not_be_written_to_keeps_the_old_model(machine, read_only_folder):
     path = read_only_folder / "model.h5"
     machine.save(path)
-    before, other = path.read_bytes(), KMeansMachine(2).fit(two_clusters())
+    before, other = path.read_bytes(), KMeansMachine(3).fit(data())
     read_only_folder.chmod(0o555)
     with as_an_ordinary_user():
         for target in (path, read_only_folder / "new.h5"):

@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from covering import covering
+from material import STRUCTURES, assert_close, machine_at, random_data, random_mixture
 from numpy.testing import assert_allclose, assert_array_equal
 from recipes import of_features
 from reference import Structure, groups, to_matrices
 from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
-from test_laws import STRUCTURES, assert_close, machine_at, random_data, random_mixture
 
 from gmmkit import GMMMachine, KMeansMachine, select
 from gmmkit.kernel import estep
@@ -203,18 +204,20 @@ def test_the_fixture_rounds_as_much_as_sums_may(rounding):
 # ------------------------------------------------------------------------------------- training
 
 
-def data_and_seeds(quick, often):
-    """A test of some of the data once; a slow one of all the data, this often."""
-    rows = [pytest.param(name, [0], id=name) for name in quick]
-    seeds, marks = range(1, often + 1), pytest.mark.slow
-    rows += [pytest.param(name, seeds, id=f"{name}, often", marks=marks) for name in DATA]
-    return pytest.mark.parametrize("name, seeds", rows)
-
-
-@data_and_seeds(DATA, often=14)
+@pytest.mark.slow
+@every_data
 @every_dtype
 @every_structure
-def test_training_does_not_hang_on_rounding(name, seeds, structure, dtype, rounding):
+def test_training_does_not_hang_on_rounding_often(name, structure, dtype, rounding):
+    assert_training_does_not_hang(name, structure, dtype, rounding, range(1, 8))
+
+
+@covering("structure, dtype, name", STRUCTURES, NATS, DATA)
+def test_training_does_not_hang_on_rounding(structure, dtype, name, rounding):
+    assert_training_does_not_hang(name, structure, dtype, rounding, [0])
+
+
+def assert_training_does_not_hang(name, structure, dtype, rounding, seeds):
     X = DATA[name].astype(dtype)
     options = {"start": start_in(X), "convergence_threshold": None, "max_fitting_steps": 12}
     plain = fitted(X, structure, **options)
@@ -230,10 +233,20 @@ def test_training_does_not_hang_on_rounding(name, seeds, structure, dtype, round
         assert_allclose(other.machine.variance_floor_, floor[order.features], rtol=1e-9)
 
 
-@data_and_seeds(["duplicates", "far outlier"], often=4)
+@pytest.mark.slow
+@every_data
 @every_dtype
 @every_structure
-def test_own_starts_do_not_hang_on_rounding(name, seeds, structure, dtype, rounding):
+def test_own_starts_do_not_hang_on_rounding_often(name, structure, dtype, rounding):
+    assert_own_start_does_not_hang(name, structure, dtype, rounding, range(1, 5))
+
+
+@covering("structure, dtype, name", STRUCTURES, NATS, ["duplicates", "far outlier"])
+def test_own_starts_do_not_hang_on_rounding(structure, dtype, name, rounding):
+    assert_own_start_does_not_hang(name, structure, dtype, rounding, [0])
+
+
+def assert_own_start_does_not_hang(name, structure, dtype, rounding, seeds):
     X = DATA[name].astype(dtype)
     plain = fitted(X, structure)
     for seed in seeds:
@@ -262,10 +275,13 @@ def test_squarem_does_not_hang_on_rounding(structure, dtype, rounding):
     assert abs(other.log_likelihoods.mean() - plain.log_likelihoods.mean()) < NATS[dtype]
 
 
-@every_structure
-@every_dtype
-@pytest.mark.parametrize("name", ["clusters", "far outlier"])
-@pytest.mark.parametrize("map_prior", ["reynolds", "gauvain"])
+@covering(
+    "structure, dtype, name, map_prior",
+    STRUCTURES,
+    NATS,
+    ["clusters", "far outlier"],
+    ["reynolds", "gauvain"],
+)
 def test_adaptation_does_not_hang_on_rounding(map_prior, name, structure, dtype, rounding):
     X = DATA["clusters"].astype(dtype)
     ubm = fitted(X, structure, start=start_in(X), max_fitting_steps=5).machine
@@ -349,9 +365,7 @@ def test_k_means_from_a_given_start_does_not_hang_on_rounding(name, dtype, round
         assert abs(other.inertia_ - wanted) <= 16 * EPS[dtype] * squares
 
 
-@every_data
-@every_dtype
-@pytest.mark.parametrize("init_method", ["random", "k-means++", "k-means||", "lbg"])
+@covering("name, init_method, dtype", DATA, ["random", "k-means++", "k-means||", "lbg"], NATS)
 def test_k_means_from_its_own_start_does_not_hang_on_rounding(name, init_method, dtype, rounding):
     X = DATA[name].astype(dtype)
     plain = KMeansMachine(K, init_method=init_method, n_jobs=1).fit(X)

@@ -5,21 +5,7 @@ from dataclasses import replace
 import mpmath
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
-from reference import (
-    FORMULAS,
-    Mixture,
-    Structure,
-    constrain,
-    from_matrices,
-    log_likelihoods,
-    log_weighted_densities,
-    m_step_reynolds,
-    responsibilities,
-    statistics,
-    to_matrices,
-)
-from test_laws import (
+from material import (
     STRUCTURES,
     assert_close,
     assert_same_mixture,
@@ -33,6 +19,20 @@ from test_laws import (
     random_mixture,
     random_weights,
     textbook_stats,
+)
+from numpy.testing import assert_allclose, assert_array_equal
+from reference import (
+    FORMULAS,
+    Mixture,
+    Structure,
+    constrain,
+    from_matrices,
+    log_likelihoods,
+    log_weighted_densities,
+    m_step_reynolds,
+    responsibilities,
+    statistics,
+    to_matrices,
 )
 
 from gmmkit import Blocks, GMMMachine, GMMStats

@@ -1,19 +1,17 @@
 """What exponentials near the least numbers are made of: no subnormals, no effect on neighbours."""
 
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
+from covering import covering
+from material import SPEECH, STRUCTURES, machine_at, random_data, random_mixture
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
-from test_laws import STRUCTURES, machine_at, random_data, random_mixture
 
 from gmmkit import GMMMachine
 from gmmkit.kernel import estep
 from gmmkit.kernel.plan import block_length, mixture_densities
 
-SPEECH = Path(__file__).parent.parent / "examples" / "data" / "prompts.h5"
 # a responsibility below this may be zero: the least normal number by the least sum to divide by
 SMALL = {"float32": 1e-16, "float64": 1e-150}
 # as far as it goes to have several per cent of exponentials between the two kinds of zero
@@ -93,9 +91,7 @@ def rows(gmm, X, output, *tail):
     return estep.Rows(densities, output, tail, X.dtype)(X)
 
 
-@every_dtype
-@pytest.mark.parametrize("deviations", [15, 45, 1e25])
-@every_structure
+@covering("structure, deviations, dtype", STRUCTURES, [15, 45, 1e25], SMALL)
 def test_a_far_sample_changes_no_bit_of_the_others(structure, deviations, dtype):
     # at 15 deviations its exponentials underflow in float32, at 45 in float64; at 1e25 its
     # products overflow in float32
@@ -118,7 +114,7 @@ def test_each_sample_is_scored_as_if_it_were_alone(structure, dtype):
     mixture = random_mixture(structure)
     gmm = machine_at(mixture, structure)
     size = {"float32": 15, "float64": 45}[dtype]
-    X = (random_data(mixture, 300) * np.linspace(1, size, 300)[:, None]).astype(dtype)
+    X = (random_data(mixture, 100) * np.linspace(1, size, 100)[:, None]).astype(dtype)
     together, alone = gmm.score_samples(X), [gmm.score_samples(x[None])[0] for x in X]
     eps = np.finfo(dtype).eps
     assert_allclose(together, alone, rtol=20 * eps, atol=100 * eps)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -10,16 +11,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from material import DATA
 from numpy.testing import assert_allclose, assert_array_equal
 from recipes import every_structure
-from test_layout import read_1_0
+from records import read_1_0
 
 import gmmkit
 from gmmkit import GMMMachine, GMMStats, KMeansMachine
 from gmmkit.cli.main import main
 from gmmkit.model.structures import make_structure
 
-DATA = Path(__file__).parent / "data"
 BOBS = ["bob_gmm_v1", "bob_gmm_legacy", "bob_stats_v1"]
 COMMAND = shutil.which("gmmkit", path=str(Path(sys.executable).parent))
 
@@ -426,9 +427,6 @@ def test_the_command_is_installed(eruptions, path):
     done = run("info", path, env={**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, "")
     assert r"l\xe4nge, b" in done.stdout
-    done = run("info", path.with_name("missing"))
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"gmmkit: {path.with_name('missing')}: No such file or directory\n"
 
 
 def test_a_pipe_that_closes_early_is_no_crash(path):
@@ -453,10 +451,12 @@ def test_numbers_are_numbers(call, path):
     assert_allclose([facts["t"], facts["log_likelihood"]], [2.5, -1.5], rtol=0)
 
 
-def test_the_package_is_the_command():
-    run = [sys.executable, "-m", "gmmkit", "--version"]
-    done = subprocess.run(run, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("gmmkit ")
+def test_the_package_is_the_command(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gmmkit", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("gmmkit", run_name="__main__")
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("gmmkit ")
 
 
 def test_versions_are_shown(capsys):

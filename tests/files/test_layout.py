@@ -1,169 +1,23 @@
-"""What the files hold: bob's own files, a reader of version 1.0, round trips, damage."""
+"""What the files hold: bob's own files, a reader of version 1.0, round trips, other files."""
 
 import copy
-import json
 import os
-import random
-import subprocess
-import sys
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from damage import same
+from material import DATA
 from recipes import every_structure
-from reference import Structure, by_feature, constrain, from_matrices, seen_moments
+from records import KINDS, SPARSE, gmm, kmeans, read_1_0, save, stats
+from reference import by_feature
 
-import gmmkit
-from gmmkit.files.clusters import read_kmeans, write_kmeans
 from gmmkit.files.hdf5 import FileFormatError, read, write
 from gmmkit.files.mixture import read_gmm, write_gmm
-from gmmkit.files.statistics import read_stats, write_stats
-
-DATA = Path(__file__).parent / "data"
-PACKAGE = str(Path(gmmkit.__file__).resolve().parents[1])
-
-
-def same(a, b):
-    """Whether two records are the same, bit for bit."""
-    if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, np.ndarray):
-        alike = isinstance(b, np.ndarray) and (a.dtype, a.shape) == (b.dtype, b.shape)
-        return alike and a.tobytes() == b.tobytes()
-    return type(a) is type(b) and a == b
-
-
-def matrices(rng, n, d):
-    """Random covariance matrices."""
-    factors = rng.normal(size=(n, d, d))
-    return factors @ np.swapaxes(factors, -1, -2) + np.eye(d)
-
+from gmmkit.files.statistics import read_stats
 
 STRUCTURES = every_structure(4)
 MATRICES = [each for each in STRUCTURES if not by_feature(each)]
-
-
-def public(full, covariance_type, block_size):
-    """Matrices (K, D, D) in the shape that the structure has for users."""
-    structure = Structure(covariance_type, block_size)
-    return from_matrices(constrain(full, np.ones(len(full)), structure), structure)
-
-
-def gmm(covariance_type="diag", block_size=None, seed=0, **changes):
-    """A record of a mixture, with every key."""
-    rng = np.random.default_rng(seed)
-    weights = rng.uniform(1, 2, size=3)
-    record = {
-        "n_gaussians": 3,
-        "n_features": 4,
-        "covariance_type": covariance_type,
-        "block_size": block_size,
-        "weights": weights / weights.sum(),
-        "means": rng.normal(size=(3, 4)),
-        "covariances": public(matrices(rng, 3, 4), covariance_type, block_size),
-        "trainer": "ml",
-        "convergence_threshold": 1e-4,
-        "max_fitting_steps": 200,
-        "n_init": 2,
-        "warm_start": True,
-        "update_means": True,
-        "update_variances": False,
-        "update_weights": True,
-        "mean_var_update_threshold": 2.0**-52,
-        "weight_floor": 1e-9,
-        "map_alpha": 0.25,
-        "map_relevance_factor": 16.0,
-        "map_prior": "gauvain",
-        "acceleration": "squarem",
-        "variance_thresholds": rng.uniform(size=4),
-        "random_state": 7,
-        "weights_init": weights / weights.sum(),
-        "means_init": rng.normal(size=(3, 4)),
-        "covariances_init": public(matrices(rng, 3, 4), covariance_type, block_size),
-        "feature_names": ["MFCC 1", "ü", "", "x" * 300],
-        "n_iter": 5,
-        "converged": True,
-        "lower_bounds": np.array([-np.inf, -5.5, -5.25]),
-        "lower_bound": -5.25,
-        "n_jobs": -1,
-        "verbose": 2,
-        "unset": ["n_gaussians", "ubm_"],
-        "ubm": None,
-        "variance_floor": rng.uniform(size=4),
-    }
-    return {**record, **changes}
-
-
-SPARSE = dict.fromkeys(
-    (
-        *("convergence_threshold", "map_relevance_factor", "variance_thresholds", "random_state"),
-        "acceleration",
-        *("weights_init", "means_init", "covariances_init", "feature_names"),
-        *("n_iter", "converged", "lower_bounds", "lower_bound", "n_jobs", "variance_floor"),
-    )
-)
-
-
-def stats(covariance_type="diag", block_size=None, **changes):
-    """A record of statistics, with every key."""
-    rng = np.random.default_rng(1)
-    full = matrices(rng, 3, 4)
-    second = seen_moments(full, Structure(covariance_type, block_size))
-    record = {
-        "n_gaussians": 3,
-        "n_features": 4,
-        "covariance_type": covariance_type,
-        "block_size": block_size,
-        "t": 272.0,
-        "log_likelihood": -3625.5,
-        "n": rng.uniform(size=3),
-        "sum_px": rng.normal(size=(3, 4)),
-        "sum_pxx": 2 * second,
-        "origin": rng.normal(size=(3, 4)),
-        "centred_sum_px": rng.normal(size=(3, 4)),
-        "centred_sum_pxx": second,
-    }
-    return {**record, **changes}
-
-
-def kmeans(**changes):
-    """A record of clusters, with every key."""
-    rng = np.random.default_rng(2)
-    record = {
-        "n_clusters": 3,
-        "n_features": 2,
-        "centroids": rng.normal(size=(3, 2)),
-        "counts": np.array([1.5, 0.0, 7.0]),
-        "labels": np.array([2, 0, 2, 2, 0], dtype=np.int32),
-        "variances": rng.uniform(size=(3, 2)),
-        "init_method": "k-means||",
-        "convergence_threshold": 1e-5,
-        "max_iter": 20,
-        "n_init": 1,
-        "init_max_iter": 5,
-        "oversampling_factor": 2.0,
-        "random_state": 0,
-        "inertia": 12.5,
-        "converged": True,
-        "n_iter": 4,
-        "n_jobs": 1,
-        "verbose": 1,
-        "feature_names": ["a", "b"],
-    }
-    return {**record, **changes}
-
-
-KINDS = {
-    "gmm": (write_gmm, read_gmm, gmm),
-    "stats": (write_stats, read_stats, stats),
-    "kmeans": (write_kmeans, read_kmeans, kmeans),
-}
-
-
-def save(path, kind, record):
-    write(path, lambda group: KINDS[kind][0](group, record))
-    return path
 
 
 def round_trip(path, kind, record):
@@ -284,28 +138,6 @@ def test_statistics_of_the_older_files_may_be_flat(tmp_path):
     assert record["log_likelihood"] == -4.5
     assert record["n"].tolist() == [1, 2]
     assert record["sum_pxx"].tolist() == [[6, 7, 8], [9, 10, 11]]
-
-
-def read_1_0(path):
-    """A model as a reader of version 1.0 reads it."""
-    with h5py.File(path, "r") as file:
-        major, _ = file.attrs["file_version"].split(".")
-        assert int(major) == 1
-        assert "GMMMachine" in file.attrs["writer_class"]
-        gaussians = file["gaussians"]
-        return {
-            "n_gaussians": int(file["n_gaussians"][()]),
-            "trainer": file["trainer"][()].decode(),
-            "convergence_threshold": float(file["convergence_threshold"][()]),
-            "max_fitting_steps": int(file["max_fitting_steps"][()]),
-            "update_means": bool(file["update_means"][()]),
-            "update_variances": bool(file["update_variances"][()]),
-            "update_weights": bool(file["update_weights"][()]),
-            "weights": file["weights"][...],
-            "means": gaussians["means"][...],
-            "covariances": gaussians["variances"][...],
-            "variance_thresholds": gaussians["variance_thresholds"][...],
-        }
 
 
 def test_a_reader_of_version_1_0_reads_a_diagonal_model(tmp_path):
@@ -588,103 +420,3 @@ def test_one_group_for_many_components_is_refused(tmp_path):
         for i in range(1, k):
             file[f"m_gaussians{i}"] = component
     refused(tmp_path / "file", "gmm", "expected no more data than the file can hold")
-
-
-# Damage: an error of ours or the very same record. In a process of its own, for the library might
-# crash or hang.
-
-SOURCES = ["gmm", "stats", "kmeans", "group", "bob"]
-
-
-def damaged(source, folder):
-    """A file to damage, and how to read it."""
-    path = folder / "whole"
-    record = gmm(trainer="map", ubm=gmm("full"))
-    if source == "bob":
-        path.write_bytes((DATA / "bob_gmm_v1.hdf5").read_bytes())
-    elif source == "group":
-        with h5py.File(path, "w") as file:
-            write(file, lambda group: write_gmm(group, record))
-    else:
-        save(path, source, record if source == "gmm" else KINDS[source][2]())
-    return path, KINDS.get(source, KINDS["gmm"])[1]
-
-
-def sweep(source, folder, changes):
-    """Outcomes of reading a file with each of the changes (position, mask), or cuts (length, 0)."""
-    path, parse = damaged(source, folder)
-    whole, expected = path.read_bytes(), read(path, parse)
-    outcomes = {"same": 0, "refused": 0, "different": [], "other": []}
-    for position, mask in changes:
-        data = bytearray(whole)
-        if mask:
-            data[position % len(data)] ^= mask
-        else:
-            del data[position:]
-        path.write_bytes(data)
-        try:
-            found = read(path, parse)
-        except FileFormatError:
-            outcomes["refused"] += 1
-        except Exception as error:
-            outcomes["other"].append(f"{position} {mask}: {error!r}")
-        else:
-            if same(found, expected):
-                outcomes["same"] += 1
-            else:
-                outcomes["different"].append(f"{position} {mask}")
-    return outcomes
-
-
-def sweep_apart(source, folder, changes, seconds=500):
-    """The same in another process."""
-    code = (
-        "import json, pathlib, sys; import test_layout as t; "
-        "source, folder, changes = sys.argv[1], pathlib.Path(sys.argv[2]), json.load(sys.stdin); "
-        "print(json.dumps(t.sweep(source, folder, changes)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", code, source, str(folder)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([PACKAGE, str(Path(__file__).parent)])},
-        input=json.dumps(changes),
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def flips(count, seed):
-    generator = random.Random(seed)
-    return [(generator.randrange(2**31), generator.randrange(1, 256)) for _ in range(count)]
-
-
-@pytest.mark.row(46)
-@pytest.mark.parametrize("source", SOURCES)
-def test_cut_files_are_refused(tmp_path, source):
-    length = damaged(source, tmp_path)[0].stat().st_size
-    cuts = [(at, 0) for at in range(0, length, 512)]
-    outcomes = sweep_apart(source, tmp_path, cuts)
-    assert outcomes == {"same": 0, "refused": len(cuts), "different": [], "other": []}
-
-
-def check_flips(source, folder, count, seed):
-    outcomes = sweep_apart(source, folder, flips(count, seed))
-    assert outcomes["other"] == [], seed
-    if source != "bob":  # bob's files have no checksums
-        assert outcomes["different"] == [], seed
-    total = outcomes["same"] + outcomes["refused"] + len(outcomes["different"])
-    assert total == count
-    assert outcomes["refused"] > 0
-
-
-def test_flipped_bytes_are_refused_or_harmless(tmp_path):
-    check_flips("gmm", tmp_path, 300, seed=1)
-
-
-@pytest.mark.row(46)
-@pytest.mark.slow
-@pytest.mark.parametrize("source", SOURCES)
-def test_many_flipped_bytes_are_refused_or_harmless(tmp_path, source):
-    check_flips(source, tmp_path, 2000, seed=2)

@@ -1,33 +1,29 @@
 """Machines and statistics as files: what is saved comes back, and bob.learn.em's files are read."""
 
 import inspect
-import json
 import os
 import pickle
-import random
 import re
 import subprocess
 import sys
 import warnings
-from pathlib import Path
+from functools import cache
 
 import h5py
 import joblib
 import numpy as np
 import pytest
+from covering import in_turn
+from material import DATA
 from numpy.testing import assert_array_equal
 from recipes import every_structure
+from records import read_1_0
 from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.mixture import GaussianMixture
-from test_layout import read_1_0, same
 
 from gmmkit import GMMMachine, GMMStats, KMeansMachine
 from gmmkit.files import pickles
-from gmmkit.files.hdf5 import FileFormatError
-
-DATA = Path(__file__).parent / "data"
-TESTS = Path(__file__).parent
 
 
 @pytest.fixture
@@ -100,25 +96,30 @@ def test_bobs_statistics_make_bobs_mixture():
 STRUCTURES = [*map(tuple, every_structure(4)), (None, None)]
 
 
+@cache
+def trained_ubm(covariance_type, block_size):
+    return GMMMachine(2, covariance_type=covariance_type, block_size=block_size).fit(
+        four_features(seed=1)
+    )
+
+
 def trained(trainer, **settings):
     """A machine by maximum likelihood, by MAP from a given ubm, or by MAP from one of its own."""
     X = four_features()
     if trainer == "map of ubm":
         shape = {name: settings.get(name) for name in ("covariance_type", "block_size")}
-        ubm = GMMMachine(2, **shape).fit(four_features(seed=1))
-        return GMMMachine(trainer="map", ubm=ubm, **settings).fit(X)
+        return GMMMachine(trainer="map", ubm=trained_ubm(**shape), **settings).fit(X)
     return GMMMachine(2, trainer=trainer, **settings).fit(X)
 
 
-every_trainer = pytest.mark.parametrize("trainer", ["ml", "map", "map of ubm"])
+TRAINERS = ["ml", "map", "map of ubm"]
 short_runs = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 @short_runs
-@every_trainer
-@pytest.mark.parametrize("covariance_type, block_size", STRUCTURES)
-def test_machine_of_every_structure_comes_back(covariance_type, block_size, trainer, tmp_path):
-    settings = {"covariance_type": covariance_type, "block_size": block_size}
+@in_turn("structure, trainer", STRUCTURES, TRAINERS)
+def test_machine_of_every_structure_comes_back(structure, trainer, tmp_path):
+    settings = dict(zip(("covariance_type", "block_size"), structure, strict=True))
     machine = trained(trainer, **settings, max_fitting_steps=5)
     loaded, X = through_file(machine, tmp_path), four_features(seed=2)
     assert_same(machine, loaded)
@@ -155,8 +156,7 @@ NOT_KEPT = {"k_means_trainer", "checkpoint"}  # no file of a model names a file 
 
 
 @short_runs
-@every_trainer
-@pytest.mark.parametrize("name", SETTINGS)
+@in_turn("name, trainer", SETTINGS, TRAINERS)
 def test_every_setting_comes_back(name, trainer, tmp_path):
     for value in SETTINGS[name]:
         machine = trained(trainer, **{"max_fitting_steps": 2, name: value})
@@ -347,120 +347,6 @@ def test_a_reader_of_version_1_0_reads_what_fit_makes(trainer, eruptions, tmp_pa
     assert (record["n_gaussians"], record["trainer"]) == (2, trainer)
 
 
-# Damage. In a process of its own, for the library might crash, hang or take all memory.
-
-
-def whole_file(kind, folder):
-    """A file of a kind, and its class."""
-    X, path = four_features(), folder / "whole.h5"
-    ubm = GMMMachine(2, covariance_type="full").fit(X)
-    made = {
-        "map": lambda: GMMMachine(trainer="map", ubm=ubm).fit(X),
-        "k-means": lambda: KMeansMachine(2).fit(X),
-        "statistics": lambda: ubm.e_step(X),
-    }[kind]()
-    made.save(path)
-    return path, type(made)
-
-
-def peak_memory():
-    """Kilobytes that this process has had at most; its ru_maxrss would count its parent's too."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+([0-9]+) kB", status)[1])
-
-
-on_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
-
-
-def sweep(kind, folder, count, seed):
-    """Outcomes of loading a file cut at every 512 bytes, and with bytes changed at random."""
-    path, cls = whole_file(kind, folder)
-    whole, expected = path.read_bytes(), cls.from_hdf5(path)._record()
-    generator, before = random.Random(seed), peak_memory()
-    images = [whole[:length] for length in range(0, len(whole), 512)]
-    for _ in range(count):
-        image = bytearray(whole)
-        image[generator.randrange(len(whole))] ^= generator.randrange(1, 256)
-        images.append(image)
-    outcomes = {"same": 0, "refused": 0, "different": 0, "other": []}
-    for image in images:
-        path.write_bytes(image)
-        try:
-            found = cls.from_hdf5(path)._record()
-        except Exception as error:
-            if isinstance(error, FileFormatError) and str(path) in str(error):
-                outcomes["refused"] += 1
-            else:
-                outcomes["other"].append(repr(error))
-        else:
-            outcomes["same" if same(found, expected) else "different"] += 1
-    return {**outcomes, "kilobytes": peak_memory() - before}
-
-
-def run_apart(code, *arguments):
-    """What Python prints in another process."""
-    paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", code, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-_SWEEP = """
-import json, pathlib, sys
-from test_files import sweep
-
-kind, folder, count, seed = sys.argv[1:]
-print(json.dumps(sweep(kind, pathlib.Path(folder), int(count), int(seed))))
-"""
-
-
-@pytest.mark.row(46)
-@pytest.mark.parametrize(
-    "count", [pytest.param(200, id="few"), pytest.param(2000, marks=pytest.mark.slow, id="many")]
-)
-@on_linux
-@pytest.mark.parametrize("kind", ["map", "k-means", "statistics"])
-def test_damaged_files_are_refused_or_harmless(kind, count, tmp_path):
-    outcomes = json.loads(run_apart(_SWEEP, kind, tmp_path, count, 3))  # the seed
-    assert outcomes["different"] == 0
-    assert outcomes["other"] == []
-    assert outcomes["refused"] > count // 2
-    assert outcomes["kilobytes"] < 64 * 1024
-
-
-_BOMB = """
-import sys
-from gmmkit import GMMMachine
-from test_files import peak_memory
-
-before = peak_memory()
-try:
-    GMMMachine.from_hdf5(sys.argv[1], verify=False)
-except ValueError as error:
-    print(peak_memory() - before, error)
-"""
-
-
-@pytest.mark.row(48)
-@on_linux
-@pytest.mark.parametrize("key", ["gaussians/means", "lower_bounds"])
-def test_a_file_that_declares_gigabytes_takes_no_memory(key, tmp_path):
-    whole_file("map", tmp_path)[0].rename(tmp_path / "bomb.h5")
-    with h5py.File(tmp_path / "bomb.h5", "r+") as file:
-        del file[key]
-        shape = (2**28,) if key == "lower_bounds" else (2, 2**27)
-        file.create_dataset(key, shape, "f8", chunks=True, compression="gzip")
-    kilobytes, message = run_apart(_BOMB, tmp_path / "bomb.h5").split(maxsplit=1)
-    assert f"bomb.h5: {key}: expected" in message
-    assert int(kilobytes) < 64 * 1024
-
-
 # Several processes.
 
 _WRITER = """
@@ -475,6 +361,7 @@ for k in range(int(count)):
 
 
 @pytest.mark.row(45)
+@pytest.mark.slow
 def test_readers_meet_whole_models_while_two_processes_write(eruptions, tmp_path):
     machines = [GMMMachine(k, max_fitting_steps=200).fit(eruptions) for k in (1, 2)]
     sources = [tmp_path / f"source{k}.h5" for k in (1, 2)]
@@ -551,7 +438,7 @@ def test_pickled_statistics_are_the_same_and_hold_one_origin_once(offset):
 
 
 def test_the_page_names_every_key(eruptions, tmp_path):
-    page = (TESTS.parent / "docs" / "hdf5.rst").read_text()
+    page = (DATA.parents[1] / "docs" / "hdf5.rst").read_text()
     documented = set(re.findall(r"``([^`]+)``", page))
     full = GMMMachine(2, covariance_type="full", block_size=1, **every_start()).fit(eruptions)
     speaker = GMMMachine(trainer="map", ubm=full, n_jobs=1)

@@ -1,31 +1,35 @@
 """dask arrays: the same results as in memory, computed where the blocks are, when asked for."""
 
 import _thread
-import os
 import signal
-import subprocess
-import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import dask
 import dask.array as da
 import numpy as np
 import pytest
+from centres import (
+    N,
+    assert_same_model,
+    blas_threads,
+    data,
+    from_centres,
+    kept,
+    run_with_query_planning,
+    weights,
+    with_earlier_model,
+)
 from dask.base import unpack_collections
 from dask.callbacks import Callback
 from dask.core import get_dependencies, istask
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from threadpoolctl import threadpool_info
 
 from gmmkit import GMMMachine, GMMStats, KMeansMachine
 from gmmkit.sources.dask_graph import BlockTasks
 from gmmkit.sources.threads import one_blas_thread
 
-CENTRES = np.array([[-4.0, 0.0, 1.0], [4.0, 1.0, 0.0], [0.0, -5.0, 2.0]])
-N = 120
 CHUNKS = {
     "one": (N, 3),
     "odd": ((1, 62, 57), 3),
@@ -40,28 +44,6 @@ PREDICTIONS = {
 every_chunking = pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
 every_machine = pytest.mark.parametrize("Machine", [GMMMachine, KMeansMachine])
 steps_may_run_out = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-
-def data(n_samples=N, seed=0):
-    rng = np.random.default_rng(seed)
-    return CENTRES[rng.integers(0, 3, n_samples)] + rng.normal(size=(n_samples, 3))
-
-
-def weights(n_samples=N, seed=1):
-    return np.random.default_rng(seed).uniform(0, 3, n_samples)
-
-
-def from_centres(steps=3, **options):
-    """A machine that makes `steps` passes over the data and no other."""
-    return GMMMachine(
-        3,
-        weights_init=np.ones(3) / 3,
-        means_init=CENTRES,
-        covariances_init=np.ones((3, 3)),
-        convergence_threshold=None,
-        max_fitting_steps=steps,
-        **options,
-    )
 
 
 def unknown_lengths(X, chunks=40):
@@ -80,29 +62,6 @@ def recorded(X, chunks, change=lambda block: block):
         return change(block)
 
     return da.from_array(X, chunks=chunks).map_blocks(load, dtype=X.dtype, meta=X[:0]), computed
-
-
-def with_earlier_model(machine):
-    """The machine, fitted to other data of two features only, so that each later fit changes it."""
-    fitted = type(machine)(3).fit(data(seed=5)[:, :2])
-    return fitted.set_params(**machine.get_params(deep=False))
-
-
-@contextmanager
-def kept(machine):
-    """Whatever happens inside, the machine is what it was."""
-    before = dict(vars(machine))
-    try:
-        yield
-    finally:
-        assert vars(machine).keys() == before.keys()
-        assert all(vars(machine)[name] is value for name, value in before.items())
-
-
-def assert_same_model(actual, expected, rtol=1e-10):
-    for name in ("weights_", "means_", "covariances_"):
-        values = getattr(expected, name)
-        assert_allclose(getattr(actual, name), values, rtol=rtol, atol=rtol * np.abs(values).max())
 
 
 # ---------------------------------------------------------------------------- the same as in memory
@@ -218,12 +177,6 @@ def test_schedulers_agree(scheduler):
     expected = from_centres().fit(X)
     assert_same_model(machine, expected)
     assert_allclose(scores, expected.score_samples(X), rtol=1e-10)
-
-
-def blas_threads():
-    return {
-        library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
-    }
 
 
 def test_blas_has_one_thread_from_the_first_task_in_to_the_last_one_out():
@@ -608,17 +561,6 @@ for chunks in [(100, 4), ((10, 0, 290), 4), (70, 3)]:
         close(lazy.compute(), getattr(machine, method)(X))
 print("as in memory")
 """
-
-
-def run_with_query_planning(code, **environment):
-    """What a program prints when dask makes arrays of expressions, optimised before graphs."""
-    if dask.__version__ < "2026":
-        pytest.skip("this dask has an early attempt at it, or none")
-    environment |= {"DASK_ARRAY__QUERY_PLANNING": "True"}
-    command = [sys.executable, "-c", code]
-    run = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
 
 
 def test_array_query_planning():

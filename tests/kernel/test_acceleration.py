@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import recipes
+from covering import in_turn
+from material import random_data, random_mixture
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import FORMULAS, Mixture, constrain, from_matrices
-from test_laws import random_data, random_mixture
 
 from gmmkit import Blocks, GMMMachine
 from gmmkit.kernel.acceleration import squarem
@@ -36,9 +37,9 @@ def fitted(X, n_gaussians, steps=None, **options):
     return GMMMachine(n_gaussians, **settings | options).fit(X)
 
 
-@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
-@pytest.mark.parametrize("n_gaussians, n_features", [(2, 1), (3, 2), (4, 5)])
-def test_the_same_likelihood_in_at_most_half_the_passes(n_gaussians, n_features, covariance_type):
+@in_turn("covariance_type, sizes", COVARIANCE_TYPES, [(2, 1), (3, 2), (4, 5)])
+def test_the_same_likelihood_in_at_most_half_the_passes(covariance_type, sizes):
+    n_gaussians, n_features = sizes
     X = overlapping(n_gaussians, n_features, seed=n_features)
     plain = fitted(X, n_gaussians, covariance_type=covariance_type)
     fast = fitted(X, n_gaussians, covariance_type=covariance_type, acceleration="squarem")

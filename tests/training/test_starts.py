@@ -5,11 +5,7 @@ import logging
 import dask.array as da
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.base import BaseEstimator, clone
-from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.datasets import load_digits
-from test_laws import (
+from material import (
     STRUCTURES,
     D,
     K,
@@ -22,6 +18,10 @@ from test_laws import (
     random_data,
     random_mixture,
 )
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import BaseEstimator, clone
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.datasets import load_digits
 
 from gmmkit import Blocks, GMMMachine, KMeansMachine
 

@@ -43,6 +43,14 @@ def utterance(n_samples=30, seed=1):
 
 RANDOM_START = [GMMMachine(2), GMMMachine(2, trainer="map"), KMeansMachine()]
 CHECKED = [GMMMachine(), GMMMachine(trainer="map"), *RANDOM_START]
+# one of each kind in every run
+QUICK = [GMMMachine(2), GMMMachine(trainer="map"), KMeansMachine()]
+
+
+def speed(estimator):
+    return () if repr(estimator) in map(repr, QUICK) else pytest.mark.slow
+
+
 # other rows draw other random starts, for which scikit-learn's own KMeans fails this check too
 WEIGHT_EQUIVALENCE = "check_sample_weight_equivalence_on_dense_data"
 # needs SCIPY_ARRAY_API=1 before SciPy is imported
@@ -72,7 +80,7 @@ def collected():
     for estimator in CHECKED:
         for instance, check in estimator_checks.estimator_checks_generator(estimator):
             if check.func.__name__ != WEIGHT_EQUIVALENCE or estimator not in RANDOM_START:
-                yield instance, check
+                yield pytest.param(instance, check, marks=speed(estimator))
 
 
 def name_of(value):
@@ -91,7 +99,7 @@ def test_check_estimator(estimator, check):
 
 
 def test_check_estimator_is_not_empty():
-    counts = Counter(repr(estimator) for estimator, _ in collected())
+    counts = Counter(repr(each.values[0]) for each in collected())
     assert set(counts) == {repr(estimator) for estimator in CHECKED}
     assert min(counts.values()) > 40
 
@@ -110,7 +118,9 @@ def test_sample_weights_are_repeated_rows_from_a_given_start(estimator):
 
 
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")  # they mix both
-@pytest.mark.parametrize("estimator", CHECKED, ids=repr)
+@pytest.mark.parametrize(
+    "estimator", [pytest.param(each, marks=speed(each), id=repr(each)) for each in CHECKED]
+)
 @pytest.mark.parametrize("check", [name for name in STRICTER if hasattr(estimator_checks, name)])
 def test_scikit_learn_s_stricter_checks(estimator, check):
     try:
@@ -159,7 +169,12 @@ def test_clone_copies_everything_but_the_ubm():
 # ------------------------------------------------------------------------- searching and validation
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+every_number_of_jobs = pytest.mark.parametrize(
+    "n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)]
+)
+
+
+@every_number_of_jobs
 def test_relevance_factor_can_be_searched(n_jobs):
     ubm, X = trained_ubm(), utterance()
     grid = {"map_relevance_factor": [1e-3, 1e6]}
@@ -176,7 +191,7 @@ def test_relevance_factor_can_be_searched(n_jobs):
     assert search.best_estimator_.ubm is ubm
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@every_number_of_jobs
 def test_number_of_components_can_be_searched(n_jobs):
     X, _ = three_clusters()
     pipeline = make_pipeline(StandardScaler(), GMMMachine())

@@ -5,12 +5,12 @@ import warnings
 import h5py
 import numpy as np
 import pytest
+from material import DATA
 from numpy.testing import assert_allclose, assert_array_equal
 from recipes import every_structure
 from reference import constrain, to_matrices
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from test_files import DATA
 
 from gmmkit import GMMMachine
 

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import recipes
+from covering import covering
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import FORMULAS
 from scipy.stats import norm
@@ -160,9 +161,7 @@ def test_what_is_constant_is_decided_exactly(dtype, value):
     assert varies.variance_floor_[0] < 1e-6 or rounding > 1e-6
 
 
-@pytest.mark.parametrize("covariance_type", STRUCTURES)
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("scale", [1.0, 1e-6])
+@covering("covariance_type, dtype, scale", STRUCTURES, ["float64", "float32"], [1.0, 1e-6])
 def test_likelihood_never_falls_on_features_that_never_vary(covariance_type, dtype, scale):
     # the means of pixels that are always 0 approach it step by step; the floor must not follow
     X = (scale * load_digits().data).astype(dtype)
@@ -171,7 +170,7 @@ def test_likelihood_never_falls_on_features_that_never_vary(covariance_type, dty
         start = X[rng.choice(len(X), 8, replace=False)] + scale * rng.uniform(size=(8, 64))
         machine = GMMMachine(8, covariance_type=covariance_type, means_init=start)
         bounds = machine.set_params(max_fitting_steps=30, convergence_threshold=None).fit(X)
-        assert np.diff(bounds.lower_bounds_).min() > (-1e-3 if dtype == np.float32 else -1e-6)
+        assert np.diff(bounds.lower_bounds_).min() > (-1e-3 if dtype == "float32" else -1e-6)
 
 
 @pytest.mark.parametrize("structure", recipes.every_structure(4), ids=str)

@@ -16,41 +16,43 @@ import dask.array as da
 import joblib
 import numpy as np
 import pytest
-from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, worker_client
-from distributed.diagnostics.plugin import SchedulerPlugin
-from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV
-from test_checkpoint import assert_kills_change_nothing
-from test_dask import (
+from centres import (
+    BLOCK,
+    CHUNKS,
     assert_same_model,
     blas_threads,
     data,
     from_centres,
     kept,
+    loaded_with,
     run_with_query_planning,
+    tasks_left,
     weights,
     with_earlier_model,
 )
+from damage import assert_kills_change_nothing
+from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, worker_client
+from distributed.diagnostics.plugin import SchedulerPlugin
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 
 from gmmkit import GMMMachine, KMeansMachine
 from gmmkit.sources.dask_source import DaskSource
 from gmmkit.sources.threads import count_threads
 
-CHUNKS = (10, 3)  # twelve blocks
-BLOCK = 7  # the one that something happens to
-
 
 @contextmanager
-def cluster_of_two():
+def cluster_of_two(processes=True):
+    threads = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}  # dask says 1
+    apart = {"host": "127.0.0.1", "env": threads} if processes else {}
     with (
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
+            processes=processes,
             dashboard_address="127.0.0.1:0",
-            env={"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"},  # dask says 1
+            **apart,
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -63,19 +65,21 @@ def client():
         yield client
 
 
+@pytest.fixture(params=["threads", pytest.param("processes", marks=pytest.mark.slow)])
+def either_client(request):
+    """A cluster of two workers in this process, or the one of processes."""
+    if request.param == "processes":
+        yield request.getfixturevalue("client")
+    else:
+        with cluster_of_two(processes=False) as client:
+            yield client
+
+
 @pytest.fixture
 def mortal_client():
     """A cluster whose workers are killed; their nannies start others."""
     with cluster_of_two() as client:
         yield client
-
-
-def tasks_left(client):
-    """Keys on the scheduler, once it has heard all that this client said so far."""
-    marker = client.submit(int, pure=False)
-    marker.result()
-    tasks = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))
-    return set(tasks) - {marker.key}
 
 
 # --------------------------------------------------------------------- the same as in one process
@@ -93,7 +97,7 @@ MACHINES = {
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
-def test_fit_is_that_in_memory(machine, weighted, client):
+def test_fit_is_that_in_memory(machine, weighted, either_client):
     X, w = data(seed=8), weights() if weighted else None
     x = da.from_array(X, chunks=(40, 3))
     fitted, expected = clone(machine), clone(machine).fit(X, sample_weight=w)
@@ -103,11 +107,11 @@ def test_fit_is_that_in_memory(machine, weighted, client):
     assert_allclose(fitted.transform(x).compute(), expected.transform(X), rtol=1e-9, atol=1e-13)
     if isinstance(machine, GMMMachine):
         assert_same_model(fitted, expected)
-    assert not tasks_left(client)
+    assert not tasks_left(either_client)
 
 
 @pytest.mark.row(2)
-def test_bad_value_is_refused(client):
+def test_bad_value_is_refused(either_client):
     X = data()
     machine = from_centres().fit(X)
     X[77, 1] = np.nan
@@ -123,6 +127,7 @@ def test_bad_value_is_refused(client):
 # ----------------------------------------------------------------------------------- what travels
 
 
+@pytest.mark.slow
 def test_data_stay_on_the_workers(client):
     # 40 MB there
     x = da.map_blocks(
@@ -190,6 +195,7 @@ def named(sizes, name):
     return {key: size for key, size in sizes.items() if dask.utils.key_split(key).startswith(name)}
 
 
+@pytest.mark.slow
 def test_parameters_travel_once_a_step_and_statistics_come_back(client):
     # parameters of 64 kB, and blocks of 1.6 MB that exist only while they are worked on
     n_blocks, n_steps, n_features = 20, 3, 20
@@ -224,6 +230,7 @@ def test_parameters_travel_once_a_step_and_statistics_come_back(client):
     assert max(results.values()) < 5 * parameters
 
 
+@pytest.mark.slow
 def test_blocks_that_are_on_the_cluster_already(client):
     expected = from_centres().fit(data(), sample_weight=weights())
     x, weight = dask.persist(da.from_array(data(), chunks=CHUNKS), da.from_array(weights()))
@@ -233,6 +240,7 @@ def test_blocks_that_are_on_the_cluster_already(client):
         assert_allclose(machine.means_, expected.means_, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_annotations_reach_all_tasks(client):
     workers = sorted(client.scheduler_info()["workers"])
     pids = client.run(os.getpid)
@@ -242,6 +250,7 @@ def test_annotations_reach_all_tasks(client):
     assert found == (pids[workers[0]],) * 12
 
 
+@pytest.mark.slow
 def test_tasks_have_readable_names(client):
     x = da.from_array(data(), chunks=CHUNKS)
     with watched(client) as (tasks, _):
@@ -260,6 +269,7 @@ def threads_of_blas(X, sample_weight, start):
     return tuple(blas_threads())
 
 
+@pytest.mark.slow
 def test_blas_has_one_thread_in_a_task(client):
     if all(threads == {1} for threads in client.run(blas_threads).values()):
         pytest.skip("one core: BLAS has one thread anyway")
@@ -282,15 +292,17 @@ def fit_dask_array_by_worker_client(X):
 
 
 @pytest.mark.row(41)
-def test_fits_inside_tasks(client):
+def test_fits_inside_tasks(either_client):
     # more of them than workers, of a thread each: all would wait for ever if one held its thread
     X = data()
     expected = GMMMachine(3).fit(X)
-    for machine, n_threads in client.gather(client.map(fit_array, [X] * 3, pure=False)):
+    for machine, n_threads in either_client.gather(
+        either_client.map(fit_array, [X] * 3, pure=False)
+    ):
         assert_same_model(machine, expected)
         assert n_threads == 1
     for fit in (fit_dask_array, fit_dask_array_by_worker_client):
-        for machine in client.gather(client.map(fit, [X] * 3, pure=False)):
+        for machine in either_client.gather(either_client.map(fit, [X] * 3, pure=False)):
             assert_same_model(machine, expected)
 
 
@@ -305,7 +317,7 @@ SEARCHES = {
 
 @pytest.mark.row(41)
 @pytest.mark.parametrize("machine, grid", SEARCHES.values(), ids=SEARCHES)
-def test_search_is_that_of_one_process(machine, grid, client):
+def test_search_is_that_of_one_process(machine, grid, either_client):
     search = GridSearchCV(machine, grid, cv=3, error_score="raise")
     expected = clone(search).fit(data(300, seed=4))
     with joblib.parallel_config("dask"):
@@ -317,21 +329,6 @@ def test_search_is_that_of_one_process(machine, grid, client):
 
 
 # ------------------------------------------------------------------------------------------- faults
-
-
-def loaded_with(act, path, in_pass=3):
-    """A dask array of `data()`; as a block is loaded for a certain pass, something happens."""
-
-    def load(block, block_id=None):
-        if block_id[0] == BLOCK:
-            with open(path, "ab") as passes:
-                passes.write(b".")
-                if passes.tell() == in_pass:
-                    passes.flush()
-                    act()
-        return block
-
-    return da.from_array(data(), chunks=CHUNKS).map_blocks(load, dtype=float, meta=data()[:0])
 
 
 def kill(pids):
@@ -425,6 +422,7 @@ def disk_on_fire():
 
 
 @pytest.mark.row(39)
+@pytest.mark.slow
 def test_block_that_cannot_be_loaded_is_named_and_the_model_kept(client):
     def load(block, block_id=None):
         if block_id[0] == BLOCK:
@@ -441,6 +439,7 @@ def test_block_that_cannot_be_loaded_is_named_and_the_model_kept(client):
         assert not tasks_left(client)
 
 
+@pytest.mark.slow
 @pytest.mark.row(39)
 def test_block_that_cannot_be_loaded_later_on_keeps_the_model(client, tmp_path):
     # in the third pass, and not when it is loaded anew: nobody can tell which it was
@@ -464,8 +463,7 @@ import sys
 from functools import partial
 
 from distributed import Client
-from test_cluster import loaded_with, tasks_left
-from test_dask import from_centres, kept, with_earlier_model
+from centres import from_centres, kept, loaded_with, tasks_left, with_earlier_model
 
 if __name__ == "__main__":
     with Client() as client:
@@ -509,7 +507,7 @@ warnings.simplefilter("error")
 import dask.array as da
 from distributed import Client
 from numpy.testing import assert_allclose
-from test_dask import data, from_centres
+from centres import data, from_centres
 
 assert "expr" in da.Array.__module__
 X = data()

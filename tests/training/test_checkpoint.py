@@ -1,13 +1,9 @@
 """A fit that was killed goes on from its checkpoint, to the same model bit for bit."""
 
-import os
-import signal
-import subprocess
-import sys
-from itertools import islice
-
 import numpy as np
 import pytest
+from covering import covering, in_turn
+from damage import assert_kills_change_nothing
 from numpy.testing import assert_array_equal
 
 from gmmkit import GMMMachine
@@ -24,7 +20,7 @@ def every_step(monkeypatch):
 
 def data():
     rng = np.random.default_rng(0)
-    return 1.5 * rng.normal(size=(K, 3))[rng.integers(K, size=2000)] + rng.normal(size=(2000, 3))
+    return 1.5 * rng.normal(size=(K, 3))[rng.integers(K, size=600)] + rng.normal(size=(600, 3))
 
 
 class Killed(BaseException):
@@ -57,11 +53,9 @@ def assert_same_fit(machine, expected):
 
 
 @pytest.mark.row(42)
-@pytest.mark.parametrize("steps", [1, 2, 7, 20])
-@pytest.mark.parametrize("acceleration", [None, "squarem"])
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+@covering("kind, acceleration, steps", COVARIANCE_TYPES, [None, "squarem"], [1, 2, 6, 12])
 def test_fit_goes_on(kind, acceleration, steps, tmp_path, monkeypatch):
-    settings = {"covariance_type": kind, "convergence_threshold": None, "max_fitting_steps": 12}
+    settings = {"covariance_type": kind, "convergence_threshold": None, "max_fitting_steps": 8}
     settings |= {"n_init": 2, "acceleration": acceleration}
     checkpoint = tmp_path / "ubm.ckpt.h5"
     fit_until(steps, monkeypatch, checkpoint=checkpoint, **settings)
@@ -82,12 +76,13 @@ def no_floor(*_):
 
 
 @pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
-@pytest.mark.parametrize(
-    "start, steps",
+@in_turn(
+    "when, kind",
     [("given", 1), ("given", 4), ("found", 4), ("found twice", 6), ("found twice", 9)],
+    COVARIANCE_TYPES,
 )
-@pytest.mark.parametrize("kind", ["diag", "full", "tied", "spherical"])
-def test_the_floor_stays_as_the_first_means_decided(kind, start, steps, tmp_path, monkeypatch):
+def test_the_floor_stays_as_the_first_means_decided(when, kind, tmp_path, monkeypatch):
+    start, steps = when
     X, means = collapsing()
     settings = {"covariance_type": kind, "convergence_threshold": None, "max_fitting_steps": 6}
     settings |= {"given": {"means_init": means}, "found": {}, "found twice": {"n_init": 2}}[start]
@@ -141,53 +136,6 @@ def test_a_file_that_is_no_checkpoint_is_kept(tmp_path):
     with pytest.raises(ValueError, match=r"model\.h5.*gmmkit\.Checkpoint"):
         GMMMachine(2, checkpoint=path).fit(data())
     assert GMMMachine.from_hdf5(path) == machine
-
-
-FIT = """
-import os
-import sys
-import numpy as np
-import gmmkit.training.checkpoint
-from gmmkit import GMMMachine
-
-gmmkit.training.checkpoint._SECONDS = 0.0
-rng = np.random.default_rng(0)
-X = rng.normal(size=(20_000, 4)) + rng.integers(3, size=(20_000, 1))
-settings = {"means_init": X[:8]}
-if "DASK_SCHEDULER_ADDRESS" in os.environ:
-    import dask.array
-    import distributed
-
-    client = distributed.Client()
-    X = dask.array.from_array(X, chunks=(5000, 4))
-settings |= {"convergence_threshold": None, "max_fitting_steps": int(sys.argv[2])}
-machine = GMMMachine(8, checkpoint=sys.argv[1], verbose=1, **settings).fit(X)
-machine.save(sys.argv[3])
-"""
-
-
-def assert_kills_change_nothing(folder, n_steps, steps, **environment):
-    """Fits, killed after some steps each, end with the model of a fit that is left alone."""
-    checkpoint, model = folder / "ubm.ckpt.h5", folder / "model.h5"
-    command = [sys.executable, "-c", FIT, str(checkpoint), str(n_steps)]
-    env = os.environ | environment
-    subprocess.run([*command, folder / "expected.h5"], check=True, capture_output=True, env=env)
-    kills, begun_at = 0, []
-    while not model.exists():
-        process = subprocess.Popen([*command, model], stdout=subprocess.PIPE, text=True, env=env)
-        lines = (line for line in process.stdout if line.startswith("EM step"))
-        begun_at.extend(int(line.split()[2]) for line in islice(lines, 1))
-        for _ in range(next(steps) - 1):  # somewhere in the step after these
-            next(lines, None)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-        process.stdout.close()
-    assert kills > 1
-    assert begun_at[0] == 1
-    assert (np.diff(begun_at) > 0).all(), begun_at
-    assert GMMMachine.from_hdf5(model) == GMMMachine.from_hdf5(folder / "expected.h5")
 
 
 @pytest.mark.row(42)

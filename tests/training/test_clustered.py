@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from material import every_structure
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import Structure
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
-from test_laws import every_structure
 
 from gmmkit import GMMMachine
 from gmmkit.sources.base import ArraySource

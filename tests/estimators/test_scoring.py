@@ -6,10 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
-from reference import Structure, log_likelihoods, log_weighted_densities
-from sklearn.base import clone
-from test_laws import (
+from material import (
     STRUCTURES,
     assert_close,
     learned,
@@ -18,6 +15,9 @@ from test_laws import (
     random_data,
     random_mixture,
 )
+from numpy.testing import assert_allclose, assert_array_equal
+from reference import Structure, log_likelihoods, log_weighted_densities
+from sklearn.base import clone
 
 from gmmkit import GMMMachine
 from gmmkit.estimators import mixture

@@ -1,0 +1,160 @@
+"""Records of what stands in files, with every key; a reader of version 1.0."""
+
+import h5py
+import numpy as np
+from reference import Structure, constrain, from_matrices, seen_moments
+
+from gmmkit.files.clusters import read_kmeans, write_kmeans
+from gmmkit.files.hdf5 import write
+from gmmkit.files.mixture import read_gmm, write_gmm
+from gmmkit.files.statistics import read_stats, write_stats
+
+
+def matrices(rng, n, d):
+    """Random covariance matrices."""
+    factors = rng.normal(size=(n, d, d))
+    return factors @ np.swapaxes(factors, -1, -2) + np.eye(d)
+
+
+def public(full, covariance_type, block_size):
+    """Matrices (K, D, D) in the shape that the structure has for users."""
+    structure = Structure(covariance_type, block_size)
+    return from_matrices(constrain(full, np.ones(len(full)), structure), structure)
+
+
+def gmm(covariance_type="diag", block_size=None, seed=0, **changes):
+    """A record of a mixture, with every key."""
+    rng = np.random.default_rng(seed)
+    weights = rng.uniform(1, 2, size=3)
+    record = {
+        "n_gaussians": 3,
+        "n_features": 4,
+        "covariance_type": covariance_type,
+        "block_size": block_size,
+        "weights": weights / weights.sum(),
+        "means": rng.normal(size=(3, 4)),
+        "covariances": public(matrices(rng, 3, 4), covariance_type, block_size),
+        "trainer": "ml",
+        "convergence_threshold": 1e-4,
+        "max_fitting_steps": 200,
+        "n_init": 2,
+        "warm_start": True,
+        "update_means": True,
+        "update_variances": False,
+        "update_weights": True,
+        "mean_var_update_threshold": 2.0**-52,
+        "weight_floor": 1e-9,
+        "map_alpha": 0.25,
+        "map_relevance_factor": 16.0,
+        "map_prior": "gauvain",
+        "acceleration": "squarem",
+        "variance_thresholds": rng.uniform(size=4),
+        "random_state": 7,
+        "weights_init": weights / weights.sum(),
+        "means_init": rng.normal(size=(3, 4)),
+        "covariances_init": public(matrices(rng, 3, 4), covariance_type, block_size),
+        "feature_names": ["MFCC 1", "ü", "", "x" * 300],
+        "n_iter": 5,
+        "converged": True,
+        "lower_bounds": np.array([-np.inf, -5.5, -5.25]),
+        "lower_bound": -5.25,
+        "n_jobs": -1,
+        "verbose": 2,
+        "unset": ["n_gaussians", "ubm_"],
+        "ubm": None,
+        "variance_floor": rng.uniform(size=4),
+    }
+    return {**record, **changes}
+
+
+SPARSE = dict.fromkeys(
+    (
+        *("convergence_threshold", "map_relevance_factor", "variance_thresholds", "random_state"),
+        "acceleration",
+        *("weights_init", "means_init", "covariances_init", "feature_names"),
+        *("n_iter", "converged", "lower_bounds", "lower_bound", "n_jobs", "variance_floor"),
+    )
+)
+
+
+def stats(covariance_type="diag", block_size=None, **changes):
+    """A record of statistics, with every key."""
+    rng = np.random.default_rng(1)
+    full = matrices(rng, 3, 4)
+    second = seen_moments(full, Structure(covariance_type, block_size))
+    record = {
+        "n_gaussians": 3,
+        "n_features": 4,
+        "covariance_type": covariance_type,
+        "block_size": block_size,
+        "t": 272.0,
+        "log_likelihood": -3625.5,
+        "n": rng.uniform(size=3),
+        "sum_px": rng.normal(size=(3, 4)),
+        "sum_pxx": 2 * second,
+        "origin": rng.normal(size=(3, 4)),
+        "centred_sum_px": rng.normal(size=(3, 4)),
+        "centred_sum_pxx": second,
+    }
+    return {**record, **changes}
+
+
+def kmeans(**changes):
+    """A record of clusters, with every key."""
+    rng = np.random.default_rng(2)
+    record = {
+        "n_clusters": 3,
+        "n_features": 2,
+        "centroids": rng.normal(size=(3, 2)),
+        "counts": np.array([1.5, 0.0, 7.0]),
+        "labels": np.array([2, 0, 2, 2, 0], dtype=np.int32),
+        "variances": rng.uniform(size=(3, 2)),
+        "init_method": "k-means||",
+        "convergence_threshold": 1e-5,
+        "max_iter": 20,
+        "n_init": 1,
+        "init_max_iter": 5,
+        "oversampling_factor": 2.0,
+        "random_state": 0,
+        "inertia": 12.5,
+        "converged": True,
+        "n_iter": 4,
+        "n_jobs": 1,
+        "verbose": 1,
+        "feature_names": ["a", "b"],
+    }
+    return {**record, **changes}
+
+
+KINDS = {
+    "gmm": (write_gmm, read_gmm, gmm),
+    "stats": (write_stats, read_stats, stats),
+    "kmeans": (write_kmeans, read_kmeans, kmeans),
+}
+
+
+def save(path, kind, record):
+    write(path, lambda group: KINDS[kind][0](group, record))
+    return path
+
+
+def read_1_0(path):
+    """A model as a reader of version 1.0 reads it."""
+    with h5py.File(path, "r") as file:
+        major, _ = file.attrs["file_version"].split(".")
+        assert int(major) == 1
+        assert "GMMMachine" in file.attrs["writer_class"]
+        gaussians = file["gaussians"]
+        return {
+            "n_gaussians": int(file["n_gaussians"][()]),
+            "trainer": file["trainer"][()].decode(),
+            "convergence_threshold": float(file["convergence_threshold"][()]),
+            "max_fitting_steps": int(file["max_fitting_steps"][()]),
+            "update_means": bool(file["update_means"][()]),
+            "update_variances": bool(file["update_variances"][()]),
+            "update_weights": bool(file["update_weights"][()]),
+            "weights": file["weights"][...],
+            "means": gaussians["means"][...],
+            "covariances": gaussians["variances"][...],
+            "variance_thresholds": gaussians["variance_thresholds"][...],
+        }
