@@ -14,9 +14,10 @@ memory
 time
     An EM iteration from the file, divided by the sum of two times: for reading the file once, and
     for an iteration over equally many samples in memory. The three are measured in turn, several
-    times, and the median of the ratios is taken. An iteration is the difference between fits of three steps and of one, from
-    the same start. The file is read as gmmkit reads it, without computing, and from the page cache.
-    The iteration in memory is over the file's first rows, and scaled up.
+    times, and the median of the ratios is taken. An iteration is the difference between fits of
+    three steps and of one, from the same start. The file is read as gmmkit reads it, without
+    computing, and from the page cache. The iteration in memory is over the file's first rows, and
+    scaled up.
 """
 
 from __future__ import annotations
