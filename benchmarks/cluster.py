@@ -1,4 +1,4 @@
-"""What an EM iteration costs on a dask cluster beyond computing, and what travels.
+"""The cost of an EM iteration on a dask cluster, beyond computing, and the bytes that travel.
 
     python benchmarks/cluster.py [bytes] [computing] [speed] [overhead]
 
@@ -17,10 +17,10 @@ speed
 
 overhead
     An iteration over many small blocks, less the time in which the same processes compute the same
-    number of samples from one array each; and the processor time of the scheduler's process and of
-    all workers' together. "dask alone" is a sum over the blocks, as a tree too, that computes
-    nothing. What grows with the number of blocks is the cost of a block, its share of the tree's
-    tasks included.
+    number of samples from one array each. Also the processor time of the scheduler's process, and
+    of all workers together. "dask alone" is a sum over the blocks, also as a tree, that computes
+    nothing. The part that grows with the number of blocks is the cost of a block, which includes
+    its share of the tree's tasks.
 
 An iteration is the difference between fits of five steps and of one, from the same start; medians
 of several rounds.

@@ -2,14 +2,14 @@
 
     python benchmarks/em_iteration.py [CASE ...]
 
-Each case runs in processes of its own, one an estimator, in turn and several times; the data are
-made from a fixed seed. The converged cases are frames of speech, repeated with a little noise, and
-a mixture that was trained on them: most responsibilities are next to nothing then. An iteration is
-the difference between the fastest of three fits of five steps and of one, after a fit that is not
-counted, so that checks of the data, what fits do at their ends and the first touch of memory do not
+Each case runs each estimator in a process of its own, in turn and several times. The data are made
+from a fixed seed. The converged cases are frames of speech, repeated with a little noise, and a
+mixture that was trained on them: most responsibilities are almost zero then. The first fit is not
+counted. An iteration is the difference between fits of five steps and of one step, the fastest of
+three each. So checks of the data, work at the ends of a fit and the first use of memory do not
 count. gmmkit must reach the log-likelihood that scikit-learn reaches in float64, to 1e-6. "ratio"
-is scikit-learn's time by gmmkit's; "added" is the growth of the process's peak resident memory
-while it fits.
+is scikit-learn's time divided by gmmkit's. "added" is the growth of the process's peak resident
+memory while it fits.
 """
 
 from __future__ import annotations

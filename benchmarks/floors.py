@@ -1,9 +1,9 @@
-"""What the floor of the variances is worth: likelihoods of samples that were held out.
+"""How good the floor of the variances is: likelihoods of samples that were held out.
 
     python benchmarks/floors.py
 
-Half of each data set trains a mixture, the other half is scored; three times, with other halves.
-Features that are constant in the half that trains are left out. Columns: the default floor as a
+Half of each data set trains a mixture, the other half is scored, three times with different halves.
+Features that are constant in the training half are left out. Columns: the default floor as a
 share of the overall variance, of the median feature; then the mean log-likelihood with the default
 floor, a millionth of the overall variance, no floor at all, and scikit-learn's GaussianMixture,
 which adds 1e-6 to each variance. All train from the same k-means++ means.

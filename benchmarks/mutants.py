@@ -3,23 +3,23 @@
     python benchmarks/mutants.py --jobs 2                    # 20 mutants a module, half an hour
     python benchmarks/mutants.py stats mstep --mutants 100 --seed 1
 
-A mutant is a module with one change: another operator, a constant off by one, a condition that
-is turned round or always holds, a statement left out. Where the tests pass none the less, the
-mutant has survived: either they miss something, or the change cannot be seen.
+A mutant is a module with one change: another operator, a constant changed by one, a condition that
+is negated or always holds, a statement left out. If all tests pass nevertheless, the mutant has
+survived: either the tests miss something, or the change cannot be noticed.
 
-The tests run once as they are, and it is noted which functions each of them calls. A mutant is
-then run against those tests that call its function (all that call the module, if the change is
-outside of functions): the first parameters of every test before the second ones, quick ones first,
-as many as take `--budget` seconds without the mutant. The first failure ends it. So does a time
-limit: several times the budget.
+The tests run once without a mutant, to record which functions each test calls. Then each mutant
+runs against the tests that call its function (if the change is outside of functions, those that
+call the module). The first parameters of every test come before the second parameters, and quick
+tests come first, as many as take `--budget` seconds without the mutant. The first failure ends the
+run, and so does a time limit: several times the budget.
 
 Everything happens in a copy of the tree. Heavy imports are made once: each mutant is a fork of the
-process that has them. That is why this is no tool from elsewhere: cosmic-ray 8.7 imports anew for
-each mutant and drops no statements; mutmut 3.8 forks, but leaves out functions with decorators,
-as properties are, and all constants outside of functions.
+process that has them. Existing tools do not suffice: cosmic-ray 8.7 imports again for each mutant
+and drops no statements; mutmut 3.8 forks, but leaves out functions with decorators, e.g.
+properties, and all constants outside of functions.
 
-Survivors that change nothing, or speed only, stand in `_UNSEEN` with their reason. The last figure
-stands in CONTRIBUTING.rst.
+Survivors that change nothing, or only the speed, are listed in `_UNSEEN` with their reasons. The
+last figure is in CONTRIBUTING.rst.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ PATIENCE = 5  # times the budget, until a mutant has run out of time
 
 # Survivors that nobody can see, by reason: (module, function, before, after).
 _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
-    "speed or memory only: another way to the same numbers, but for rounding": [
+    "speed or memory only: another way to the same numbers, except for rounding": [
         (
             "blocks",
             "ScoredBlock.assign",

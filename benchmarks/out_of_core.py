@@ -1,22 +1,23 @@
-"""Memory and time of training on a file much larger than what is read of it at a time.
+"""Memory and time of training on a file that is much larger than the part read at a time.
 
     python benchmarks/out_of_core.py [--gib 4] [--chunk ROWS] [--folder FOLDER] [--whole-fit]
 
 A file of float32, 20 features, is written block by block and deleted at the end. `GMMMachine(64)`
-is then trained with the `h5py.Dataset` as X. Each measure is taken in a process of its own, and the
-file is written in one too, since on Linux a process inherits the peak of the one that starts it:
+is then trained with the `h5py.Dataset` as X. Each measure is taken in a process of its own, and a
+further process writes the file, since on Linux a process inherits the peak of its parent:
 
 memory
-    The growth of the process's peak resident memory (ru_maxrss) over what it was once all was
+    The growth of the process's peak resident memory (ru_maxrss), from the moment at which all was
     imported and a small fit had run. The operating system's page cache, which holds the file
-    wherever there is room, belongs to no process and is not counted.
+    if there is room, belongs to no process and is not counted.
 
 time
-    An EM iteration from the file, by the time for reading the file once and that for an iteration
-    over as many samples in memory. The three are measured in turn, several times, and the ratios'
-    median is taken. An iteration is the difference between fits of three steps and of one, from
-    the same start. The file is read as gmmkit reads it, without computing, and from the page cache.
-    The iteration in memory is over the file's first rows, and scaled up.
+    An EM iteration from the file, divided by the sum of two times: for reading the file once, and
+    for an iteration over equally many samples in memory. The three are measured in turn, several
+    times, and the median of the ratios is taken. An iteration is the difference between fits of
+    three steps and of one, from the same start. The file is read as gmmkit reads it, without
+    computing, and from the page cache. The iteration in memory is over the file's first rows, and
+    scaled up.
 """
 
 from __future__ import annotations

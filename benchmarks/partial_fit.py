@@ -1,4 +1,4 @@
-"""How near one pass of stepwise EM comes to batch EM that runs until it converges.
+"""How close one pass of stepwise EM comes to batch EM that runs until it converges.
 
 Both start where `partial_fit` starts by itself: from k-means on the first batch. 800,000 frames
 are made, or drawn from the speech of the examples, with replacement.

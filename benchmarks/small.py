@@ -1,4 +1,4 @@
-"""Small and wide problems, gmmkit's CPU time divided by scikit-learn's, one thread each.
+"""Small and wide problems: gmmkit's CPU time divided by scikit-learn's, one thread each.
 
     python benchmarks/small.py [CASE ...]
 

@@ -3,8 +3,8 @@
     python benchmarks/soak.py [--minutes 60] [--seed 0] [--workers 2]
 
 The workers are processes of this machine. A thread kills one of them, or sometimes all, with
-SIGKILL after a random time, again and again; dask starts others. Meanwhile one operation after the
-other is drawn at random:
+SIGKILL after a random time, again and again; dask starts new ones. Meanwhile operations are drawn
+at random, one after the other:
 
 fit, adapt, cluster
     Maximum likelihood, MAP and k-means on a dask array, and the same in one process: the models
@@ -21,8 +21,8 @@ resume
     A process that fits on the cluster with a checkpoint is killed, and another, until one ends: its
     model must be that of an undisturbed fit, bit for bit.
 
-It prints how many operations ran, what was killed, and all that went wrong; the exit status is 1
-if anything did. The seed decides all that is drawn, but not when things happen.
+It prints how many operations ran, which processes were killed, and every fault. The exit status is
+1 if there was a fault. The seed decides everything that is drawn, but not the times of the kills.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 It needs what the tests need. The mixtures are those of tests/grid.py: in four dimensions, two
 neighbours that share their samples, and a third component some deviations away. A row changes one
-thing about them. A cell has the largest error over three mixtures of each covariance structure,
+property of them. A cell has the largest error over three mixtures of each covariance structure,
 gmmkit's / scikit-learn's. scikit-learn has no block structures.
 """
 

@@ -1,12 +1,12 @@
 """EM by processes that share nothing but files.
 
-Statistics add up wherever they were computed, so whatever starts processes can train a model: an
-array job of SLURM, a grid engine, a loop in a shell. An iteration is two commands:
+Statistics can be added wherever they were computed, so anything that starts processes can train a
+model: an array job of SLURM, a grid engine, a loop in a shell. An iteration is two commands:
 
 1. ``accumulate MODEL PART STATS`` loads the model, reads a part of the speech and saves its
    sufficient statistics. There is a process for each part, in any order, on any machine.
-2. ``estimate MODEL STATS...`` adds up the statistics of all parts, takes the M-step, saves the new
-   model in place of the old one, and prints the mean log-likelihood under the old one.
+2. ``estimate MODEL STATS...`` adds the statistics of all parts, makes the M-step, saves the new
+   model in place of the old one, and prints the mean log-likelihood under the old model.
 
 Without a command the script is the scheduler itself: it starts four processes at a time on real
 speech (see ``data/LICENSE.txt``), until the log-likelihood changes by no more than the threshold.
