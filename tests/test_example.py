@@ -67,7 +67,7 @@ def test_independent_processes_make_the_model_of_fit():
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
     bounds = [float(bound) for bound in re.findall(r"log-likelihood (\S+) per frame", run.stdout)]
-    assert len(bounds) >= 5
+    assert len(bounds) >= 2
     assert bounds == sorted(bounds)
     assert f"fit      {len(bounds)} steps from the same start: the same model" in run.stdout
 
