@@ -53,7 +53,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MODULES = ("blocks", "mstep", "covariance", "stats", "densities", "conditional", "acceleration")
+MODULES = ("blocks", "mstep", "structures", "stats", "densities", "conditional", "acceleration")
 SUBSET = (
     *("known_figures", "stats", "laws", "structures", "numerics", "floor", "acceleration"),
     *("underflow", "nearest", "scoring", "starts", "weights", "law_examples", "corners"),
@@ -139,7 +139,7 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
             "np.abs(middle) > 4 * half_range",
         ),
         *(
-            ("covariance", "_inverses", "factors.shape[-1] < _LARGE", after)
+            ("structures", "_inverses", "factors.shape[-1] < _LARGE", after)
             for after in (
                 "factors.shape[-1] >= _LARGE",
                 "factors.shape[-0] < _LARGE",
@@ -168,7 +168,7 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
     ],
     "the same axis or entry of an array of known shape": [
         *(
-            ("covariance", function, f"{call}, {before})", f"{call}, {after})")
+            ("structures", function, f"{call}, {before})", f"{call}, {after})")
             for function, call, before, after in (
                 (
                     "Structure.diagonal",
@@ -180,7 +180,7 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
                 ("Structure.unpack", "packed.take(positions", "axis=-1", "axis=1"),
             )
         ),
-        ("covariance", "Tied.to_public", "return stack[0, 0].copy()", "return stack[0, -1].copy()"),
+        ("structures", "Tied.to_public", "return stack[0, 0].copy()", "return stack[0, -1].copy()"),
         (
             "densities",
             "Densities._precisions",
@@ -235,7 +235,7 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
             "floor == -1 or (weights >= floor).all()",
         ),
         (
-            "covariance",
+            "structures",
             "Structure.is_at_floor",
             "(values <= 1 + _AT_FLOOR)[..., None, :]",
             "(values < 1 + _AT_FLOOR)[..., None, :]",
@@ -327,9 +327,14 @@ def _may_go(node: Any) -> bool:
     return isinstance(node, ast.AugAssign | ast.Raise)
 
 
+def _file(module: str, root: Path) -> Path:
+    """Where a module stands, whichever room it is in."""
+    return next(root.glob(f"gmmkit/**/{module}.py"))
+
+
 def mutants(module: str, root: Path) -> list[Mutant]:
     """Every mutant of a module."""
-    tree = ast.parse((root / f"gmmkit/{module}.py").read_text())
+    tree = ast.parse(_file(module, root).read_text())
     plain = ast.unparse(tree)
     every = _of_node(tree, (), "", module)
     return [mutant for mutant in every if mutant.source != plain]
@@ -401,7 +406,7 @@ class Watch:
     """A pytest plugin that notes how long each test takes and which functions it calls."""
 
     def __init__(self, modules: list[str], root: Path) -> None:
-        self.names = {str(root / f"gmmkit/{module}.py"): module for module in modules}
+        self.names = {str(_file(module, root)): module for module in modules}
         self.tests: dict[str, tuple[float, list[str]]] = {}
 
     @pytest.hookimpl(wrapper=True)
@@ -479,7 +484,7 @@ def _files(root: Path) -> list[str]:
 
 def run_mutant(mutant: Mutant, names: list[str], root: Path) -> int:
     """Run tests with the mutant in the module's place; returns pytest's exit code."""
-    there, plain = str(root / f"gmmkit/{mutant.module}.py"), SourceFileLoader.get_code
+    there, plain = str(_file(mutant.module, root)), SourceFileLoader.get_code
 
     def get_code(loader: SourceFileLoader, name: str) -> Any:
         return (
