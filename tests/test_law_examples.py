@@ -130,6 +130,15 @@ def smallest_variance(recipe, mixture):
     return np.linalg.eigvalsh(mixture.covariances / recipe.unit_products).min()
 
 
+def is_resolved(recipe, mixture):
+    """Whether sums of squares about the mixture's mean show all variances, in any direction."""
+    weights, means, covariances = mixture
+    squares = np.einsum("kii->ki", covariances) + (means - weights @ means) ** 2
+    deviations = np.sqrt(squares)
+    least = np.linalg.eigvalsh(covariances / deviations[:, :, None] / deviations[:, None, :]).min()
+    return least > 2 * (recipe.n_features + 16) * np.finfo(recipe.dtype).eps
+
+
 # -------------------------------------------------------------------------------- statistics add up
 
 
@@ -226,7 +235,7 @@ def test_likelihood_never_falls(recipe):
         recipe.start, recipe.structure, steps=8, variance_thresholds=floor(recipe, lowest)
     ).fit(X, sample_weight=w)
     final = learned(gmm, recipe.structure)
-    if smallest_variance(recipe, final) < 1.01 * lowest:
+    if smallest_variance(recipe, final) < 1.01 * lowest or not is_resolved(recipe, final):
         event("at the floor")
         return
     event("free")
