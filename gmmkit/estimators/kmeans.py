@@ -262,7 +262,7 @@ class KMeansMachine(ClusterMixin, Machine):
     ) -> GMMStats:
         """Statistics of the samples, each assigned to the nearest centroid."""
         with progress.shown(self.verbose >= 2):
-            return lloyd.sweep(source, centroids, structure)
+            return lloyd.cluster_statistics(source, centroids, structure)
 
     def _keep(self, source: Source, run: Run, statistics: GMMStats) -> None:
         self.__dict__.update(self._attributes(run))

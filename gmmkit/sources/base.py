@@ -71,10 +71,10 @@ class Source(Protocol):
     def dtype(self) -> np.dtype:
         """The type to work in."""
 
-    def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
+    def map_sum(self, kernel: Kernel, name: str, block_length: int = 1) -> Any:
         """Sum of the kernel over blocks of rows."""
 
-    def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> Any:
+    def map_rows(self, kernel: RowKernel, name: str, block_length: int = 1) -> Any:
         """The kernel's rows for all rows of X, (N, *tail): lazy if X is."""
 
 
@@ -129,10 +129,10 @@ class ArraySource:
         """The type to work in."""
         return working_dtype(self.X.dtype)
 
-    def slices(self, block: int) -> list[slice]:
+    def slices(self, block_length: int) -> list[slice]:
         """Slices of equal length. They follow from sizes alone, so sums never depend on threads."""
         wanted = max(_MOST_SHORT_SLICES, self.n_samples // _LONG_SLICE)
-        n_slices = min(wanted, -(-self.n_samples // block))
+        n_slices = min(wanted, -(-self.n_samples // block_length))
         length = -(-self.n_samples // max(1, n_slices))
         return [slice(at, at + length) for at in range(0, self.n_samples, length)]
 
@@ -141,22 +141,26 @@ class ArraySource:
         weight = None if self.sample_weight is None else self.sample_weight[rows]
         return kernel(self.X[rows], weight, self.start + rows.start)
 
-    def _each(self, apply: Callable[[slice], Any], block: int, advance: Advance) -> Iterator[Any]:
+    def _each(
+        self, apply: Callable[[slice], Any], block_length: int, advance: Advance
+    ) -> Iterator[Any]:
         """The results of `apply` for the slices, in their order."""
-        slices = self.slices(block)
+        slices = self.slices(block_length)
         threads = count_threads(self.n_jobs, len(slices))
         for rows, result in zip(slices, map_ordered(apply, slices, threads), strict=True):
             advance(min(rows.stop, self.n_samples) - rows.start)
             yield result
 
-    def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
+    def map_sum(self, kernel: Kernel, name: str, block_length: int = 1) -> Any:
         """Sum of the kernel over slices, added up in their order."""
         with progress.over(name, self.n_samples) as advance:
-            return reduce(add, self._each(partial(self.apply, kernel), block, advance))
+            return reduce(add, self._each(partial(self.apply, kernel), block_length, advance))
 
-    def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> np.ndarray:
+    def map_rows(self, kernel: RowKernel, name: str, block_length: int = 1) -> np.ndarray:
         """The kernel's rows, as one array."""
-        if 0 < self.n_samples <= block and not progress.is_shown():  # quick, e.g. for one row
+        if (
+            0 < self.n_samples <= block_length and not progress.is_shown()
+        ):  # quick, e.g. for one row
             with one_blas_thread:
                 rows: np.ndarray = self.apply(kernel, slice(0, self.n_samples))
                 return rows
@@ -166,6 +170,6 @@ class ArraySource:
             out[rows] = self.apply(kernel, rows)
 
         with progress.over(name, self.n_samples) as advance:
-            for _ in self._each(fill, block, advance):
+            for _ in self._each(fill, block_length, advance):
                 pass
         return out

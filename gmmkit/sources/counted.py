@@ -58,15 +58,15 @@ class AtLeast:
         self.n_samples, self.n_features = source.n_samples, source.n_features
         self.dtype, self.in_memory = source.dtype, source.in_memory
 
-    def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
+    def map_sum(self, kernel: Kernel, name: str, block_length: int = 1) -> Any:
         """Sum of the kernel over blocks of rows."""
         if self._counted:
-            return self._source.map_sum(kernel, name, block)
-        counted = self._source.map_sum(_Counting(kernel), name, block)
+            return self._source.map_sum(kernel, name, block_length)
+        counted = self._source.map_sum(_Counting(kernel), name, block_length)
         _check(counted.n_rows, self._count, self._name)
         self._counted = True
         return counted.result
 
-    def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> Any:
+    def map_rows(self, kernel: RowKernel, name: str, block_length: int = 1) -> Any:
         """The kernel's rows for all rows of X."""
-        return self._source.map_rows(kernel, name, block)
+        return self._source.map_rows(kernel, name, block_length)

@@ -126,7 +126,7 @@ class DaskSource:
         arrays = (array for array in (self.X, self.sample_weight) if array is not None)
         return BlockTasks.of(*arrays)
 
-    def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
+    def map_sum(self, kernel: Kernel, name: str, block_length: int = 1) -> Any:
         """Sum of the kernel over dask's blocks, by the scheduler that is active."""
         total = Sum.over(self._loading, _block_result, _BlockKernel(kernel, self._starts()), name)
         try:
@@ -146,7 +146,7 @@ class DaskSource:
         if number is not None:
             note(error, _block_name(number))
 
-    def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> Any:
+    def map_rows(self, kernel: RowKernel, name: str, block_length: int = 1) -> Any:
         """The kernel's rows, as a lazy dask array."""
         import dask.array as da
         from dask.base import tokenize

@@ -207,16 +207,16 @@ class StreamSource:
         """The type to work in."""
         return working_dtype(self.blocks.dtype)
 
-    def _slices(self, block: int) -> Iterator[tuple[int, ArraySource, slice]]:
+    def _slices(self, block_length: int) -> Iterator[tuple[int, ArraySource, slice]]:
         """The slices of all blocks that have rows: the block's number, the block, the slice."""
         start = 0
         for number, (X, weight) in enumerate(read_ahead(self.blocks)):
             if len(X):
                 source = ArraySource(X, weight, start=start)
-                yield from ((number, source, rows) for rows in source.slices(block))
+                yield from ((number, source, rows) for rows in source.slices(block_length))
             start += len(X)
 
-    def _each(self, kernel: Kernel, block: int, advance: Advance) -> Iterator[Any]:
+    def _each(self, kernel: Kernel, block_length: int, advance: Advance) -> Iterator[Any]:
         """For each slice, in their order, its number of rows and the kernel's result.
 
         Threads go on to the slices of the next block without waiting for each other.
@@ -227,24 +227,26 @@ class StreamSource:
             with noting(self.blocks._name(number)):
                 return len(source.X[rows]), source.apply(kernel, rows)
 
-        for n_rows, result in map_ordered(apply, self._slices(block), count_threads(self.n_jobs)):
+        for n_rows, result in map_ordered(
+            apply, self._slices(block_length), count_threads(self.n_jobs)
+        ):
             advance(n_rows)
             yield result
 
-    def map_sum(self, kernel: Kernel, name: str, block: int = 1) -> Any:
+    def map_sum(self, kernel: Kernel, name: str, block_length: int = 1) -> Any:
         """Sum of the kernel over slices, in their order."""
         total = None
         with progress.over(name, self.n_samples) as advance:
-            for part in self._each(kernel, block, advance):
+            for part in self._each(kernel, block_length, advance):
                 total = part if total is None else total + part
         if total is None:
             raise ValueError("Found 0 samples in all blocks while a minimum of 1 is required.")
         return total
 
-    def map_rows(self, kernel: RowKernel, name: str, block: int = 1) -> np.ndarray:
+    def map_rows(self, kernel: RowKernel, name: str, block_length: int = 1) -> np.ndarray:
         """The kernel's rows of all blocks, as one array."""
         with progress.over(name, self.n_samples) as advance:
-            parts = list(self._each(kernel, block, advance))
+            parts = list(self._each(kernel, block_length, advance))
         return np.concatenate(parts) if parts else np.empty((0, *kernel.tail), kernel.dtype)
 
 

@@ -26,7 +26,7 @@ _SPLIT = 0.01  # distance of each half from the centroid that is split, in stand
 _REFINED = 1e-3  # relative change of the inertia at which centroids may be split again
 
 
-def sweep(
+def cluster_statistics(
     source: Source,
     centroids: np.ndarray,
     structure: Structure | None = None,
@@ -37,10 +37,10 @@ def sweep(
     Without a structure there are no second moments. The log-likelihood is minus half the inertia.
     Blocks are summed in the type `dtype`; labels do not depend on it.
     """
-    return _sweep(source, centroids, structure, dtype)[0]
+    return _cluster_statistics(source, centroids, structure, dtype)[0]
 
 
-def _sweep(
+def _cluster_statistics(
     source: Source, centroids: np.ndarray, structure: Structure | None, dtype: np.dtype
 ) -> tuple[GMMStats, float]:
     """The statistics, and the samples' sum of squares about the origin."""
@@ -75,9 +75,9 @@ class Clusters(Problem):
         self._source = source
         self._dtype, self._squares = _EXACT, 0.0  # type of the next sweep, squares of the last one
 
-    def sweep(self, parameters: np.ndarray) -> GMMStats:
+    def cluster_statistics(self, parameters: np.ndarray) -> GMMStats:
         """Statistics of the samples, each assigned to the nearest centroid."""
-        statistics, self._squares = _sweep(self._source, parameters, None, self._dtype)
+        statistics, self._squares = _cluster_statistics(self._source, parameters, None, self._dtype)
         share = -2 * statistics.log_likelihood / (self._squares or 1.0)
         self._dtype = self._source.dtype if share > _OVERLAPPING else _EXACT
         return statistics
@@ -118,7 +118,7 @@ def lbg(
     """
     n_centroids = count // (count & -count)  # the largest odd divisor
     if n_centroids == 1:
-        centroids = component_means(sweep(source, np.zeros((1, source.n_features))))[0]
+        centroids = component_means(cluster_statistics(source, np.zeros((1, source.n_features))))[0]
     else:
         centroids = seeding.k_means_parallel(
             source, n_centroids, random_state, rounds, oversampling
@@ -126,7 +126,7 @@ def lbg(
     structure = make_structure(DIAG, source.n_features)
     while len(centroids) < count:
         centroids = lloyd(source, centroids, threshold=_REFINED, max_steps=rounds).parameters
-        variances = covariances_about(sweep(source, centroids, structure))
+        variances = covariances_about(cluster_statistics(source, centroids, structure))
         deviations = np.sqrt(np.maximum(structure.to_public(variances), 0.0))  # (K, D)
         offset = _SPLIT * deviations * random_state.standard_normal(centroids.shape)
         centroids = np.concatenate([centroids + offset, centroids - offset])

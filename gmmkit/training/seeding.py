@@ -230,8 +230,8 @@ class _Candidates:
         densities = centroid_distances(self.rows, self.source.dtype)
         return self._drawn(Draw(count, in_proportion, seed, densities), block_length(densities))
 
-    def _drawn(self, draw: Draw, block: int) -> np.ndarray:
-        return self.source.map_sum(draw, "gmmkit-k-means-parallel", block).rows
+    def _drawn(self, draw: Draw, block_length: int) -> np.ndarray:
+        return self.source.map_sum(draw, "gmmkit-k-means-parallel", block_length).rows
 
     def attracted(self) -> np.ndarray:
         """The weight of the samples that are nearest to each candidate, (n_candidates,)."""
@@ -260,7 +260,7 @@ class _NearCandidates(_Candidates):
 
     def draw(self, count: int, random_state: np.random.RandomState) -> np.ndarray:
         seed = int(random_state.randint(2**31))
-        return self._drawn(Draw(count, in_proportion, seed, known=self.squares), block=1024)
+        return self._drawn(Draw(count, in_proportion, seed, known=self.squares), block_length=1024)
 
     def attracted(self) -> np.ndarray:
         if not np.isfinite(self.squares).all():

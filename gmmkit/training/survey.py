@@ -101,5 +101,5 @@ def survey(source: Source, count: int, n_bytes: int, seed: int = 0) -> Survey:
 def _look(source: Source, count: int, n_rows: int, seed: int) -> _Found:
     """The findings of a pass that draws about `count` of `n_rows` rows."""
     kernel = _Look(min(1.0, count / max(n_rows, 1)), seed)
-    found: _Found = source.map_sum(kernel, "gmmkit-survey", block=1024)
+    found: _Found = source.map_sum(kernel, "gmmkit-survey", block_length=1024)
     return found

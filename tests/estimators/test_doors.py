@@ -489,10 +489,10 @@ class Doubled:
         self.X = X
         self.n_samples, self.n_features, self.dtype = 2 * len(X), X.shape[1], X.dtype
 
-    def map_sum(self, kernel, name, block=1):
+    def map_sum(self, kernel, name, block_length=1):
         return kernel(self.X, None, 0) + kernel(self.X, None, len(self.X))
 
-    def map_rows(self, kernel, name, block=1):
+    def map_rows(self, kernel, name, block_length=1):
         return np.concatenate([kernel(self.X, None, 0), kernel(self.X, None, len(self.X))])
 
 
