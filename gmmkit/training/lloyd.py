@@ -75,7 +75,7 @@ class Clusters(Problem):
         self._source = source
         self._dtype, self._squares = _EXACT, 0.0  # type of the next sweep, squares of the last one
 
-    def cluster_statistics(self, parameters: np.ndarray) -> GMMStats:
+    def sweep(self, parameters: np.ndarray) -> GMMStats:
         """Statistics of the samples, each assigned to the nearest centroid."""
         statistics, self._squares = _cluster_statistics(self._source, parameters, None, self._dtype)
         share = -2 * statistics.log_likelihood / (self._squares or 1.0)
