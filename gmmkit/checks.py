@@ -67,9 +67,10 @@ def instance(value: Any, kind: type, name: str) -> Any:
 def generator(random_state: Any) -> np.random.RandomState:
     """The generator that belongs to a seed, or the generator that is given."""
     try:
-        return check_random_state(random_state)
+        draws: np.random.RandomState = check_random_state(random_state)
     except (TypeError, ValueError) as error:
         raise ValueError(f"random_state must be None, an int or a RandomState: {error}") from None
+    return draws
 
 
 def path(value: Any, name: str) -> Any:

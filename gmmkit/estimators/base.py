@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -80,7 +80,7 @@ class Machine(
         """X (N, D) as an array of numbers, by scikit-learn's rules."""
         who = type(self).__name__
         try:
-            array = validate_data(self, X, reset=reset, dtype="numeric")
+            array: np.ndarray = validate_data(self, X, reset=reset, dtype="numeric")
         except (TypeError, ValueError) as error:
             checks.blame_column(X, who)
             if checks.is_array(X) and X.dtype.kind == "O" and " X" not in str(error):
@@ -136,7 +136,7 @@ class Machine(
         return cls._read(source, verify)
 
     @classmethod
-    def _read(cls, source: Any, verify: bool, *given: Any) -> Any:
+    def _read(cls, source: Any, verify: bool, *given: Any) -> Self:
         """The machine in a file. If its parts do not fit together, the error names the file."""
 
         def parse(reader: Reader) -> Any:
@@ -147,7 +147,8 @@ class Machine(
                 reader.refuse("", "parameters and settings of one machine", str(error).rstrip("."))
             return machine
 
-        return read(source, parse, verify=verify)
+        machine: Self = read(source, parse, verify=verify)
+        return machine
 
     def load(self, source: Any, **options: Any) -> None:
         """Read into this machine, settings included; see `from_hdf5`."""

@@ -529,7 +529,7 @@ class GMMMachine(Mixture):
             )
         n_gaussians = checks.whole_number(n_gaussians, "n_gaussians", parameters.n_gaussians)
         parameters, origins = parameters.split(n_gaussians, checks.generator(self.random_state))
-        machine = clone(self).set_params(n_gaussians=n_gaussians)
+        machine: GMMMachine = clone(self).set_params(n_gaussians=n_gaussians)
         if np.ndim(self.variance_thresholds) == 2:  # a floor for each component
             machine.variance_thresholds = np.asarray(self.variance_thresholds)[origins]
         machine._keep_parameters(parameters)
@@ -640,6 +640,6 @@ class GMMMachine(Mixture):
         """An unfitted copy with the same ubm: a prior is data, and must not be fitted again."""
         bare = copy.copy(self)
         bare.ubm = None
-        twin = BaseEstimator.__sklearn_clone__(bare)
+        twin: GMMMachine = BaseEstimator.__sklearn_clone__(bare)
         twin.ubm = self.ubm
         return twin

@@ -363,7 +363,7 @@ class KMeansMachine(ClusterMixin, Machine):
     def average_min_distance(self) -> float:
         """Mean squared distance of the samples to their centroids."""
         check_is_fitted(self)
-        return self.inertia_ / self.counts_.sum()
+        return float(self.inertia_ / self.counts_.sum())
 
     @property
     def _n_features_out(self) -> int:

@@ -197,7 +197,7 @@ class Mixture(DensityMixin, Machine):
         seed = self.random_state
         if not checks.is_whole(seed):
             return checks.generator(seed)
-        known = self.__dict__.get("_draws")
+        known: tuple[Any, np.random.RandomState] | None = self.__dict__.get("_draws")
         if known is None or known[0] != seed:
             self.__dict__.pop("_draws", None)
             # one atomic step, so that all threads get the same generator
@@ -354,14 +354,15 @@ class Mixture(DensityMixin, Machine):
     def log_weights(self) -> np.ndarray:
         """Logarithms of the weights, (K,)."""
         with np.errstate(divide="ignore"):
-            return np.log(self.weights)
+            log_weights: np.ndarray = np.log(self.weights)
+            return log_weights
 
     @property
     def g_norms(self) -> np.ndarray:
         """Twice the log of each Gaussian's normaliser, ``D log(2 pi) + log|S_k|``, (K,)."""
         parameters = self.parameters_
         log_det = parameters.log_determinants()
-        return parameters.structure.n_features * np.log(2 * np.pi) + log_det
+        return parameters.structure.n_features * float(np.log(2 * np.pi)) + log_det
 
     @property
     def _n_features_out(self) -> int:

@@ -208,7 +208,7 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {choices}, got {checks.shown(value)}.")
 
 
-def _checked_estimator(estimator: Any) -> GMMMachine:
+def _checked_estimator(estimator: GMMMachine | None) -> GMMMachine:
     """The machine that has the settings of all candidates."""
     if estimator is None:
         return GMMMachine()
@@ -240,15 +240,15 @@ def _chains(estimator: GMMMachine, n_gaussians: Any, kinds: Any) -> list[list[GM
 def _listed(name: str, values: Any, kind: type) -> list[Any]:
     """One value or several values of a type, as a list."""
     several = isinstance(values, Iterable) and not isinstance(values, (str, Mapping))
-    values = list(values) if several and getattr(values, "shape", None) != () else [values]
-    if not values:
+    listed = list(values) if several and getattr(values, "shape", None) != () else [values]
+    if not listed:
         raise ValueError(f"{name} is empty: there is nothing to try.")
-    for value in values:
+    for value in listed:
         if not isinstance(value, kind) or isinstance(value, (bool, np.timedelta64)):
             raise ValueError(
                 f"{name} must hold values of type {kind.__name__}, got {checks.shown(value)}."
             )
-    return values
+    return listed
 
 
 def _check_data(chains: list[list[GMMMachine]], X: Any, sample_weight: Any) -> None:

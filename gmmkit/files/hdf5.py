@@ -195,7 +195,8 @@ def _encode(text: str) -> bytes:
 
 def _text_type(texts: list[bytes]) -> np.dtype:
     """The type of texts of a fixed length. Damaged texts of any length can hang the library."""
-    return h5py.string_dtype("utf-8", max([1, *map(len, texts)]))
+    dtype: np.dtype = h5py.string_dtype("utf-8", max([1, *map(len, texts)]))
+    return dtype
 
 
 def _chunk_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -374,7 +374,7 @@ class _Budget:
     def __init__(self, file: Any):
         if file.mode != "r":  # else the size would lack data that are not flushed yet
             file.flush()
-        self._left = _GROWTH * file.id.get_filesize()
+        self._left: int = _GROWTH * file.id.get_filesize()
 
     def spend(self, n_bytes: int) -> bool:
         """Take from the budget. Returns whether enough was left."""

@@ -68,7 +68,8 @@ def _deviations(parameters: Parameters) -> np.ndarray:
     weights = parameters.weights / parameters.weights.sum()
     spread = weights @ (parameters.means - parameters.overall_mean) ** 2
     inside = within[0] if len(within) == 1 else weights @ within
-    return np.sqrt(inside + spread)
+    deviations: np.ndarray = np.sqrt(inside + spread)
+    return deviations
 
 
 def _vector(parameters: Parameters, unit: np.ndarray) -> np.ndarray:

@@ -88,7 +88,7 @@ class ScoredBlock(Block):
 
     def peak(self) -> np.ndarray:
         """The largest score of each sample, (B,). Scores that overflowed are corrected first."""
-        peak = self.scores.max(axis=0)
+        peak: np.ndarray = self.scores.max(axis=0)
         if not np.isfinite(peak).all():
             far = np.flatnonzero(~np.isfinite(peak))
             self._rescue(far)
@@ -105,7 +105,7 @@ class ScoredBlock(Block):
             return self._assign_by_maxima()
         total = self._exponentiate()
         self.scale = scale = 1 / total
-        log_total = np.log(total, dtype=float)
+        log_total: np.ndarray = np.log(total, dtype=float)
         if not self.smallest_total < total.min() <= total.max() < np.inf:  # or NaN
             far = np.flatnonzero(~((total > self.smallest_total) & (total < np.inf)))
             log_total[far], scale[far] = self._assign_apart(far)
@@ -114,18 +114,20 @@ class ScoredBlock(Block):
     def _exponentiate(self) -> np.ndarray:
         """Replace the scores by their exponentials; returns the sums of these, (B,)."""
         kept = self._kept[:, : self.n_rows]
-        return self._ones @ exponentials(self.scores, self.densities.lowest, kept)
+        sums: np.ndarray = self._ones @ exponentials(self.scores, self.densities.lowest, kept)
+        return sums
 
     def _many_are_far(self) -> bool:
         far = self.scores[:, ::_STRIDE].max(axis=0) < math.log(self.smallest_total)
-        return np.count_nonzero(far) > _MANY_FAR * far.size
+        return bool(np.count_nonzero(far) > _MANY_FAR * far.size)
 
     def _assign_by_maxima(self) -> np.ndarray:
         peak = self.peak()
         np.subtract(self.scores, peak, out=self.scores)
         total = self._exponentiate()
         self.scale = 1 / total
-        return np.log(total, dtype=float) + peak
+        log_total: np.ndarray = np.log(total, dtype=float) + peak
+        return log_total
 
     def _assign_apart(self, far: np.ndarray) -> tuple[np.ndarray, Any]:
         """Assign some samples (B',) in a separate block; returns their logsumexp and scale."""
@@ -252,7 +254,8 @@ class TiedBlock(LinearBlock):
         whitening = self.densities.whitening[0].astype(self.scores.dtype)  # (M, G, G)
         whitened = self.densities.structure.split_rows(self.centred).copy()  # (M, G, B)
         multiply_triangular(whitening, whitened)
-        return -0.5 * np.square(whitened, out=whitened).sum(axis=(0, 1), dtype=float)
+        squares: np.ndarray = np.square(whitened, out=whitened).sum(axis=(0, 1), dtype=float)
+        return -0.5 * squares
 
     def _add_shared(self, stats: GMMStats, weight: np.ndarray | None, largest: float) -> None:
         sums = stats.structure.weighted_products(self.centred, weight)
@@ -336,7 +339,8 @@ def sums_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     end = n_parts * _SUMMED
     of_a, of_b = (x[:, :end].reshape(len(x), n_parts, _SUMMED) for x in (a, b))
     parts = of_a.transpose(1, 0, 2) @ of_b.transpose(1, 2, 0)  # (B / _SUMMED, K, F)
-    return parts.sum(axis=0, dtype=float) + a[:, end:] @ b[:, end:].T
+    sums: np.ndarray = parts.sum(axis=0, dtype=float) + a[:, end:] @ b[:, end:].T
+    return sums
 
 
 class FactoredBlock(CentredBlock):
@@ -385,11 +389,13 @@ def exponentials(scores: np.ndarray, lowest: np.floating, kept: np.ndarray) -> n
     """
     low = scores[:, ::_STRIDE] < lowest
     if np.count_nonzero(low) <= _FEW_LOW * low.size:
-        return np.exp(scores, out=scores)
+        np.exp(scores, out=scores)
+        return scores
     np.maximum(scores, lowest, out=scores)
     np.exp(scores, out=scores)
     np.greater(scores, np.exp(lowest), out=kept)
-    return np.multiply(scores, kept, out=scores)
+    np.multiply(scores, kept, out=scores)
+    return scores
 
 
 def unit_weights(weight: np.ndarray | None, dtype: np.dtype) -> tuple[np.ndarray | None, float]:
@@ -404,7 +410,8 @@ def _product(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
     """a * b, where None stands for one."""
     if a is None or b is None:
         return b if a is None else a
-    return a * b
+    product: np.ndarray = a * b
+    return product
 
 
 def refuse_non_finite(samples: np.ndarray) -> None:
@@ -422,7 +429,8 @@ def not_one_true(mask: np.ndarray) -> np.ndarray:
     """Whether the number of true rows of mask (K, B) in each column is not one, (B,)."""
     rows = mask.view(np.uint8)  # NumPy's loops over bytes are by far the fastest
     dtype = np.uint8 if len(rows) <= 256 else np.uint32  # 256 rows make 0 in a byte: not 1 either
-    return np.add.reduce(rows, axis=0, dtype=dtype) != 1
+    not_one: np.ndarray = np.add.reduce(rows, axis=0, dtype=dtype) != 1
+    return not_one
 
 
 def first_true(mask: np.ndarray) -> np.ndarray:
@@ -433,7 +441,7 @@ def first_true(mask: np.ndarray) -> np.ndarray:
     n_rows = len(mask) if len(mask) <= 256 else 255  # a byte has 256 values: 255 rows and "none"
     rows = mask[:n_rows].view(np.uint8)
     rows *= (255 - np.arange(n_rows))[:, None].astype(np.uint8)
-    first = np.subtract(255, rows.max(axis=0), dtype=np.int32)
+    first: np.ndarray = np.subtract(255, rows.max(axis=0), dtype=np.int32)
     if n_rows < len(mask):
         np.copyto(first, n_rows + first_true(mask[n_rows:]), where=first == n_rows)
     return first

@@ -82,13 +82,15 @@ class Centroids:
         lowest = (scores - rounding).max(axis=1, keepdims=True)
         possible = ~(scores + rounding < lowest)  # true for all where a score is NaN
         if np.count_nonzero(possible) == len(x):
-            return possible.argmax(axis=1)
+            labels: np.ndarray = possible.argmax(axis=1)
+            return labels
         return _nearest_of(x, self.positions, possible)
 
     def squares(self, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Squared distances of samples (B, D) from their labels' centroids, (B,)."""
         offset = x - self.positions.take(labels, axis=0)
-        return np.einsum("bd,bd->b", offset, offset)
+        squares: np.ndarray = np.einsum("bd,bd->b", offset, offset)
+        return squares
 
 
 def distances_of(x: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -96,7 +98,8 @@ def distances_of(x: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     offset = x.astype(float) / 2 - centroids / 2
     size = np.abs(offset).max(axis=1)
     size[size == 0] = 1.0
-    return 2 * size * np.sqrt(((offset / size[:, None]) ** 2).sum(axis=1))
+    distances: np.ndarray = 2 * size * np.sqrt(((offset / size[:, None]) ** 2).sum(axis=1))
+    return distances
 
 
 def _nearest_of(x: np.ndarray, centroids: np.ndarray, possible: np.ndarray) -> np.ndarray:
@@ -105,7 +108,7 @@ def _nearest_of(x: np.ndarray, centroids: np.ndarray, possible: np.ndarray) -> n
     Two centroids are compared by the sign of ``|x - a|^2 - |x - b|^2 = (b - a) . (2 x - a - b)``.
     Scaling the two factors does not change it, and it is exact even if x is far from both.
     """
-    labels = possible.argmax(axis=1)
+    labels: np.ndarray = possible.argmax(axis=1)
     x, centroids = x.astype(float) / 4, centroids / 4  # so that no sum of them overflows
     for k in np.flatnonzero(possible.any(axis=0)):
         rows = np.flatnonzero(possible[:, k] & (labels != k))
@@ -119,7 +122,8 @@ def _nearest_of(x: np.ndarray, centroids: np.ndarray, possible: np.ndarray) -> n
 def _scaled(offset: np.ndarray) -> np.ndarray:
     """Rows (B, D), each divided by a power of two, so that its largest number is close to one."""
     size = np.abs(offset).max(axis=1, keepdims=True)
-    return np.ldexp(offset, -np.frexp(size)[1])
+    scaled: np.ndarray = np.ldexp(offset, -np.frexp(size)[1])
+    return scaled
 
 
 def _power_of_two(size: float) -> float:

@@ -22,6 +22,7 @@ choice looks at the parameters alone, so that it cannot depend on the chunking.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -53,7 +54,7 @@ class Densities:
     whitening: np.ndarray  # (C, M, G, G): W_k; C = 1 if all components share it
     variances: np.ndarray  # (C, D): of the same components
     origin: np.ndarray  # (D,): representable in dtype, so that subtracting it is exact
-    dtype: np.dtype
+    dtype: np.dtype[np.floating]
     linear: bool = True
     common: float = 0.0  # c: a constant added to every log density
     nearest: bool = False  # whether only the largest density counts
@@ -117,7 +118,8 @@ class Densities:
 
     @cached_property
     def _precisions(self) -> np.ndarray:
-        return np.swapaxes(self.whitening, -1, -2) @ self.whitening  # (C, M, G, G)
+        precisions: np.ndarray = np.swapaxes(self.whitening, -1, -2) @ self.whitening
+        return precisions  # (C, M, G, G)
 
     @cached_property
     def _quadratic(self) -> np.ndarray:
@@ -147,7 +149,8 @@ class Densities:
     @cached_property
     def shared_quadratic(self) -> np.ndarray:
         """The quadratic term that all components share, packed (P,)."""
-        return self._quadratic[0].astype(self.dtype)
+        quadratic: np.ndarray = self._quadratic[0]
+        return quadratic.astype(self.dtype)
 
     @cached_property
     def bounded(self) -> bool:
@@ -287,7 +290,7 @@ class LastDensities:
 @cache
 def smallest_total(dtype: np.dtype) -> float:
     """The least sum of exponentials to divide by: half the exponents are left for products."""
-    return float(np.finfo(dtype).max) ** -0.5
+    return math.pow(np.finfo(dtype).max, -0.5)
 
 
 def centroid_distances(

@@ -61,17 +61,19 @@ class Prior:
     def weights(self, stats: GMMStats) -> np.ndarray:
         """The adapted weights, (K,)."""
         n, counts = stats.n, self.counts(stats.n)
-        if self.gauvain:
-            return (n + counts) / (n + counts).sum()
-        alpha = self._adaptation(n, counts)
-        weights = alpha * n / n.sum() + (1 - alpha) * self.parameters.weights
-        return weights / weights.sum()
+        weights: np.ndarray = n + counts
+        if not self.gauvain:
+            alpha = self._adaptation(n, counts)
+            weights = alpha * n / n.sum() + (1 - alpha) * self.parameters.weights
+        weights /= weights.sum()
+        return weights
 
     def _adaptation(self, n: np.ndarray, counts: np.ndarray) -> np.ndarray | float:
         if self.relevance_factor is None:
             return self.alpha
         total = n + counts
-        return np.divide(n, total, out=np.zeros_like(n), where=total > 0)
+        alpha: np.ndarray = np.divide(n, total, out=np.zeros_like(n), where=total > 0)
+        return alpha
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,8 @@ def component_means(stats: GMMStats) -> tuple[np.ndarray, np.ndarray]:
 def _mean_offsets(stats: GMMStats) -> np.ndarray:
     """Means of the components' samples about the origin, (K, D); 0 without samples."""
     n = stats.n[:, None]
-    return np.divide(stats.first, n, out=np.zeros(stats.shape), where=n > 0)
+    offsets: np.ndarray = np.divide(stats.first, n, out=np.zeros(stats.shape), where=n > 0)
+    return offsets
 
 
 def _refuse_collapse(stats: GMMStats, stack: np.ndarray, seen: np.ndarray) -> None:
@@ -152,7 +155,8 @@ def _mean_squares(stats: GMMStats) -> np.ndarray:
     """Mean squares (C, D) of the components' samples about the origin; 0 without samples."""
     structure = stats.structure
     squares = structure.diagonal(structure.constrain(structure.unpack(stats.second)))
-    return squares / _counts(stats)[:, None]
+    mean_squares: np.ndarray = squares / _counts(stats)[:, None]
+    return mean_squares
 
 
 def covariances_about(stats: GMMStats, offsets: np.ndarray | None = None) -> np.ndarray:
@@ -215,4 +219,5 @@ def floor_weights(weights: np.ndarray, floor: float) -> np.ndarray:
         return weights
     raised = np.maximum(weights, floor)
     scale = (1 - len(weights) * floor) / (raised.sum() - len(weights) * floor)
-    return np.maximum(scale * raised + floor * (1 - scale), floor)
+    floored: np.ndarray = np.maximum(scale * raised + floor * (1 - scale), floor)
+    return floored

@@ -156,7 +156,7 @@ class NearestBlock(Block):
             refuse_non_finite(samples)
         squares = size - 2 * (centred @ known.means.T)
         cancelled = ~((squares > _CANCELLED * size) & (size < np.inf))
-        distances = np.sqrt(np.maximum(squares, 0.0))
+        distances: np.ndarray = np.sqrt(np.maximum(squares, 0.0))
         pairs = np.argwhere(cancelled)
         for start in range(0, len(pairs), self._strip):
             row, k = pairs[start : start + self._strip].T

@@ -231,12 +231,14 @@ class GMMStats:
             raise ValueError("n is all zero: there are no samples that could vary.")
         mean = (self.first.sum(axis=0) + self.n @ self.origin) / total
         about_mean = self.about(np.broadcast_to(mean, self.shape))
-        return np.maximum(about_mean.mean_square(), 0.0)
+        variance: np.ndarray = np.maximum(about_mean.mean_square(), 0.0)
+        return variance
 
     def mean_square(self) -> np.ndarray:
         """Mean square of each feature about the origin, (D,)."""
         squares = self.structure.diagonal(self.structure.unpack(self.second))  # (C, D)
-        return squares.sum(axis=0) / self.n.sum()
+        mean: np.ndarray = squares.sum(axis=0) / self.n.sum()
+        return mean
 
     # Arithmetic.
 

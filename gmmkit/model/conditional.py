@@ -64,7 +64,8 @@ def _posterior(
     log_det = np.linalg.slogdet(covariances)[1]
     with np.errstate(divide="ignore", over="ignore"):
         log_densities = np.log(weights) - 0.5 * (log_det + size * (size * squares))
-    return np.exp(log_densities - logsumexp(log_densities))
+    posterior: np.ndarray = np.exp(log_densities - logsumexp(log_densities))
+    return posterior
 
 
 def _mixture(

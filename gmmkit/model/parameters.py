@@ -36,7 +36,8 @@ class Parameters:
     @property
     def overall_mean(self) -> np.ndarray:
         """The mixture's mean, (D,)."""
-        return self.weights @ self.means / self.weights.sum()
+        mean: np.ndarray = self.weights @ self.means / self.weights.sum()
+        return mean
 
     def having(self, **parts: np.ndarray) -> Parameters:
         """The same mixture with some of its weights, means and covariances replaced."""

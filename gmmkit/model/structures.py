@@ -215,13 +215,16 @@ class Structure:
         """``u_k v_k'`` inside the groups, (C, M, G, G), of vectors (K, D)."""
         u, v = self.split(u), self.split(v)  # (K, M, G)
         if self.shared:  # sums over the components without K D^2 of memory
-            return (np.moveaxis(u, 0, -1) @ np.moveaxis(v, 0, 1))[None]
-        return u[..., :, None] * v[..., None, :]
+            products: np.ndarray = (np.moveaxis(u, 0, -1) @ np.moveaxis(v, 0, 1))[None]
+        else:
+            products = u[..., :, None] * v[..., None, :]
+        return products
 
     def scale(self, unit: np.ndarray, fill: float = 1) -> np.ndarray:
         """``u_i u_j`` of units (C, D) inside the groups, (C, M, G, G): stacks are divided by it."""
         split = self.split(unit, fill)
-        return split[..., :, None] * split[..., None, :]
+        scale: np.ndarray = split[..., :, None] * split[..., None, :]
+        return scale
 
     def diagonal(self, stack: np.ndarray) -> np.ndarray:
         """The variances (C, D) of a stack (C, M, G, G)."""
@@ -240,7 +243,7 @@ class Structure:
     def matching(self, thresholds: np.ndarray, stack: np.ndarray) -> np.ndarray:
         """Thresholds (K or 1, D) as those of the matrices of a stack, (C or 1, D)."""
         if len(thresholds) > len(stack):  # one matrix for all components: the strictest floor
-            return thresholds.max(axis=0, keepdims=True)
+            thresholds = thresholds.max(axis=0, keepdims=True)
         return thresholds
 
     def floor(self, stack: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -252,7 +255,8 @@ class Structure:
         """
         thresholds = self.matching(thresholds, stack)
         if stack.shape[-1] == 1:
-            return np.maximum(stack, self.split(thresholds)[..., None])
+            raised: np.ndarray = np.maximum(stack, self.split(thresholds)[..., None])
+            return raised
         if not thresholds.any():
             return stack
         scale = self._scale_of(thresholds)
@@ -298,7 +302,7 @@ class Structure:
 
     def least_resolved(self, squares: np.ndarray, rounding: float) -> np.ndarray:
         """The least variances that mean squares (C, D) can show, if sums have this epsilon."""
-        return (self.groups.shape[1] + _ROUNDED_TERMS) * rounding * squares
+        return (int(self.groups.shape[1]) + _ROUNDED_TERMS) * rounding * squares
 
     def whitening(self, stack: np.ndarray) -> np.ndarray:
         """W with ``W S W' = 1``: the inverse Cholesky factors, (C, M, G, G).
@@ -308,7 +312,8 @@ class Structure:
         if stack.shape[-1] == 1:
             if not (stack > 0).all():
                 raise DegenerateError(NOT_POSITIVE_DEFINITE)
-            return 1.0 / np.sqrt(stack)
+            inverses: np.ndarray = 1.0 / np.sqrt(stack)
+            return inverses
         try:
             factors = np.linalg.cholesky(stack)
         except np.linalg.LinAlgError:
@@ -407,7 +412,8 @@ def _eigenvectors_up_to(
     """
     if count <= _FEW_LOW * len(matrix):
         with suppress(np.linalg.LinAlgError):
-            return eigh(matrix, subset_by_value=(-np.inf, bound), check_finite=False)
+            values, vectors = eigh(matrix, subset_by_value=(-np.inf, bound), check_finite=False)
+            return values, vectors
     values, vectors = np.linalg.eigh(matrix)
     return values[values <= bound], vectors[:, values <= bound]
 

@@ -117,12 +117,12 @@ class ArraySource:
     @property
     def n_samples(self) -> int:
         """Number of rows."""
-        return self.X.shape[0]
+        return len(self.X)
 
     @property
     def n_features(self) -> int:
         """Number of columns."""
-        return self.X.shape[1]
+        return int(self.X.shape[1])
 
     @property
     def dtype(self) -> np.dtype:

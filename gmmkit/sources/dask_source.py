@@ -235,4 +235,5 @@ def _block_result(
 
 
 def _block_rows(X: np.ndarray, shared: np.ndarray, *, block_id: tuple[int, ...]) -> np.ndarray:
-    return shared[0, 0](X, None, block_id[0])
+    kernel: RowKernel = shared[0, 0]
+    return kernel(X, None, block_id[0])

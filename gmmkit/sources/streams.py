@@ -153,7 +153,8 @@ class DiskRows:
 
     def __init__(self, array: Any, sample_weight: np.ndarray | None = None) -> None:
         self.array, self.sample_weight = array, sample_weight
-        self.shape, self.dtype = array.shape, array.dtype
+        self.shape: tuple[int, int] = array.shape
+        self.dtype: np.dtype = array.dtype
 
     def __iter__(self) -> Iterator[WeightedRows]:
         for number in range(-(-len(self.array) // self._length)):
@@ -171,7 +172,7 @@ class DiskRows:
     def _length(self) -> int:
         """Rows to read at a time: whole chunks of the file."""
         row = max(1, self.shape[1] * self.dtype.itemsize)
-        chunk = self.array.chunks[0] if self.array.chunks else 1
+        chunk: int = self.array.chunks[0] if self.array.chunks else 1
         return chunk * max(1, _READ_BYTES // (row * chunk))
 
 
@@ -188,7 +189,7 @@ class StreamSource:
 
     X: Any  # as the user gave it
     sample_weight: np.ndarray | None
-    blocks: Any  # yields samples and weights, has shape and dtype
+    blocks: Blocks | DiskRows
     n_jobs: int | None = None
     in_memory = False
 

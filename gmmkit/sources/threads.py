@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 @cache
 def _blas_libraries() -> list[LibController]:
     """The BLAS libraries that are loaded. Finding them takes milliseconds, so it is done once."""
-    return ThreadpoolController().select(user_api="blas").lib_controllers
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
 class _OneBlasThread:

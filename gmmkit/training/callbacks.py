@@ -61,9 +61,10 @@ class Task:
         """Report the end. Returns True if a callback asks to stop before the next such task."""
         if self.context is None:
             return False
-        return self.context.call_on_fit_task_end(
+        stops: bool = self.context.call_on_fit_task_end(
             estimator=self.estimator, **self.data, reconstruction_attributes=attributes
         )
+        return stops
 
     @contextmanager
     def fitting(self, name: str, other: Any) -> Iterator[None]:

@@ -45,11 +45,13 @@ class Units:
 
     def to(self, X: np.ndarray) -> np.ndarray:
         """X (B, D) in these units, as float64."""
-        return np.divide(np.subtract(X, self.centre, dtype=float), self.unit)
+        scaled: np.ndarray = np.divide(np.subtract(X, self.centre, dtype=float), self.unit)
+        return scaled
 
     def values(self, X: np.ndarray) -> np.ndarray:
         """The samples that are X (B, D) in these units."""
-        return X * self.unit + self.centre
+        values: np.ndarray = X * self.unit + self.centre
+        return values
 
     def back(self, stats: GMMStats) -> GMMStats:
         """Statistics of samples in these units, converted to the samples' original units."""
@@ -188,7 +190,8 @@ def _likelihoods(n: np.ndarray, variances: np.ndarray, n_rows: int) -> np.ndarra
     least = np.maximum(np.maximum(_LEAST, count**-2) * within, _NARROWEST**2)
     log_share = np.log(np.where(share > 0, share, 1.0))
     log_det = np.log(np.maximum(variances, least)).sum(axis=-1)
-    return (share * (log_share - 0.5 * log_det)).sum(axis=1)
+    likelihoods: np.ndarray = (share * (log_share - 0.5 * log_det)).sum(axis=1)
+    return likelihoods
 
 
 def _assigned(

@@ -91,7 +91,7 @@ def _blocks(X: np.ndarray, centroids: np.ndarray) -> list[slice]:
 def _scores(X: np.ndarray, centroids: np.ndarray, metrics: np.ndarray) -> np.ndarray:
     """Minus half the squared distances, except for x' M x / 2, (R, K, B)."""
     weighted = centroids * metrics[:, None]  # (R, K, D)
-    scores = weighted.reshape(-1, X.shape[1]) @ X.T
+    scores: np.ndarray = weighted.reshape(-1, X.shape[1]) @ X.T
     scores -= 0.5 * (weighted * centroids).sum(axis=-1).reshape(-1, 1)
     return scores.reshape(*centroids.shape[:2], len(X))
 

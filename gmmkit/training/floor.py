@@ -271,7 +271,8 @@ def _are_multiples(gaps: np.ndarray, noise: np.ndarray, least: np.ndarray) -> np
         allowed = _OFF + (1 + steps) * noise / least
         off = np.abs(steps - np.rint(steps))  # NaN for infinite gaps, which count as long
         fits = (steps > _LONGEST_GAP) | ((off <= allowed) & (allowed < 0.25))
-    return fits.all(axis=1)
+    are_multiples: np.ndarray = fits.all(axis=1)
+    return are_multiples
 
 
 def typical_range(values: np.ndarray, reached: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -336,4 +337,5 @@ def _variance(X: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     """Variances (D,) of X (N, D), exactly zero where a feature is constant."""
     weight, offset = np.ones(len(X)) if weight is None else weight, X - X[0]
     mean = weight @ offset / weight.sum()
-    return weight @ (offset - mean) ** 2 / weight.sum()
+    variance: np.ndarray = weight @ (offset - mean) ** 2 / weight.sum()
+    return variance

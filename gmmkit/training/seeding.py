@@ -112,8 +112,8 @@ class Draw:
 
 def _rounded_away(centroids: np.ndarray) -> float:
     """The largest squared distance of equal samples from their mean, which is due to rounding."""
-    unit = _ROUNDED * np.finfo(float).eps * float(np.abs(centroids).max())
-    return centroids.shape[1] * unit**2
+    unit: float = _ROUNDED * np.finfo(float).eps * float(np.abs(centroids).max())
+    return int(centroids.shape[1]) * unit**2
 
 
 def _nearest_and_label(block: NearestBlock) -> np.ndarray:
@@ -124,7 +124,8 @@ def _nearest_and_label(block: NearestBlock) -> np.ndarray:
 def in_proportion(weight: np.ndarray, squares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Keys that draw rows in proportion to their weighted squared distance."""
     with np.errstate(over="ignore"):  # tiny weights then count as zero
-        return -np.log1p(-uniform) / (weight * squares)
+        keys: np.ndarray = -np.log1p(-uniform) / (weight * squares)
+        return keys
 
 
 def farthest_first(weight: np.ndarray, squares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
@@ -210,7 +211,8 @@ def _picked(
         unit = np.ldexp(unit, np.frexp(size)[1] - 1)
     scaled = X if unit == 1 else X / unit
     picked = kmeans_plusplus(scaled, count, sample_weight=weight, random_state=random_state)[0]
-    return picked * unit
+    rows: np.ndarray = picked * unit
+    return rows
 
 
 class _Candidates:
@@ -231,7 +233,8 @@ class _Candidates:
         return self._drawn(Draw(count, in_proportion, seed, densities), block_length(densities))
 
     def _drawn(self, draw: Draw, block_length: int) -> np.ndarray:
-        return self.source.map_sum(draw, "gmmkit-k-means-parallel", block_length).rows
+        rows: np.ndarray = self.source.map_sum(draw, "gmmkit-k-means-parallel", block_length).rows
+        return rows
 
     def attracted(self) -> np.ndarray:
         """The weight of the samples that are nearest to each candidate, (n_candidates,)."""

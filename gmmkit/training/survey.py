@@ -32,7 +32,8 @@ class Survey:
     @property
     def constant(self) -> np.ndarray:
         """Whether each feature has one value only, (D,)."""
-        return self.lowest == self.highest
+        constant: np.ndarray = self.lowest == self.highest
+        return constant
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,14 @@ def merged(means: np.ndarray, counts: np.ndarray, n_clusters: int) -> np.ndarray
         least[j], nearest[j] = np.inf, j
         closer = row < (1 - _TIED) * least
         nearest[closer], least[closer] = i, row[closer]
-    return means[~np.isnan(counts)]
+    remaining: np.ndarray = means[~np.isnan(counts)]
+    return remaining
 
 
 def _costs_of_merged(cost: np.ndarray, counts: np.ndarray, i: int, j: int) -> np.ndarray:
     """The cost of merging each cluster with the union of i and j, (M,)."""
     both = (counts[i] + counts) * cost[i] + (counts[j] + counts) * cost[j] - counts * cost[i, j]
-    row = both / (counts[i] + counts[j] + counts)
+    row: np.ndarray = both / (counts[i] + counts[j] + counts)
     row[[i, j]] = np.inf
     row[np.isnan(row)] = np.inf
     return row
@@ -51,4 +52,5 @@ def _costs_of_merged(cost: np.ndarray, counts: np.ndarray, i: int, j: int) -> np
 
 def _first_least(costs: np.ndarray) -> np.ndarray:
     """The index of the least cost along the last axis; ties go to the first."""
-    return (costs <= (1 + _TIED) * costs.min(axis=-1, keepdims=True)).argmax(axis=-1)
+    first: np.ndarray = (costs <= (1 + _TIED) * costs.min(axis=-1, keepdims=True)).argmax(axis=-1)
+    return first
