@@ -506,7 +506,7 @@ def test_a_source_is_taken_as_it_is():
     np.testing.assert_array_equal(machine.predict(doubled), expected.predict(twice))
     clusters = KMeansMachine(2, init_method=X[:2]).fit(doubled)
     np.testing.assert_allclose(clusters.counts_, [200, 200])
-    with pytest.raises(ValueError, match="a source brings its weights along"):
+    with pytest.raises(ValueError, match="a source contains its own weights"):
         machine.score(doubled, sample_weight=np.ones(400))
     with pytest.raises(ValueError, match="has 3 features, but GMMMachine is expecting 2"):
         machine.predict(Doubled(np.ones((2, 3))))

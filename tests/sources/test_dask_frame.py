@@ -158,7 +158,7 @@ def test_weights_of_other_lengths_are_refused(Machine):
         dd.from_pandas(pd.Series(np.ones(40)), npartitions=2),
     )
     for data in (x, x.to_dask_array(), da.from_array(table.to_numpy(), chunks=(15, 3))):
-        with pytest.raises(ValueError, match="sample_weight has 20 rows where X has 15"):
+        with pytest.raises(ValueError, match="sample_weight has 20 rows, but X has 15"):
             given_start(Machine).fit(data, sample_weight=w)
 
 
