@@ -253,8 +253,8 @@ def weights_in_memory(sample_weight: Any, n_samples: float) -> np.ndarray:
     if weight.ndim == 0:
         if np.isnan(n_samples):
             raise ValueError(
-                f"sample_weight is the number {weight}, but the number of rows of X is unknown. Call "
-                "X.compute_chunk_sizes() first, or do not give sample_weight."
+                f"sample_weight is the number {weight}, but the number of rows of X is unknown. "
+                "Call X.compute_chunk_sizes() first, or do not give sample_weight."
             )
         weight = np.full(int(n_samples), weight)
     _refuse_values(weight)

@@ -524,8 +524,8 @@ class GMMMachine(Mixture):
         parameters = self.parameters_
         if self.trainer != "ml":
             raise ValueError(
-                'split needs trainer="ml". With trainer="map", the components are those of the ubm: '
-                "split the ubm, then adapt the result."
+                'split needs trainer="ml". With trainer="map", the components are those of the '
+                "ubm. Split the ubm, then adapt the result."
             )
         n_gaussians = checks.whole_number(n_gaussians, "n_gaussians", parameters.n_gaussians)
         parameters, origins = parameters.split(n_gaussians, checks.generator(self.random_state))

@@ -215,9 +215,9 @@ def _checked_estimator(estimator: Any) -> GMMMachine:
     checks.instance(estimator, GMMMachine, "estimator")
     if estimator.trainer != "ml":
         raise ValueError(
-            f"estimator must have trainer='ml', got {estimator.trainer!r}. The criteria count the "
-            "parameters that the data alone decide, and with a prior these are fewer. Select a ubm "
-            "first, then adapt it."
+            f"estimator must have trainer='ml', got trainer={estimator.trainer!r}. The criteria "
+            "count the parameters that the data alone decide, and with a prior these are fewer. "
+            "Select the ubm first, then adapt it."
         )
     for name in (*_GIVEN, "checkpoint"):
         if getattr(estimator, name) is not None:

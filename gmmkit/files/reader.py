@@ -94,7 +94,7 @@ class Reader:
             self._stream: BinaryIO | None = parent._stream if parent else stream
         around = parent.addresses if parent else ()
         if address in around or len(around) >= _MAX_DEPTH:
-            self.refuse("", f"at most {_MAX_DEPTH} nested groups", "a cycle of groups or more")
+            self.refuse("", f"at most {_MAX_DEPTH} nested groups", "more, or a cycle of groups")
         self.addresses: tuple[int, ...] = (*around, address)  # of this group and those around it
 
     def refuse(self, key: str, expected: str, got: object) -> NoReturn:

@@ -92,9 +92,10 @@ class DaskSource:
             sample_weight = sample_weight.rechunk((X.chunks[0],))
         elif not is_dask(sample_weight) or sample_weight.numblocks[0] != X.numblocks[0]:
             raise ValueError(
-                f"X has {X.numblocks[0]} blocks of unknown lengths, but sample_weight does not have "
-                "as many blocks. Call X.compute_chunk_sizes() first, or give a dask array with "
-                "blocks of the same lengths as sample_weight (for a data frame, one of its columns)."
+                f"X has {X.numblocks[0]} blocks of unknown lengths, but sample_weight does not "
+                "have as many blocks. Call X.compute_chunk_sizes() first, or give sample_weight as "
+                "a dask array with blocks of the same lengths (for a data frame, one of its "
+                "columns)."
             )
         return cls(X, sample_weight)
 

@@ -564,7 +564,7 @@ def test_groups_nested_too_deeply_are_refused(tmp_path):
         return descend(reader.group("g"))
 
     make(tmp_path / "file", lambda file: file.create_group("/".join("g" * 500)))
-    refused(tmp_path / "file", descend, "at most 16 groups")
+    refused(tmp_path / "file", descend, "at most 16 nested groups")
 
 
 def test_one_long_text_of_many_names_is_refused(tmp_path):

@@ -401,7 +401,7 @@ def test_a_prior_of_another_size_is_refused(tmp_path):
     with h5py.File(path, "r+") as file:
         del file["ubm"]
         write(file.create_group("ubm"), lambda group: write_gmm(group, other))
-    refused(path, "gmm", "ubm: expected 4 for n_features", verify=False)
+    refused(path, "gmm", "ubm: expected n_features=4", verify=False)
 
 
 def test_a_prior_that_is_the_machine_itself_is_refused(tmp_path):

@@ -182,7 +182,7 @@ def test_fewer_components_are_refused(n_gaussians, error, said):
 def test_splitting_an_adapted_machine_is_refused():
     X, start = problem(K_STRUCTURE)
     adapted = GMMMachine(trainer="map", ubm=machine_at(start, K_STRUCTURE)).fit(X)
-    with pytest.raises(ValueError, match="split the ubm"):
+    with pytest.raises(ValueError, match="Split the ubm"):
         adapted.split(6)
 
 
