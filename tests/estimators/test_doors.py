@@ -293,7 +293,7 @@ def test_one_number_for_one_feature():
 
 
 def test_messages_print_sizes():
-    with pytest.raises(ValueError, match=r"1 finite numbers.* shape \(60, 1\)") as caught:
+    with pytest.raises(ValueError, match=r"the shape \(1,\), .* shape \(60, 1\)") as caught:
         fitted().condition([0], data()[:, :1])
     assert len(str(caught.value)) < 120
 
@@ -335,7 +335,7 @@ def test_names_elsewhere_are_none_of_ours():
         parameters = inspect.signature(Machine).parameters
         assert not Machine._names_elsewhere.keys() & parameters.keys()
         for hint in Machine._names_elsewhere.values():
-            assert hint.split(",")[0] in parameters
+            assert hint.split()[0] in parameters
 
 
 class Own(GMMMachine):

@@ -104,8 +104,8 @@ def test_what_can_be_read_only_once_is_refused(make, X):
     [
         ([], "0 blocks"),
         ([np.ones((2, 3)), np.ones((2, 4))], "Block 1 has 4 features, but block 0 has 3"),
-        ([np.ones(3)], "Block 0 must hold"),
-        ([np.array([["a", "b"]])], "Block 0 must hold"),
+        ([np.ones(3)], "Block 0 must be an array"),
+        ([np.array([["a", "b"]])], "Block 0 must be an array"),
         ([(np.ones((3, 2)), np.ones(2))], "3 samples, but its weights have the shape"),
         ([np.ones((3, 2)), np.full((3, 2), np.nan)], "X contains NaN"),
         ([np.ones((0, 2))], "0"),
