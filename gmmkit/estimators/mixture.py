@@ -254,8 +254,8 @@ class Mixture(DensityMixin, Machine):
         values = checks.real_array(values, "values")
         if values.shape != known.shape and not (values.ndim == 0 and len(known) == 1):
             raise ValueError(
-                f"values must have the shape {known.shape}, one number for each known feature, got "
-                f"an array of shape {values.shape}."
+                f"values must have the shape {known.shape}, one number for each item of features, "
+                f"got an array of shape {values.shape}."
             )
         values = values.reshape(known.shape)
         n_features = self.shape[1]
