@@ -110,11 +110,13 @@ def dense(value: Any, name: str) -> np.ndarray:
     if _is_sparse(value):
         raise TypeError(_sparse(name, ".toarray()"))
     if np.ma.is_masked(value):
-        raise ValueError(f"{name} is a masked array with masked values: drop or fill them first.")
+        raise ValueError(f"{name} has masked values. Drop or fill these values first.")
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"{name} is no array of numbers: {error}") from None
+        raise ValueError(
+            f"{name} must be an array of numbers, but NumPy cannot read it: {error}"
+        ) from None
 
 
 def block_of_numbers(value: Any, name: str) -> np.ndarray:
@@ -149,13 +151,13 @@ def refuse_containers(X: Any) -> None:
     if isinstance(X, Mapping) and not is_array(X):  # a sparse matrix may be a dict, too
         names = reprlib.repr(list(X))
         raise TypeError(
-            f"X is a {type(X).__name__} of {names}, not an array: give one of the arrays in it, as "
-            "X['name']."
+            f"X must be an array, got a {type(X).__name__} with the keys {names}. Give one of the "
+            "arrays in it, for example X['name']."
         )
     if isinstance(X, (list, tuple)) and X and getattr(X[0], "ndim", 0) == 2:
         raise ValueError(
-            f"X is a {type(X).__name__} of 2-D arrays: give Blocks(X), which takes them one after "
-            "the other, or one array."
+            f"X must be one array, got a {type(X).__name__} of 2-D arrays. Give one array, or give "
+            "Blocks(X), which reads the arrays one after the other."
         )
 
 
@@ -188,7 +190,7 @@ def check_table(X: Any, who: str, in_memory: bool = False) -> None:
     if kind not in _REAL and not (in_memory and kind == "O"):
         words = "Complex data not supported: " if kind == "c" else ""
         raise ValueError(
-            f"{words}{who} takes real numbers, but X is {shown(X)}: convert it to a numeric dtype."
+            f"{words}{who} takes real numbers, but X is {shown(X)}. Convert X to a numeric dtype."
         )
     _check_size(X, who)
 
@@ -196,7 +198,9 @@ def check_table(X: Any, who: str, in_memory: bool = False) -> None:
 def _check_size(X: Any, who: str) -> None:
     n_samples, n_features = X.shape
     if np.isnan(n_features):
-        raise ValueError("X has an unknown number of features: call X.compute_chunk_sizes() first.")
+        raise ValueError(
+            "The number of features of X is unknown. Call X.compute_chunk_sizes() first."
+        )
     for count, what in ((n_samples, "sample"), (n_features, "feature")):
         if count == 0:
             raise ValueError(
@@ -230,8 +234,7 @@ def blame_column(X: Any, who: str) -> None:
 
 def _refuse_column(name: Any, dtype: Any, who: str) -> None:
     raise ValueError(
-        f"{who} takes real numbers, but X is a data frame whose column {name!r} is of dtype "
-        f"{dtype}."
+        f"{who} takes real numbers, but column {name!r} of the data frame X has the dtype {dtype}."
     )
 
 
@@ -251,15 +254,15 @@ def weights_in_memory(sample_weight: Any, n_samples: float) -> np.ndarray:
     if weight.ndim == 0:
         if np.isnan(n_samples):
             raise ValueError(
-                f"sample_weight is a number, {weight}, but X has an unknown number of rows: leave "
-                "it out, or call X.compute_chunk_sizes() first."
+                f"sample_weight is the number {weight}, but the number of rows of X is unknown. "
+                "Call X.compute_chunk_sizes() first, or do not give sample_weight."
             )
         weight = np.full(int(n_samples), weight)
     _refuse_values(weight)
     with np.errstate(over="ignore"):
         total = weight.sum()
     if weight.size and total == 0:
-        raise ValueError("Sample weights must not be all zero: sample_weight has no positive one.")
+        raise ValueError("sample_weight must have a positive value, but all its values are zero.")
     if weight.size:
         check_sum_of_weights(total)
     return weight
@@ -284,6 +287,6 @@ def check_sum_of_weights(total: float) -> None:
     """Refuse a positive sum of weights if products with it could vanish or overflow."""
     if not _LEAST_SUM <= total <= _LARGEST_SUM:
         raise ValueError(
-            f"sample_weight sums to {total:.3g}, but to be computed with, weights must sum to "
-            f"between {_LEAST_SUM:g} and {_LARGEST_SUM:g}: scale them."
+            f"The sum of sample_weight must be between {_LEAST_SUM:g} and {_LARGEST_SUM:g}, got "
+            f"{total:.3g}. Multiply the weights by a constant."
         )

@@ -656,7 +656,7 @@ def test_what_needs_a_model_says_so(cls, tmp_path, monkeypatch):
 def test_open_file_is_not_its_dataset(tmp_path):
     with h5py.File(tmp_path / "X.h5", "w") as file:
         file["frames"] = X
-        with pytest.raises(TypeError, match=r"X is a File of \['frames'\].*X\['name'\]"):
+        with pytest.raises(TypeError, match=r"got a File with the keys \['frames'\].*X\['name'\]"):
             GMMMachine(K).fit(file)
         for flat in (file.create_dataset("flat", data=X[0]), file.create_dataset("t", data=["a"])):
             refused(lambda: GMMMachine(K).fit(flat), "X")  # noqa: B023

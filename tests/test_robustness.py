@@ -406,7 +406,7 @@ def masked(X):
         (sp.csr_array(two_clusters()), "(?s)[Ss]parse.*toarray"),
         (two_clusters()[:, 0], "(?s)2D array.*1D array.*[Rr]eshape"),
         (two_clusters()[None], "dim 3|3D"),
-        (masked(two_clusters()), "mask.*drop or fill"),
+        (masked(two_clusters()), "mask.*Drop or fill"),
     ],
     ids=["complex", "strings", "sparse", "1-D", "3-D", "masked"],
 )

@@ -34,8 +34,8 @@ def convert(options: argparse.Namespace) -> None:
     left_out = list(_left_out_of_1_0(model))
     if left_out:
         say(
-            f"{options.new}: scores as before; left out, as version 1.0 has no place for it: "
-            f"{', '.join(left_out)}"
+            f"{options.new}: the model gives the same scores. These parts were left out, because "
+            f"version 1.0 cannot hold them: {', '.join(left_out)}"
         )
 
 
@@ -46,7 +46,7 @@ def _save_own(model: Model, path: str, file_version: str | None) -> None:
         return
     write(path, lambda group: FORMATS[model.kind].write(group, model.record, file_version))
     if file_version < lowest_version(model.record):
-        say(f"{path}: left out, as version {file_version} has no place for it: variance_floor")
+        say(f"{path}: variance_floor was left out, because version {file_version} cannot hold it")
 
 
 def _save_1_0(model: Model, path: str) -> None:
@@ -90,11 +90,11 @@ def _beyond_1_0(model: Model) -> Iterator[str]:
 
 def _sums_beyond_1_0(stats: GMMStats) -> Iterator[str]:
     if not stats.t.is_integer():
-        yield f"t={stats.t:g} (it counts whole samples)"
+        yield f"t={stats.t:g} (version 1.0 counts whole samples)"
     back = stats.about(np.zeros(stats.shape)).about(stats.origin)
     tolerance = 1e-9 * np.abs(stats.second).max()
     if not np.allclose(back.second, stats.second, rtol=1e-6, atol=tolerance):
-        yield "origin (the data lie so far from zero that sums about zero lose their variances)"
+        yield "origin (the data are so far from zero that sums about zero lose the variances)"
 
 
 def _left_out_of_1_0(model: Model) -> Iterator[str]:

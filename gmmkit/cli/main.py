@@ -63,24 +63,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="gmmkit", description="Look into and convert the model files of gmmkit."
+        prog="gmmkit", description="Show and convert the model files of gmmkit."
     )
     release = f"gmmkit {version('gmmkit')}, files of version {VERSIONS[0]} and older"
     parser.add_argument("--version", action="version", version=release)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("info", help="say what a file holds")
+    command = commands.add_parser("info", help="show what a file contains")
     command.add_argument("file", metavar="FILE")
-    command.add_argument("--json", action="store_true", help="as JSON, for programs")
+    command.add_argument("--json", action="store_true", help="print JSON, for programs")
     command.set_defaults(run=info)
 
     command = commands.add_parser(
-        "convert", help="write a file of any version in the current one, or in an older one"
+        "convert", help="copy a file of any version into the current version or an older one"
     )
     command.add_argument("file", metavar="OLD", help="a file of gmmkit or bob.learn.em")
-    command.add_argument("new", metavar="NEW", help="written in one step; replaced if it is there")
     command.add_argument(
-        "--to", choices=VERSIONS, help="version of NEW (default: the lowest one that holds it all)"
+        "new", metavar="NEW", help="the file to write; an existing file is replaced"
+    )
+    command.add_argument(
+        "--to",
+        choices=VERSIONS,
+        help="version of NEW (default: the lowest that can hold all of OLD)",
     )
     command.set_defaults(run=convert)
     for command in commands.choices.values():
@@ -88,6 +92,6 @@ def _parser() -> argparse.ArgumentParser:
             "--no-verify",
             dest="verify",
             action="store_false",
-            help="read a file that was edited on purpose: leave its digest unchecked",
+            help="do not check the digest (for a file that was edited on purpose)",
         )
     return parser

@@ -84,7 +84,7 @@ class Machine(
         except (TypeError, ValueError) as error:
             checks.blame_column(X, who)
             if checks.is_array(X) and X.dtype.kind == "O" and " X" not in str(error):
-                raise type(error)(f"X is no table of numbers: {error}") from error
+                raise type(error)(f"X must be a 2-D array of numbers: {error}") from error
             raise
         if array.dtype.kind not in "fiub":
             checks.blame_column(X, who)
@@ -144,7 +144,7 @@ class Machine(
             try:
                 machine._load_record(record, *given)
             except ValueError as error:
-                reader.refuse("", "parameters and settings of one machine", str(error).rstrip("."))
+                reader.refuse("", "settings that fit the parameters", str(error).rstrip("."))
             return machine
 
         machine: Self = read(source, parse, verify=verify)

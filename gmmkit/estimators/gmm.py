@@ -173,9 +173,9 @@ class GMMMachine(Mixture):
         "n_clusters": "n_gaussians",
         "tol": "convergence_threshold",
         "max_iter": "max_fitting_steps",
-        "reg_covar": "variance_thresholds, a floor and not a summand,",
-        "init_params": "k_means_trainer, a KMeansMachine with its init_method,",
-        "precisions_init": "covariances_init, their inverses,",
+        "reg_covar": "variance_thresholds (a lower limit of the variances, not added to them)",
+        "init_params": "k_means_trainer (a KMeansMachine; see its init_method)",
+        "precisions_init": "covariances_init (the inverse matrices)",
         "weights": "weights_init",
         "means": "means_init",
         "variances": "covariances_init",
@@ -329,13 +329,13 @@ class GMMMachine(Mixture):
         anew = self.trainer == "ml" and not self.warm_start and self.means_init is None
         if not anew or not hasattr(self, "_model_from"):
             return []
-        message = f"This fit has dropped the model that was {self._model_from}."
+        message = f"This fit replaced the model that was {self._model_from}."
         return [(f"{message} Set warm_start=True to start from such a model.", UserWarning)]
 
     def _find_ubm(self, X: Any, sample_weight: Any, task: Task = SILENT) -> None:
         """Set the prior of a MAP machine. Without a ubm, the prior is trained on X first."""
         if self.trainer == "map" and self.ubm is None:
-            logger.info("MAP without a ubm: training one on the same data")
+            logger.info('trainer="map" without a ubm: a ubm is trained on the same data first')
             self.ubm_ = without_callbacks(clone(self))
             self.ubm_.set_params(trainer="ml", update_means=True)
             self.ubm_.set_params(update_variances=True, update_weights=True)
@@ -448,9 +448,9 @@ class GMMMachine(Mixture):
         job = settle(self, n_features, self._known_ubm(), continues=hasattr(self, "means_"))
         wanted = GMMStats.of(job.structure, job.n_gaussians)
         if (stats.structure, stats.shape) != (wanted.structure, wanted.shape):
-            raise ValueError(f"stats are {stats!r}, but this machine takes {wanted!r}.")
+            raise ValueError(f"stats must be like {wanted!r}, got {stats!r}.")
         if not stats.t > 0:
-            raise ValueError(f"stats must be of samples with a weight, got t={stats.t:g}.")
+            raise ValueError(f"stats must have a positive sum of weights, got t={stats.t:g}.")
         stats, floor, current = checked_statistics(stats), job.floor, job.current
         if floor is None:
             floor = floor_of_statistics(stats)[None]
@@ -524,8 +524,8 @@ class GMMMachine(Mixture):
         parameters = self.parameters_
         if self.trainer != "ml":
             raise ValueError(
-                'A machine with trainer="map" has the components of its prior: split the ubm, and '
-                "adapt that."
+                'split needs trainer="ml". With trainer="map", the components are those of the '
+                "ubm. Split the ubm, then adapt the result."
             )
         n_gaussians = checks.whole_number(n_gaussians, "n_gaussians", parameters.n_gaussians)
         parameters, origins = parameters.split(n_gaussians, checks.generator(self.random_state))

@@ -18,7 +18,7 @@ def to_gaussian_mixture(parameters: Parameters) -> Any:
     if structure.scikit_learn is None:
         raise ValueError(
             f"scikit-learn's GaussianMixture has no covariance_type "
-            f"{structure.covariance_type!r}: fit a machine of another one to convert it."
+            f"{structure.covariance_type!r}: fit a machine with another covariance_type."
         )
     gm = GaussianMixture(
         parameters.n_gaussians, covariance_type=structure.scikit_learn, reg_covar=0

@@ -254,13 +254,13 @@ class Mixture(DensityMixin, Machine):
         values = checks.real_array(values, "values")
         if values.shape != known.shape and not (values.ndim == 0 and len(known) == 1):
             raise ValueError(
-                f"values must be {len(known)} finite numbers, as many as features, got an array of "
-                f"shape {values.shape}."
+                f"values must have the shape {known.shape}, one number for each item of features, "
+                f"got an array of shape {values.shape}."
             )
         values = values.reshape(known.shape)
         n_features = self.shape[1]
         if len(known) == n_features:
-            raise ValueError(f"features are all {n_features} there are: no feature is left.")
+            raise ValueError(f"features must leave out at least one feature, got all {n_features}.")
         others = np.setdiff1d(np.arange(n_features), known)
         return self._like(conditional.condition(self.parameters_, known, values), others)
 
@@ -283,11 +283,13 @@ class Mixture(DensityMixin, Machine):
                 numbers.append(int(feature))
             else:
                 raise ValueError(
-                    f"features must be among {names or self.shape[1]}: there is no feature "
-                    f"{checks.shown(feature)}."
+                    f"features must be numbers from 0 to {self.shape[1] - 1} or names in {names}, "
+                    f"got {checks.shown(feature)}."
                 )
         if not numbers or len(set(numbers)) < len(numbers):
-            raise ValueError(f"features must be some, each once, got {checks.shown(features)}.")
+            raise ValueError(
+                f"features must not be empty or repeat a feature, got {checks.shown(features)}."
+            )
         return np.array(numbers)
 
     def _like(self, parameters: Parameters, features: np.ndarray) -> Any:

@@ -215,12 +215,13 @@ def _checked_estimator(estimator: GMMMachine | None) -> GMMMachine:
     checks.instance(estimator, GMMMachine, "estimator")
     if estimator.trainer != "ml":
         raise ValueError(
-            f"estimator has trainer={estimator.trainer!r}: the criteria count parameters that the "
-            "data alone decide, and a prior leaves fewer. Select the ubm, and adapt that."
+            f"estimator must have trainer='ml', got trainer={estimator.trainer!r}. The criteria "
+            "count the parameters that the data alone decide, and with a prior these are fewer. "
+            "Select the ubm first, then adapt it."
         )
     for name in (*_GIVEN, "checkpoint"):
         if getattr(estimator, name) is not None:
-            raise ValueError(f"estimator has a {name}, which is one fit's: set it to None.")
+            raise ValueError(f"estimator must have {name}=None: {name} suits one candidate only.")
     return estimator
 
 
@@ -242,7 +243,7 @@ def _listed(name: str, values: Any, kind: type) -> list[Any]:
     several = isinstance(values, Iterable) and not isinstance(values, (str, Mapping))
     listed = list(values) if several and getattr(values, "shape", None) != () else [values]
     if not listed:
-        raise ValueError(f"{name} is empty: there is nothing to try.")
+        raise ValueError(f"{name} must have at least one value, got none.")
     for value in listed:
         if not isinstance(value, kind) or isinstance(value, (bool, np.timedelta64)):
             raise ValueError(

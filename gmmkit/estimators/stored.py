@@ -59,7 +59,7 @@ def _restore_prior(machine: Any, record: dict[str, Any], given: Any) -> None:
         stored = type(machine)()
         restore(stored, record["ubm"])
         if given is not None and not given.is_similar_to(stored):
-            raise ValueError("the ubm given is not the one in the file")
+            raise ValueError("a ubm that differs from the ubm in the file")
         prior = given if given is not None else stored
     if prior is not None and (given is not None or "ubm" not in unset):
         machine.ubm = prior
@@ -70,6 +70,6 @@ def _restore_prior(machine: Any, record: dict[str, Any], given: Any) -> None:
 def _checked_parameters(machine: Any, record: dict[str, Any]) -> Parameters:
     wanted, structure = shape_wanted(machine), machine._structure(record["n_features"])
     if (wanted[0], structure) != (record["n_gaussians"], structure_of(record)):
-        raise ValueError(f"the parameters are not those of {wanted}, as the settings say")
+        raise ValueError(f"parameters that differ from the settings, which are {wanted}")
     stack = structure.from_public(record["covariances"])
     return Parameters(structure, record["weights"], record["means"], stack)

@@ -163,4 +163,4 @@ def check_clusters(record: Mapping[str, Any], refuse: Refuse) -> None:
             refuse(name, "no negative number", np.min(values))
     labels, count = record.get("labels"), record["n_clusters"]
     if labels is not None and not np.isin(labels, np.arange(count)).all():
-        refuse("labels", f"numbers of {count} clusters", "others")
+        refuse("labels", f"cluster numbers below {count}", "other values")

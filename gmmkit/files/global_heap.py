@@ -54,10 +54,10 @@ def text_sizes(stream: BinaryIO) -> Sizes:
     stream.seek(0)
     start = stream.read(16)
     if not start.startswith(SIGNATURE):
-        raise HeapError("a file with another beginning")
+        raise HeapError("a file without the HDF5 signature")
     widths = start[9:11] if start[8:9] >= b"\x02" else start[13:15]
     if widths != b"\x08\x08":
-        raise HeapError("one with addresses that are not of eight bytes")
+        raise HeapError("an HDF5 file whose addresses are not eight bytes long")
     left = 4 * stream.seek(0, 2)  # heaps do not overlap; forged heaps can, and take forever
     sizes: Sizes = {}
     for address in list(_find(stream, _HEAP)):
@@ -65,7 +65,7 @@ def text_sizes(stream: BinaryIO) -> Sizes:
         (length,) = _HEAP_HEADER.unpack(stream.read(_HEAP_HEADER.size).ljust(16, b"\0"))
         left -= length
         if left < 0:
-            raise HeapError("heaps of texts that are larger than the file")
+            raise HeapError("a file whose heaps of texts are larger than the file")
         stream.seek(address)
         for index, size in _objects(stream.read(length), address):
             sizes[address, index] = size
@@ -95,7 +95,7 @@ def check_references(stream: BinaryIO, offset: int, count: int) -> int:
     total = 0
     for length, address, index in _REFERENCE.iter_unpack(stream.read(count * _REFERENCE.size)):
         if length and sizes.get((address, index)) != length:
-            raise HeapError(f"a reference to {length} bytes that are not there")
+            raise HeapError(f"a reference to a text of {length} bytes that does not exist")
         total += length
     return total
 

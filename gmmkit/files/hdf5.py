@@ -224,7 +224,9 @@ def _install(image: io.BytesIO, group: Any) -> None:
     """Copy the content of an image into a group, in place of what an earlier `write` left there."""
     file = _file_name(group)
     if group.file.mode == "r":
-        raise io.UnsupportedOperation(f"{file}: is open for reading only")
+        raise io.UnsupportedOperation(
+            f"{file}: expected a file that is open for writing, got one for reading only"
+        )
     listed = _listed(Reader(group, file)) or ()
     with h5py.File(image, "r") as source:
         for name in {*listed, *source, "@digest"}:
@@ -352,7 +354,7 @@ def _feed_group(
 ) -> None:
     """Add a group's attributes and members. Each group may come once: links could repeat it."""
     if reader.addresses[-1] in seen:
-        reader.refuse("", "a group with one name", "a second name of it")
+        reader.refuse("", "one link to each group", "a second link to this group")
     seen.add(reader.addresses[-1])
     for name in attributes:
         _feed_values(digest, b"A", name, reader.attribute_value(name))

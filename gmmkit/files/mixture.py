@@ -278,4 +278,4 @@ def check_ubm(record: Mapping[str, Any], refuse: Refuse) -> None:
         return
     for name in ("n_gaussians", "n_features"):
         if record["trainer"] == "map" and ubm[name] != record[name]:
-            refuse("ubm", f"{record[name]} for {name}, as the machine has", ubm[name])
+            refuse("ubm", f"{name}={record[name]}, as in the machine", ubm[name])

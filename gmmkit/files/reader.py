@@ -28,7 +28,7 @@ _LINK_NAMES = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "an ex
 _TYPE_NAMES = {
     h5py.h5t.COMPOUND: "a compound type",
     h5py.h5t.REFERENCE: "a reference",
-    h5py.h5t.VLEN: "sequences of any length",
+    h5py.h5t.VLEN: "sequences of variable length",
     h5py.h5t.ARRAY: "an array type",
     h5py.h5t.OPAQUE: "an opaque type",
     h5py.h5t.BITFIELD: "a bit field",
@@ -94,7 +94,7 @@ class Reader:
             self._stream: BinaryIO | None = parent._stream if parent else stream
         around = parent.addresses if parent else ()
         if address in around or len(around) >= _MAX_DEPTH:
-            self.refuse("", f"at most {_MAX_DEPTH} groups inside each other", "a cycle or more")
+            self.refuse("", f"at most {_MAX_DEPTH} nested groups", "more, or a cycle of groups")
         self.addresses: tuple[int, ...] = (*around, address)  # of this group and those around it
 
     def refuse(self, key: str, expected: str, got: object) -> NoReturn:
@@ -113,9 +113,13 @@ class Reader:
                 return False
             link = links.get_info(name).type
         if link != h5py.h5l.TYPE_HARD:
-            self.refuse(key, "data in the file itself", _LINK_NAMES.get(link, "a foreign link"))
+            self.refuse(
+                key, "data in the file itself", _LINK_NAMES.get(link, "a link of another type")
+            )
         if self._listed is not None and key not in self._listed:
-            self.refuse(key, "what the digest covers", "a later addition (see verify=False)")
+            self.refuse(
+                key, "data that the digest covers", "data added later (verify=False skips this)"
+            )
         return True
 
     def keys(self) -> list[str]:
@@ -268,7 +272,7 @@ class Reader:
         with self._guard(""):
             found = list(names)
         if not all(isinstance(name, str) for name in found):
-            self.refuse("", "names in UTF-8", "others")
+            self.refuse("", "names in UTF-8", "other bytes")
         return sorted(found)
 
     @contextlib.contextmanager

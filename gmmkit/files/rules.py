@@ -123,7 +123,7 @@ def _refuse_other_class(reader: Any, name: str) -> None:
     found = {owner: key for key, owner in _MARKS.items() if reader.has(key)}
     if found and name not in found:
         owner, key = next(iter(found.items()))
-        reader.refuse(key, f"a file of a {name}", f"one of a {owner}")
+        reader.refuse(key, f"a file of a {name}", f"a file of a {owner}")
 
 
 def lowest_version(record: Mapping[str, Any]) -> str:

@@ -104,7 +104,9 @@ class GMMStats:
         shape = (n_gaussians, structure.n_features)
         columns = 1 + structure.n_features + (0 if structure.shared else structure.n_pairs)
         if n_gaussians * columns > _MOST_SUMS:
-            raise ValueError(f"n_gaussians and n_features are too large: {shape}.")
+            raise ValueError(
+                f"n_gaussians and n_features are too large, got {shape}. Use smaller numbers."
+            )
         self.structure = structure
         self.n_gaussians = n_gaussians
         self.origin = _origin(0.0 if origin is None else origin, shape)
@@ -228,7 +230,7 @@ class GMMStats:
         """Variance of each feature over all components, (D,)."""
         total = self.n.sum()
         if total == 0:
-            raise ValueError("n is all zero: there are no samples that could vary.")
+            raise ValueError("n is all zero: a variance needs samples with a positive weight.")
         mean = (self.first.sum(axis=0) + self.n @ self.origin) / total
         about_mean = self.about(np.broadcast_to(mean, self.shape))
         variance: np.ndarray = np.maximum(about_mean.mean_square(), 0.0)
@@ -277,7 +279,9 @@ class GMMStats:
     def _matching(self, other: GMMStats) -> np.ndarray:
         """The other statistics' buffer about this origin. Shapes and structures must agree."""
         if (other.n_gaussians, other.structure) != (self.n_gaussians, self.structure):
-            raise ValueError(f"Cannot combine {self!r} with {other!r}: they must be alike.")
+            raise ValueError(
+                f"Cannot combine {self!r} with {other!r}: shape and structure must be equal."
+            )
         same = np.array_equal(other.origin, self.origin)
         return other.buffer if same else other.about(self.origin).buffer
 

@@ -130,12 +130,16 @@ def check_covariances(
         with np.errstate(over="ignore"):
             asymmetry = np.abs(covariances - np.swapaxes(covariances, -1, -2))
         if (asymmetry > tolerance).any():
-            refuse(name, "symmetric matrices", f"a difference of {asymmetry.max():.6g}")
+            refuse(
+                name,
+                "symmetric matrices",
+                f"a difference of {asymmetry.max():.6g} from the transpose",
+            )
     try:
         structure.whitening(stack)
     except DegenerateError:
         least = np.linalg.eigvalsh(stack).min()
         refuse(name, "positive definite matrices", f"an eigenvalue of {least:.6g}")
     if not np.array_equal(structure.to_public(stack), covariances):
-        refuse(name, "no covariances of features that block_size keeps apart", "some")
+        refuse(name, "zeros between features that block_size separates", "other values")
     return stack

@@ -546,12 +546,12 @@ def make_structure(
     kind = _STRUCTURES[covariance_type]
     if block_size is not None:
         if not kind.blocked:
-            blocked = " or ".join(
+            blocked = " and ".join(
                 repr(s.covariance_type) for s in _STRUCTURES.values() if s.blocked
             )
             refuse(
                 "block_size",
-                f"None with covariance_type={covariance_type!r}, as only {blocked} take one",
+                f"None with covariance_type={covariance_type!r} (only {blocked} have blocks)",
                 f"block_size={reprlib.repr(block_size)}",
             )
         block_size = _sizes(block_size, n_features, refuse)
@@ -570,12 +570,12 @@ def _sizes(
     sizes = array.ravel().tolist()
     expected = ""
     if not whole or min(sizes) < 1:
-        expected = "a positive whole number or a list of such"
+        expected = "a positive whole number or a list of positive whole numbers"
     elif array.ndim == 0 and n_features % sizes[0]:
         expected = f"a divisor of the number of features, {n_features}"
     elif array.ndim == 1 and sum(sizes) != n_features:
         expected = (
-            f"sizes that add up to the number of features, {n_features}, and not {sum(sizes)}"
+            f"sizes whose sum is the number of features, {n_features} (the sum is {sum(sizes)})"
         )
     if expected:
         refuse("block_size", expected, reprlib.repr(block_size))

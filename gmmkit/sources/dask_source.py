@@ -51,7 +51,8 @@ def frame_arrays(X: Any, sample_weight: Any) -> tuple[Any, Any]:
     checks.check_lazy_weight(sample_weight)
     if X.npartitions != sample_weight.npartitions:
         raise ValueError(
-            f"X has {X.npartitions} partitions, but sample_weight has {sample_weight.npartitions}."
+            f"X has {X.npartitions} partitions, but sample_weight has {sample_weight.npartitions}. "
+            "Give both the same partitions."
         )
     # as one frame: dask may read several partitions at once, but not the same ones for X and weight
     both = X.map_partitions(_with_weight, sample_weight, align_dataframes=False).to_dask_array()
@@ -91,9 +92,10 @@ class DaskSource:
             sample_weight = sample_weight.rechunk((X.chunks[0],))
         elif not is_dask(sample_weight) or sample_weight.numblocks[0] != X.numblocks[0]:
             raise ValueError(
-                f"Lengths of blocks are unknown, and X has {X.numblocks[0]} of them, so "
-                "sample_weight must be a dask array of blocks of the same lengths (for a data "
-                "frame, one of its columns), or call X.compute_chunk_sizes() first."
+                f"X has {X.numblocks[0]} blocks of unknown lengths, but sample_weight does not "
+                "have as many blocks. Call X.compute_chunk_sizes() first, or give sample_weight as "
+                "a dask array with blocks of the same lengths (for a data frame, one of its "
+                "columns)."
             )
         return cls(X, sample_weight)
 
@@ -209,7 +211,7 @@ def _block_name(number: int) -> str:
 
 def _check_lengths(X: Any, sample_weight: Any) -> None:
     if len(X) != len(sample_weight):
-        raise ValueError(f"sample_weight has {len(sample_weight)} rows where X has {len(X)}.")
+        raise ValueError(f"sample_weight has {len(sample_weight)} rows, but X has {len(X)} rows.")
 
 
 @dataclass(frozen=True)

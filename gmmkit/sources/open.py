@@ -57,7 +57,7 @@ class _Source(_Lazy):
         return hasattr(X, "map_sum") and hasattr(X, "map_rows")
 
     def check(self, X: Any, sample_weight: Any, who: str) -> Any:
-        _refuse_weight(sample_weight, "a source brings its weights along.")
+        _refuse_weight(sample_weight, "a source contains its own weights.")
         return X
 
     def header(self, X: Any) -> Any:
@@ -108,7 +108,7 @@ class _Blocks(_Lazy):
     def check(self, X: Any, sample_weight: Any, who: str) -> Any:
         _refuse_weight(
             sample_weight,
-            "Blocks bring their weights along: let them yield (X, sample_weight).",
+            "Blocks contain their own weights. Let the blocks be tuples (X, sample_weight).",
         )
         return X
 
@@ -176,7 +176,7 @@ def kind_of(X: Any, who: str) -> Kind:
 
 def _refuse_weight(sample_weight: Any, reason: str) -> None:
     if sample_weight is not None:
-        raise ValueError(f"sample_weight is given, but {reason}")
+        raise ValueError(f"sample_weight must be None here: {reason}")
 
 
 def checked_weight(sample_weight: Any, X: Any) -> Any:

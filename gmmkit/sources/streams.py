@@ -59,7 +59,7 @@ class Blocks:
             hasattr(blocks, "__iter__") or hasattr(blocks, "__getitem__")
         ):
             raise TypeError(
-                f"blocks must be a list of 2-D arrays, or yield some, got {checks.shown(blocks)}."
+                f"blocks must be an iterable of 2-D arrays, got {checks.shown(blocks)}."
             )
         self.blocks = blocks
 
@@ -115,9 +115,9 @@ def refuse_iterator(X: Any, who: str) -> None:
     """Refuse data that can be read only once, with a clear error."""
     if isinstance(X, Iterator):
         raise TypeError(
-            f"{who} got a {type(X).__name__}, which can be read only once, but training reads the "
-            "data many times: give Blocks([...]), or Blocks of an object whose __iter__ starts "
-            "anew."
+            f"{who} needs data that can be read many times, got a {type(X).__name__}, which can be "
+            "read only once. Give Blocks([...]), or Blocks of an object whose __iter__ starts at "
+            "the first block each time."
         )
 
 
@@ -129,14 +129,15 @@ def _parts(item: Any, number: int) -> WeightedRows:
     X = checks.dense(samples, f"Block {number} of X")
     if X.ndim != 2 or X.dtype.kind not in "fiub":
         raise ValueError(
-            f"Block {number} must hold real numbers (n_samples, n_features), got {checks.shown(X)}."
+            f"Block {number} must be an array (n_samples, n_features) of real numbers, got "
+            f"{checks.shown(X)}."
         )
     if weight is None:
         return X, None
     weight = checks.weights_of_block(weight, f"sample_weight of block {number}")
     if weight.shape != (len(X),):
         raise ValueError(
-            f"Block {number} has {len(X)} samples, but weights of shape {weight.shape}."
+            f"Block {number} has {len(X)} samples, but its weights have the shape {weight.shape}."
         )
     return X, weight
 

@@ -64,7 +64,7 @@ class Checkpoint:
         if reader.scalar("configuration", str) != self.configuration:
             raise ValueError(
                 f"{self.path} is the checkpoint of a fit with other settings or other data. "
-                "Remove it to start anew, or give another checkpoint."
+                "Delete this file to start again, or set checkpoint to another path."
             )
         numbers = range(reader.scalar("n_runs", int))
         runs = [_read_run(reader.group(f"run{number}"), structure) for number in numbers]

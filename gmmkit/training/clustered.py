@@ -131,7 +131,9 @@ def _clusters(
     means = draws.settled(source, centroids, units**-2)[1]
     likelihoods = _likelihoods(*draws.scattered(source, means, units**-2), len(source.X))
     best = first_best(likelihoods.tolist())
-    logger.debug("k-means: of %d clusterings number %d is the likeliest", len(means), best + 1)
+    logger.debug(
+        "k-means: among %d clusterings, number %d has the highest likelihood", len(means), best + 1
+    )
     return means[best], units[best]
 
 

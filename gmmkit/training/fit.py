@@ -155,12 +155,12 @@ def _run(
 
 def _report_failure(error: DegenerateError, attempt: int, attempts: int) -> None:
     """Log an attempt that failed. Raise the error if no attempt is left."""
-    logger.info("attempt %d of %d degenerated: %s", attempt, attempts, error)
+    logger.info("attempt %d of %d failed: %s", attempt, attempts, error)
     if attempts == 1:
         raise error
     if attempt == attempts:
         raise DegenerateError(
-            f"All {attempts} attempts (n_init) at a start degenerated, the last one so: {error}"
+            f"All {attempts} attempts (n_init) failed. The error of the last attempt: {error}"
         ) from error
 
 
@@ -186,7 +186,7 @@ class Mixture(Problem):
     def update(self, statistics: GMMStats, current: Parameters) -> Parameters:
         """The M-step."""
         starved = np.flatnonzero(statistics.n < self._m_step.min_count).tolist()
-        self._log(1, "Components without samples, kept as they were", starved)
+        self._log(1, "Components without samples, left unchanged", starved)
         return self._m_step(statistics, current)
 
     def extrapolate(

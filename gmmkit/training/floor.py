@@ -104,10 +104,10 @@ class AtFloor:
         if self.n_components == 0:
             return None
         return (
-            f"A floor (variance_thresholds), not the data, decides variances of "
-            f"{self.n_components} of the {self.n_gaussians} components, in "
-            f"{self.n_features} feature(s). Their samples have too few different values: use "
-            "fewer components, a simpler covariance_type or another floor."
+            f"{self.n_components} of the {self.n_gaussians} components have variances at the floor "
+            f"(variance_thresholds), in {self.n_features} feature(s). The floor decides these "
+            "variances, because the samples have too few different values. Use fewer components, "
+            "a simpler covariance_type or another floor."
         )
 
 

@@ -122,8 +122,8 @@ def shape_wanted(settings: Any) -> tuple[int, str, Any]:
             given = make_structure(covariance_type, ubm.shape[1], given).block_size
         if given is not None and given != value:
             raise ValueError(
-                f"{name}={given!r}, but the ubm has {value!r}: leave {name} at None, or give a "
-                "ubm that agrees."
+                f"{name}={given!r}, but the ubm has {value!r}. Set {name} to None, or give a ubm "
+                f"with the same {name}."
             )
     return ubm.shape[0], structure.covariance_type, structure.block_size
 
@@ -141,11 +141,13 @@ def given_start(settings: Any, structure: Structure) -> dict[str, np.ndarray]:
 
 def _prior(settings: Any, n_features: int, ubm: Any) -> Prior:
     if ubm is None:
-        raise ValueError('trainer="map" needs a ubm: give a fitted machine, or call fit(X).')
+        raise ValueError(
+            'trainer="map" needs a ubm. Set ubm to a fitted machine, or call fit(X) first.'
+        )
     if ubm.shape[1] != n_features:
         raise ValueError(
-            f"X has {n_features} features, but the ubm has {ubm.shape[1]}: give a ubm that "
-            "was trained on such features."
+            f"X has {n_features} features, but the ubm has {ubm.shape[1]}. Give a ubm that "
+            "was trained on the same features as X."
         )
     gauvain = settings.map_prior == "gauvain"
     if gauvain and settings.map_relevance_factor is None:
@@ -156,7 +158,8 @@ def _prior(settings: Any, n_features: int, ubm: Any) -> Prior:
 def _m_step(settings: Any, n_gaussians: int, prior: Prior | None) -> MStep:
     if settings.weight_floor * n_gaussians > 1:
         raise ValueError(
-            f"weight_floor={settings.weight_floor} is more than 1 / n_gaussians={1 / n_gaussians}."
+            f"weight_floor must be at most 1 / n_gaussians = {1 / n_gaussians:.6g}, got "
+            f"{settings.weight_floor}."
         )
     variances, weights = (
         prior is None if update == "auto" else bool(update)

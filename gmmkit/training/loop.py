@@ -218,9 +218,9 @@ def fall(history: History, slack: float) -> str | None:
     if len(changes) == 0 or changes.min() >= -slack:
         return None
     return (
-        f"The mean log-likelihood fell by {-changes.min():.3g} at step {changes.argmin() + 2}. A "
-        "floor (variance_thresholds, weight_floor) keeps the parameters from their maximum, or "
-        "rounding is at work: check the scale of the data."
+        f"The mean log-likelihood fell by {-changes.min():.3g} at step {changes.argmin() + 2}. "
+        "Possible causes: a floor (variance_thresholds, weight_floor) that changes the parameters, "
+        "or large rounding errors. Check the floors and the scale of the data."
     )
 
 
@@ -229,10 +229,12 @@ def unfinished(history: History, threshold: float | None, max_steps: int, who: s
     if history.converged or history.stopped or (threshold is None and max_steps > 0):
         return None
     if max_steps == 0:
-        return f"{who} made no step, so the model is where it started: max_fitting_steps is 0."
+        return f"{who} made no step, because max_fitting_steps is 0. The model is still the start."
     last = np.diff(history.lower_bounds[-2:])
-    moved = f"(the last changed the likelihood by {last[0]:.2e}) " if len(last) else ""
+    moved = (
+        f"(the last step changed the mean log-likelihood by {last[0]:.2e}) " if len(last) else ""
+    )
     return (
-        f"{who} did not converge in {max_steps} steps {moved}to convergence_threshold="
-        f"{threshold:.2e}. Raise max_fitting_steps or the threshold, or check the data."
+        f"{who} did not converge in {max_steps} steps {moved}with convergence_threshold="
+        f"{threshold:.2e}. Raise max_fitting_steps or convergence_threshold, or check the data."
     )

@@ -141,7 +141,9 @@ def random_rows(source: Source, count: int, random_state: np.random.RandomState)
     seed = int(random_state.randint(2**31))
     rows = source.map_sum(Draw(count, in_proportion, seed), "gmmkit-draw").rows
     if len(rows) == 0:
-        raise ValueError("sample_weight is all zero, or too small: no weight is positive.")
+        raise ValueError(
+            "sample_weight must have a positive value, but all its values are zero or too small."
+        )
     return _repeated(rows, count)
 
 

@@ -165,7 +165,9 @@ def _check_distinct(means: np.ndarray, who: str) -> None:
     """Raise DegenerateError if two of the means (K, D) coincide."""
     found = count_distinct(means)
     if found < len(means):
-        raise DegenerateError(f"{who} found {found} distinct centroids only.")
+        raise DegenerateError(
+            f"{who} found only {found} distinct centroids, expected {len(means)}."
+        )
 
 
 def assigned(data: Prepared, m_step: MStep, given: dict[str, np.ndarray]) -> Parameters:

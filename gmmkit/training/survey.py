@@ -93,7 +93,9 @@ def survey(source: Source, count: int, n_bytes: int, seed: int = 0) -> Survey:
     if n_rows > max(count, 2 * found.n_rows):
         found = _look(source, count, found.n_rows, seed)
     if found.n_rows == 0:
-        raise ValueError("sample_weight is all zero, or too small: no weight is positive.")
+        raise ValueError(
+            "sample_weight must have a positive value, but all its values are zero or too small."
+        )
     rows, weights = (np.concatenate(parts) for parts in zip(*found.parts, strict=True))
     weight = None if (weights == 1).all() else weights
     return Survey(found.n_rows, found.lowest, found.highest, ArraySource(rows, weight))

@@ -226,8 +226,8 @@ def test_weights_repeat_rows():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"n_gaussians": []}, "n_gaussians is empty"),
-        ({"covariance_type": []}, "covariance_type is empty"),
+        ({"n_gaussians": []}, "n_gaussians must have at least one value"),
+        ({"covariance_type": []}, "covariance_type must have at least one value"),
         ({"n_gaussians": [1, 2.5]}, "2.5"),
         ({"n_gaussians": "3"}, "'3'"),
         ({"n_gaussians": [True]}, "True"),

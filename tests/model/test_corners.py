@@ -226,7 +226,7 @@ def test_covariances_correlate_no_features_of_two_blocks(kind, apart):
     machine(start, structure).set_params(covariances_init=covariances).fit(X)
     covariances[1, apart[0], apart[1]] = covariances[1, apart[1], apart[0]] = 1e-12
     gmm = machine(start, structure).set_params(covariances_init=covariances)
-    with pytest.raises(ValueError, match="must have no covariances of features that block_size"):
+    with pytest.raises(ValueError, match="must have zeros between features that block_size"):
         gmm.fit(X)
 
 

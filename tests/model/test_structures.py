@@ -445,7 +445,7 @@ def test_weight_floor_holds_for_any_weights(seed):
 
 # ------------------------------------------------------------------------------- starved components
 
-STARVED = "Components without samples, kept as they were: [2]"
+STARVED = "Components without samples, left unchanged: [2]"
 
 
 def starving(structure):
@@ -807,8 +807,8 @@ def test_features_have_names(named):
         ([0.5], "0.5"),
         (["z"], "'z'"),
         (["a", "z"], "'z'"),
-        ([1, 1], r"each once.*\[1, 1\]"),
-        (["a", 0], "each once"),
+        ([1, 1], r"repeat a feature.*\[1, 1\]"),
+        (["a", 0], "repeat a feature"),
         ([], r"features.*\[\]"),
     ],
     ids=str,
@@ -825,10 +825,10 @@ def test_unfit_features_are_refused(named, features, said):
     "features, values, said",
     [
         (range(6), np.zeros(6), "all 6"),
-        ([0, 1], [0.0], "2 finite numbers"),
-        ([0, 1], [0.0, 1.0, 2.0], "2 finite numbers"),
-        ([0, 1], [[0.0, 1.0]], "2 finite numbers"),
-        ([0, 1], 0.0, "2 finite numbers"),
+        ([0, 1], [0.0], r"the shape \(2,\)"),
+        ([0, 1], [0.0, 1.0, 2.0], r"the shape \(2,\)"),
+        ([0, 1], [[0.0, 1.0]], r"the shape \(2,\)"),
+        ([0, 1], 0.0, r"the shape \(2,\)"),
         ([0], [np.nan], "finite"),
         ([0], [np.inf], "finite"),
     ],

@@ -570,7 +570,7 @@ def test_array_query_planning():
 @every_machine
 def test_a_number_as_weight_needs_a_known_number_of_rows(Machine):
     X = data()
-    with pytest.raises(ValueError, match=r"sample_weight is a number.*compute_chunk_sizes"):
+    with pytest.raises(ValueError, match=r"sample_weight is the number 2\.0.*compute_chunk_sizes"):
         Machine(3).fit(unknown_lengths(X), sample_weight=2.0)
     machine = Machine(3).fit(unknown_lengths(X).compute_chunk_sizes(), sample_weight=2.0)
     assert_allclose(machine.means, Machine(3).fit(da.from_array(X, chunks=40)).means, rtol=1e-10)

@@ -127,7 +127,7 @@ def test_renamed_and_reordered_columns_are_refused(Machine, frame):
 def test_bad_frames_are_refused(Machine, frame):
     lazy = frame[0]
     for value, kind in (("tall", "str|object|string"), (pd.Timestamp(0), "datetime")):
-        with pytest.raises(ValueError, match=rf"column 'width' is of dtype.*({kind})"):
+        with pytest.raises(ValueError, match=rf"column 'width' of .* dtype.*({kind})"):
             Machine(3).fit(lazy[NAMES].assign(width=value))
     with pytest.raises(ValueError, match="0 feature"):
         Machine(3).fit(lazy[[]])
@@ -145,7 +145,7 @@ def test_bad_weights_are_refused(Machine, frame):
         Machine(3).fit(x, sample_weight=0 * lazy["weight"])
     with pytest.raises(ValueError, match="partitions, but sample_weight has 2"):
         Machine(3).fit(x, sample_weight=dd.from_pandas(table["weight"], npartitions=2))
-    with pytest.raises(ValueError, match="sample_weight must be a dask array"):
+    with pytest.raises(ValueError, match="blocks of unknown lengths, but sample_weight"):
         Machine(3).fit(x, sample_weight=table["weight"])
 
 
@@ -158,7 +158,7 @@ def test_weights_of_other_lengths_are_refused(Machine):
         dd.from_pandas(pd.Series(np.ones(40)), npartitions=2),
     )
     for data in (x, x.to_dask_array(), da.from_array(table.to_numpy(), chunks=(15, 3))):
-        with pytest.raises(ValueError, match="sample_weight has 20 rows where X has 15"):
+        with pytest.raises(ValueError, match="sample_weight has 20 rows, but X has 15"):
             given_start(Machine).fit(data, sample_weight=w)
 
 

@@ -104,9 +104,9 @@ def test_what_can_be_read_only_once_is_refused(make, X):
     [
         ([], "0 blocks"),
         ([np.ones((2, 3)), np.ones((2, 4))], "Block 1 has 4 features, but block 0 has 3"),
-        ([np.ones(3)], "Block 0 must hold"),
-        ([np.array([["a", "b"]])], "Block 0 must hold"),
-        ([(np.ones((3, 2)), np.ones(2))], "3 samples, but weights of shape"),
+        ([np.ones(3)], "Block 0 must be an array"),
+        ([np.array([["a", "b"]])], "Block 0 must be an array"),
+        ([(np.ones((3, 2)), np.ones(2))], "3 samples, but its weights have the shape"),
         ([np.ones((3, 2)), np.full((3, 2), np.nan)], "X contains NaN"),
         ([np.ones((0, 2))], "0"),
     ],
@@ -186,7 +186,7 @@ def test_error_about_values_tells_where(X, tmp_path, monkeypatch):
 
 
 def test_weights_beside_blocks_are_refused(X):
-    with pytest.raises(ValueError, match="bring their weights"):
+    with pytest.raises(ValueError, match="contain their own weights"):
         GMMMachine(K).fit(Blocks([X]), sample_weight=np.ones(len(X)))
 
 
