@@ -225,3 +225,9 @@ def test_similar_is_within_the_tolerances_of_numpy_s_allclose(kind, block_size):
 def test_more_sums_than_can_be_addressed_are_refused(n_features):
     with pytest.raises(ValueError, match="n_gaussians and n_features are too large"):
         GMMStats(2**61, n_features)
+
+
+def test_bytes_are_those_of_sums_and_origin():
+    stats = GMMStats(2, 3, "diag")  # 1 + 3 + 3 sums of each component; t and the log-likelihood
+    assert stats.nbytes == stats.buffer.nbytes + 2 * 3 * 8
+    assert stats.buffer.nbytes >= 2 * 7 * 8

@@ -370,3 +370,23 @@ def test_a_row_without_weight_may_overflow(structure, dtype, far):
     X[7] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         gmm.e_step(X, weight)
+
+
+def test_a_component_with_just_enough_samples_is_updated():
+    # two clusters far apart, of one sample and of three: responsibilities are exactly 0 and 1
+    X = np.array([[0.0], [100.0], [101.0], [102.0]])
+    start = {"means_init": [[1.0], [99.0]], "covariances_init": [[1.0], [1.0]]}
+    start |= {"weights_init": [0.5, 0.5], "max_fitting_steps": 1, "convergence_threshold": None}
+    start |= {"update_variances": False}
+    enough = GMMMachine(2, mean_var_update_threshold=1.0, **start).fit(X)
+    assert_allclose(enough.means_, [[0.0], [101.0]])
+    too_few = GMMMachine(2, mean_var_update_threshold=1.0 + 1e-9, **start).fit(X)
+    assert_allclose(too_few.means_, [[1.0], [101.0]])
+
+
+def test_a_sphere_of_constant_features_has_a_floor():
+    structure = make_structure("spherical", 3)
+    floor, constant = np.full(3, 1e-290), np.ones(3, dtype=bool)
+    assert_allclose(structure.complete_floor(floor, constant, 1e-6), 1e-6)
+    constant[1] = False
+    assert_allclose(structure.complete_floor(np.full(3, 2.0), constant, 1e-6), [0, 2, 0])
