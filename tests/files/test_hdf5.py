@@ -234,11 +234,11 @@ def test_a_kill_leaves_the_old_file(tmp_path):
     moments = ["fdopen", "fsync", "replace"]  # fdopen: with half of it written
     for moment in moments:
         write(tmp_path / moment, fill)
-    before = (tmp_path / "fsync").read_bytes()
+    before = {moment: (tmp_path / moment).read_bytes() for moment in moments}  # times may differ
     done = run(_KILLED, *(word for moment in moments for word in (moment, tmp_path / moment)))
     assert done.stdout.split() == [str(-signal.SIGKILL)] * 3, done.stderr
     for moment in moments:
-        assert (tmp_path / moment).read_bytes() == before
+        assert (tmp_path / moment).read_bytes() == before[moment]
         assert read(tmp_path / moment, parse) == content()
 
 
