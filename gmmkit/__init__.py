@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from gmmkit.estimators import gmm, kmeans, selection
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.kmeans import KMeansMachine
+from gmmkit.estimators.outlier import GMMOutlierDetector
 from gmmkit.estimators.selection import Selection, select
 from gmmkit.kernel import stats
 from gmmkit.kernel.stats import GMMStats
@@ -20,6 +21,7 @@ __all__ = [
     "Blocks",
     "FloorWarning",
     "GMMMachine",
+    "GMMOutlierDetector",
     "GMMStats",
     "KMeansMachine",
     "Selection",

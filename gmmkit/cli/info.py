@@ -19,6 +19,7 @@ from gmmkit.files.rules import STRUCTURE
 _TITLES = {
     "GMMClassifier": "classifier of Gaussian mixtures",
     "GMMMachine": "Gaussian mixture",
+    "GMMOutlierDetector": "outlier detector",
     "GMMStats": "statistics of a Gaussian mixture",
     "KMeansMachine": "k-means",
 }

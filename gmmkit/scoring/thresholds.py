@@ -34,8 +34,11 @@ def threshold_of_share(scores: np.ndarray, share: float, weight: np.ndarray | No
     >>> threshold_of_share(np.array([4.0, 1.0, 2.0, 3.0]), 0.5)
     2.5
     """
+    if weight is None:
+        weight = np.ones(len(scores))
+    scores, weight = scores[weight > 0], weight[weight > 0]
     order = np.argsort(scores, kind="stable")
-    below = np.cumsum(np.ones(len(scores)) if weight is None else weight[order])
+    below = np.cumsum(weight[order])
     count = np.searchsorted(below, (share + _ROUNDED) * below[-1], side="right")
     return _between(scores[order], int(count))
 
@@ -78,10 +81,14 @@ def threshold_of_rate(scores: np.ndarray, rate: float) -> float:
 
 
 def _between(ascending: Any, count: int) -> float:
-    """A number with `count` of the scores below it, in the middle of its two neighbours."""
+    """A number with `count` of the scores below it, in the middle of its two neighbours.
+
+    Equal scores stay together, above it: then fewer scores are below.
+    """
     if count == len(ascending):
         return math.inf
     above = float(ascending[count])
+    count = int(np.searchsorted(ascending, above))
     if count:
         return float(ascending[count - 1]) / 2 + above / 2
     distinct = ascending[ascending > above]
