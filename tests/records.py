@@ -8,6 +8,7 @@ from gmmkit.files.classifier import CLASSIFIER
 from gmmkit.files.clusters import read_kmeans, write_kmeans
 from gmmkit.files.hdf5 import write
 from gmmkit.files.mixture import read_gmm, write_gmm
+from gmmkit.files.outlier import OUTLIER
 from gmmkit.files.statistics import read_stats, write_stats
 
 
@@ -147,9 +148,22 @@ def classifier(**changes):
     return {**record, **changes}
 
 
+def outlier(**changes):
+    """A record of an outlier detector, with every key."""
+    record = {
+        "n_features": 4,
+        "contamination": 0.25,
+        "offset": -3.5,
+        "mixture": gmm("full", seed=1),
+        "feature_names": ["a", "b", "c", "d"],
+    }
+    return {**record, **changes}
+
+
 KINDS = {
     "classifier": (CLASSIFIER.write, CLASSIFIER.read, classifier),
     "gmm": (write_gmm, read_gmm, gmm),
+    "outlier": (OUTLIER.write, OUTLIER.read, outlier),
     "stats": (write_stats, read_stats, stats),
     "kmeans": (write_kmeans, read_kmeans, kmeans),
 }

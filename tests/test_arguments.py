@@ -26,6 +26,7 @@ from gmmkit import (
     Blocks,
     FloorWarning,
     GMMMachine,
+    GMMOutlierDetector,
     GMMStats,
     KMeansMachine,
     Selection,
@@ -43,7 +44,12 @@ pytestmark = [
 K, D, N = 2, 3, 40
 X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9.0
 LAZY_X = da.from_array(X, chunks=(15, D))
-CLASSES = [GMMMachine, KMeansMachine, GMMStats, Blocks]
+ESTIMATORS = {  # the arguments of each class for these data
+    GMMMachine: {"n_gaussians": K},
+    GMMOutlierDetector: {"mixture": GMMMachine(K)},
+    KMeansMachine: {"n_clusters": K},
+}
+CLASSES = [*ESTIMATORS, GMMStats, Blocks]
 FUNCTIONS = [linear_scoring, select, show_versions]  # the last takes no argument
 RECORDS = [FloorWarning, Selection]  # made here only, of what was checked
 
@@ -286,6 +292,8 @@ CONSTRUCTOR = {
     "max_iter": whole(0),
     "init_max_iter": whole(),
     "oversampling_factor": real(0.0, -1.0),
+    "mixture": {"number": 3, "text": "a", "k-means": KMeansMachine()},
+    "contamination": real(0.0, -0.1, 0.6),
 }
 SIZES = {"n_gaussians": whole(), "n_features": whole()}
 STATS_CONSTRUCTOR = {
@@ -319,6 +327,8 @@ ARGUMENTS = {  # of methods
         "empty": GMMStats(K, D),
     },
     "n_gaussians": whole(),
+    "n_orders": whole(),
+    "false_alarm_rate": real(0.0, 1.0, 0.001),
     "n_samples": {**whole(), "too large": 10**30},
     "random_state": {"text": "a", "fraction": 1.5, "list": [[]], "negative": -1, "dict": {}},
     "features": {
@@ -411,9 +421,9 @@ for name in ("e_step", "acc_stats"):  # empty statistics are right: only their s
 
 @cache
 def pickled(cls):
-    machine = (cls if cls is KMeansMachine else GMMMachine)(K).fit(X)
-    made = {GMMStats: lambda: machine.e_step(X), Blocks: lambda: Blocks([X])}
-    return pickle.dumps(made.get(cls, lambda: machine)())
+    if cls in ESTIMATORS:
+        return pickle.dumps(cls(**ESTIMATORS[cls]).fit(X))
+    return pickle.dumps(Blocks([X]) if cls is Blocks else GMMMachine(K).fit(X).e_step(X))
 
 
 def subject(cls):
@@ -535,7 +545,7 @@ def test_everything_public_is_covered():
     assert {parameter for _, _, parameter in METHODS} <= ARGUMENTS.keys()
     assert set(parameters(select)) == SELECT.keys()
     assert set(parameters(linear_scoring)) == LINEAR_SCORING.keys()
-    for cls in (GMMMachine, KMeansMachine):
+    for cls in ESTIMATORS:
         assert set(parameters(cls.__init__)) <= CONSTRUCTOR.keys()
     assert set(parameters(GMMStats.__init__)) == STATS_CONSTRUCTOR.keys()
     for cls in CLASSES:
@@ -547,13 +557,12 @@ def test_everything_public_is_covered():
     "cls, parameter, value",
     cases(
         ((cls, parameter), CONSTRUCTOR[parameter])
-        for cls in (GMMMachine, KMeansMachine)
+        for cls in ESTIMATORS
         for parameter in parameters(cls.__init__)
     ),
 )
 def test_setting_is_refused_by_fit(cls, parameter, value):
-    size = {"n_gaussians": K} if cls is GMMMachine else {"n_clusters": K}
-    options = {**size, **({"trainer": "map"} if parameter == "ubm" else {}), parameter: value}
+    options = {**ESTIMATORS[cls], **({"trainer": "map"} if parameter == "ubm" else {}), parameter: value}
     estimator = cls(**options)  # stores anything
     refused(lambda: estimator.fit(X), parameter)
 
@@ -599,7 +608,7 @@ def fitted_only():
     "cls, method, parameter, value", cases((case, NARROW) for case in fitted_only())
 )
 def test_other_features_are_refused(cls, method, parameter, value):
-    fitted = cls(K).fit(FRAME if isinstance(value, pd.DataFrame) else X)
+    fitted = cls(**ESTIMATORS[cls]).fit(FRAME if isinstance(value, pd.DataFrame) else X)
     with pytest.raises(ValueError, match=r"features|feature names"):
         getattr(fitted, method)(value)
 
@@ -667,14 +676,14 @@ def used(unfitted, name):
     return attribute(**{each: MADE.get(each, 2) for each in required(attribute, None)})
 
 
-@pytest.mark.parametrize("cls", [GMMMachine, KMeansMachine])
+@pytest.mark.parametrize("cls", ESTIMATORS)
 def test_what_needs_a_model_says_so(cls, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, _ in members(cls):
         if name in FROM_NOTHING:
             continue
         with pytest.raises(NotFittedError, match=f"This {cls.__name__} instance is not fitted yet"):
-            used(cls(K), name)
+            used(cls(**ESTIMATORS[cls]), name)
     assert not list(tmp_path.iterdir())
 
 

@@ -15,6 +15,7 @@ from gmmkit.estimators.base import transaction
 from gmmkit.estimators.composed import Composed
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.kernel.contributions import Contributions, orders_of
+from gmmkit.kernel.estep import LOG_LIKELIHOODS
 from gmmkit.kernel.scored import scores_and_weights
 from gmmkit.model.structures import FULL
 from gmmkit.scoring.thresholds import threshold_of_rate, threshold_of_share
@@ -145,7 +146,8 @@ class GMMOutlierDetector(OutlierMixin, Composed):
         rate = checks.real_number(false_alarm_rate, "false_alarm_rate")
         if not 0 < rate < 1:
             raise ValueError(f"false_alarm_rate must be above 0 and below 1, got {rate:g}.")
-        self.offset_ = threshold_of_rate(np.asarray(self.score_samples(X), dtype=float), rate)
+        scores = np.asarray(self.score_samples(X), dtype=float)
+        self.offset_ = threshold_of_rate(scores, rate, "false_alarm_rate")
         return self
 
     # Predictions: lazy if X is.
@@ -153,7 +155,8 @@ class GMMOutlierDetector(OutlierMixin, Composed):
     def score_samples(self, X: Any) -> Any:
         """Log-likelihood of each sample, in nats, (N,): the lower, the more abnormal."""
         check_is_fitted(self)
-        return self.mixture_.score_samples(self._open(X))
+        source = self._open(X)
+        return LOG_LIKELIHOODS.of(source, self.mixture_._densities(source.dtype))
 
     def decision_function(self, X: Any) -> Any:
         """Log-likelihood above the threshold, in nats, (N,). Outliers are below zero."""

@@ -43,7 +43,7 @@ def threshold_of_share(scores: np.ndarray, share: float, weight: np.ndarray | No
     return _between(scores[order], int(count))
 
 
-def threshold_of_rate(scores: np.ndarray, rate: float) -> float:
+def threshold_of_rate(scores: np.ndarray, rate: float, name: str = "rate") -> float:
     """The threshold below which a new score lies with a probability of at most `rate`.
 
     The new score and the N given scores must be exchangeable, e.g. independent and of the same
@@ -55,6 +55,8 @@ def threshold_of_rate(scores: np.ndarray, rate: float) -> float:
     scores : ndarray of shape (N,)
     rate : float
         Above 0 and below 1, at least 1 / (N + 1).
+    name : str, default="rate"
+        What the error calls it.
 
     Returns
     -------
@@ -75,7 +77,7 @@ def threshold_of_rate(scores: np.ndarray, rate: float) -> float:
     if rank < 1:
         needed = math.ceil(1 / rate - _ROUNDED) - 1
         raise ValueError(
-            f"A rate of {rate:g} needs at least {needed} held-out scores, got {len(scores)}."
+            f"{name}={rate:g} needs at least {needed} held-out scores, got {len(scores)}."
         )
     return _between(np.sort(scores), rank - 1)
 

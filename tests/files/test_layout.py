@@ -223,7 +223,7 @@ def refused(path, kind, *words, verify=True):
 def test_a_file_of_another_class_is_refused(tmp_path, wanted, found):
     if wanted != found:
         names = {"gmm": "GMMMachine", "stats": "GMMStats", "kmeans": "KMeansMachine"}
-        names |= {"classifier": "GMMClassifier"}
+        names |= {"classifier": "GMMClassifier", "outlier": "GMMOutlierDetector"}
         path = save(tmp_path / "file", found, KINDS[found][2]())
         refused(path, wanted, f"gmmkit.{names[wanted]}", f"gmmkit.{names[found]}")
 
@@ -278,6 +278,7 @@ REQUIRED = {
         *("n_gaussians", "n_features", "T", "log_likelihood", "n", "sumPx", "sumPxx"),
         *("sum_px_origin", "sum_pxx_origin", "covariance_type"),
     ),
+    "outlier": ("n_features", "contamination", "offset", "mixture", "mixture/weights"),
     "kmeans": ("n_clusters", "n_features", "centroids", "init_method", "max_iter", "n_init"),
 }
 
@@ -294,6 +295,8 @@ WRONG = [
     ("classifier", "class_prior", [0.5, 0.75], "class_prior: expected a sum of one, got 1.25"),
     ("classifier", "temperature", -1.0, "temperature: expected a number from 0"),
     ("classifier", "mixtures/0/weights", [1.0, 1.0, 1.0], "mixtures/0/weights: expected a sum"),
+    ("outlier", "contamination", 0.7, "contamination: expected a number from 0"),
+    ("outlier", "offset", np.nan, "offset: expected finite numbers"),
     ("gmm", "n_gaussians", 4, "weights: expected the shape (4,), got (3,)"),
     ("gmm", "n_gaussians", 10**15, "weights: expected the shape"),
     ("gmm", "n_gaussians", 0, "n_gaussians: expected a number from 1"),

@@ -45,5 +45,5 @@ def test_a_new_score_is_below_at_most_at_the_rate(rate):
 
 def test_too_few_scores_for_a_rate():
     assert threshold_of_rate(np.arange(9.0), 0.1) < 0
-    with pytest.raises(ValueError, match=r"A rate of 0\.1 needs at least 9 held-out scores, got 8"):
+    with pytest.raises(ValueError, match=r"rate=0\.1 needs at least 9 held-out scores, got 8"):
         threshold_of_rate(np.arange(8.0), 0.1)
