@@ -154,6 +154,8 @@ def outlier(**changes):
         "n_features": 4,
         "contamination": 0.25,
         "offset": -3.5,
+        "n_jobs": 2,
+        "verbose": 1,
         "mixture": gmm("full", seed=1),
         "feature_names": ["a", "b", "c", "d"],
     }

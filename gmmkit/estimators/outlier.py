@@ -1,8 +1,8 @@
-"""GMMOutlierDetector: samples that a mixture finds improbable. No formulas."""
+"""GMMOutlierDetector: samples or sequences that a mixture finds improbable. No formulas."""
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,13 +16,18 @@ from gmmkit.estimators.composed import Composed
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.kernel.contributions import Contributions, orders_of
 from gmmkit.kernel.estep import LOG_LIKELIHOODS
+from gmmkit.kernel.many import mean_log_likelihoods
 from gmmkit.kernel.scored import scores_and_weights
 from gmmkit.model.structures import FULL
 from gmmkit.scoring.thresholds import threshold_of_rate, threshold_of_share
+from gmmkit.sources.sequences import is_sequences
 
 
 class GMMOutlierDetector(OutlierMixin, Composed):
     """Outliers are the samples whose density under a Gaussian mixture lies below a threshold.
+
+    Sequences, e.g. a list of arrays (n_frames, D) or an `h5py.Group` of these, may be judged in the
+    place of samples: the score of a sequence is the mean over its frames.
 
     Parameters
     ----------
@@ -32,6 +37,10 @@ class GMMOutlierDetector(OutlierMixin, Composed):
     contamination : float in (0, 0.5], default=0.1
         The share of outliers among the samples of `fit`, by weight: so many of these lie below the
         threshold. `calibrate` sets the threshold by other samples instead.
+    n_jobs : int or None, default=None
+        Number of threads, as in `GMMMachine`. A given ``mixture`` is fitted with its own number.
+    verbose : int, default=0
+        The same for what is printed.
 
     Attributes
     ----------
@@ -65,11 +74,22 @@ class GMMOutlierDetector(OutlierMixin, Composed):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "mixture": [HasMethods(["fit", "score_samples"]), None],
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
     }
 
-    def __init__(self, mixture: GMMMachine | None = None, *, contamination: float = 0.1) -> None:
+    def __init__(
+        self,
+        mixture: GMMMachine | None = None,
+        *,
+        contamination: float = 0.1,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.mixture = mixture
         self.contamination = contamination
+        self.n_jobs = n_jobs
+        self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> GMMOutlierDetector:
@@ -77,9 +97,10 @@ class GMMOutlierDetector(OutlierMixin, Composed):
 
         Parameters
         ----------
-        X : array-like, dask array or dask data frame of shape (N, D)
+        X : array-like, dask array or dask data frame of shape (N, D), or N sequences
         y : ignored
         sample_weight : array-like, dask array or dask series of shape (N,), optional
+            Weights of the samples, not negative. Sequences take none.
 
         Returns
         -------
@@ -91,19 +112,31 @@ class GMMOutlierDetector(OutlierMixin, Composed):
             If X, the weights or a parameter are unfit.
         """
         with transaction(self):
-            mixture = self._template()
-            source = self._open(X, sample_weight, reset=True)
-            self.mixture_ = mixture.fit(source)
+            self.mixture_ = self._template()
+            fit = self._fit_sequences if is_sequences(X) else self._fit_samples
+            scores, weight = fit(X, sample_weight)
             if hasattr(self, "feature_names_in_"):
-                mixture.feature_names_in_ = self.feature_names_in_
-            scores, weight = scores_and_weights(source, mixture._densities(source.dtype))
+                self.mixture_.feature_names_in_ = self.feature_names_in_
             self.offset_ = threshold_of_share(scores, self.contamination, weight)
         return self
+
+    def _fit_samples(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Train the mixture; returns the scores and the weights of the samples."""
+        source = self._open(X, sample_weight, reset=True)
+        return scores_and_weights(source, self.mixture_.fit(source)._densities(source.dtype))
+
+    def _fit_sequences(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, None]:
+        """Train the mixture on all frames; returns the scores of the sequences."""
+        if sample_weight is not None:
+            raise ValueError("sample_weight must be None where X is made of sequences.")
+        sequences = self._open_sequences(X, reset=True)
+        self.mixture_.fit(sequences.frames())
+        return mean_log_likelihoods(sequences, self.mixture_.parameters_), None
 
     def _template(self) -> GMMMachine:
         """An unfitted machine with the settings of the mixture."""
         if self.mixture is None:
-            return GMMMachine(covariance_type=FULL)
+            return GMMMachine(covariance_type=FULL, n_jobs=self.n_jobs, verbose=self.verbose)
         machine: GMMMachine = clone(checks.instance(self.mixture, GMMMachine, "mixture"))
         return machine
 
@@ -115,8 +148,8 @@ class GMMOutlierDetector(OutlierMixin, Composed):
 
         Parameters
         ----------
-        X : array-like, dask array or dask data frame of shape (N, D)
-            Samples without outliers that `fit` has not seen, at least ``1 / false_alarm_rate - 1``.
+        X : array-like, dask array or dask data frame of shape (N, D), or N sequences
+            Data without outliers that `fit` has not seen, at least ``1 / false_alarm_rate - 1``.
         false_alarm_rate : float in (0, 1), default=0.01
 
         Returns
@@ -153,8 +186,13 @@ class GMMOutlierDetector(OutlierMixin, Composed):
     # Predictions: lazy if X is.
 
     def score_samples(self, X: Any) -> Any:
-        """Log-likelihood of each sample, in nats, (N,): the lower, the more abnormal."""
+        """Log-likelihood of each sample, in nats, (N,): the lower, the more abnormal.
+
+        For sequences it is the mean over the frames of each.
+        """
         check_is_fitted(self)
+        if is_sequences(X):
+            return mean_log_likelihoods(self._open_sequences(X), self.mixture_.parameters_)
         source = self._open(X)
         return LOG_LIKELIHOODS.of(source, self.mixture_._densities(source.dtype))
 
@@ -170,9 +208,12 @@ class GMMOutlierDetector(OutlierMixin, Composed):
         """How much each feature adds to the improbability of each sample, in nats, (N, D).
 
         The numbers of a sample add up to the whole, ``-score_samples``. They are Shapley values of
-        the features: the chain rule ``-log p(x) = sum of -log p(x_d | the features before d)`` gives
-        each feature a part, and the parts are averaged over orders of the features. A negative
-        number says that the feature is more probable than its unit of measurement lets one expect;
+        the features: the chain rule
+
+            ``-log p(x) = sum over d of -log p(x_d | the features before d)``
+
+        gives each feature a part, and the parts are averaged over orders of the features. As they
+        are densities, the units of the features have a part in them, and a number may be negative:
         compare the numbers of a feature with those of ordinary samples.
 
         Parameters
@@ -209,13 +250,3 @@ class GMMOutlierDetector(OutlierMixin, Composed):
     def _load_record(self, record: dict[str, Any]) -> None:
         super()._load_record(record)
         self.mixture = clone(self.mixture_)
-
-    @property
-    def n_jobs(self) -> int | None:
-        """Number of threads: that of the mixture."""
-        return None if self.mixture is None else self.mixture.n_jobs
-
-    @property
-    def verbose(self) -> int:
-        """How much is printed: as for the mixture."""
-        return 0 if self.mixture is None else self.mixture.verbose

@@ -172,3 +172,9 @@ def log_likelihood_sums(sequences: Sequences, mixtures: Sequence[Parameters]) ->
     stacks = Mixtures.of(mixtures, sequences.dtype)
     sums = sequences.map_sums(Sums(stacks), "gmmkit-log_likelihoods", stacks.block_length)
     return np.array(sums)
+
+
+def mean_log_likelihoods(sequences: Sequences, mixture: Parameters) -> np.ndarray:
+    """The log-likelihood per frame of each sequence under a mixture, (n_sequences,)."""
+    means: np.ndarray = log_likelihood_sums(sequences, [mixture])[:, 0] / sequences.lengths()
+    return means

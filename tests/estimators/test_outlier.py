@@ -145,3 +145,33 @@ def test_a_failed_fit_leaves_the_model():
     with pytest.raises(ValueError, match="NaN"):
         found.fit(np.full((N, D), np.nan))
     assert pickle.dumps(found) == before
+
+
+def test_sequences_are_judged_by_the_mean_of_their_frames(tmp_path):
+    cuts = np.cumsum(np.random.default_rng(0).integers(1, 9, 60))
+    sequences = np.split(samples(cuts[-1]), cuts[:-1])
+    found = detector(contamination=0.05).fit(sequences)
+    assert (found.predict(sequences) == -1).sum() == 3
+    frames = detector().fit(np.concatenate(sequences))
+    assert_allclose(found.mixture_.means_, frames.mixture_.means_)
+    means = [frames.score_samples(sequence).mean() for sequence in sequences]
+    assert_allclose(found.score_samples(sequences), means)
+    with h5py.File(tmp_path / "X.h5", "w") as file:
+        for number, sequence in enumerate(sequences):
+            file[f"{number:03}"] = sequence
+        assert_array_equal(found.predict(file), found.predict(sequences))
+        found.calibrate(file, false_alarm_rate=0.2)
+    assert (found.predict(sequences) == -1).sum() == 11
+
+
+def test_a_bad_sequence_is_named():
+    found, good = detector().fit(samples()), samples(9)
+    for bad, message in (
+        (good[:, :2], "2 features"),
+        (good[:0], "no frames"),
+        (good * np.nan, "NaN"),
+    ):
+        with pytest.raises(ValueError, match=rf"Sequence 1 of X .*{message}"):
+            found.predict([good, bad])
+    with pytest.raises(ValueError, match="sample_weight must be None"):
+        found.fit([good, good], sample_weight=[1.0, 1.0])
