@@ -150,9 +150,8 @@ class ArraySequences:
     def _name(self, pieces: list[Piece]) -> str:
         """What to call a batch."""
         first, last = pieces[0].number, pieces[-1].number
-        if first == last:
-            return self.names[first]
-        return f"sequences {first} to {last} of X, counted from 0"
+        more = f" or one of the {last - first} after it" if last > first else ""
+        return self.names[first] + more
 
     def frames(self) -> Source:
         """The frames of all sequences, one after the other."""
