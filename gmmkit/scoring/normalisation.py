@@ -192,7 +192,9 @@ def s_norm(
     scores = _matrix(scores, "scores")
     model_cohort = _matrix(model_cohort, "model_cohort", n_models=len(scores))
     sequence_cohort = _matrix(sequence_cohort, "sequence_cohort", n_sequences=scores.shape[1])
-    return (_z_norm(scores, model_cohort, top_n) + _t_norm(scores, sequence_cohort, top_n)) / 2
+    both = _z_norm(scores, model_cohort, top_n), _t_norm(scores, sequence_cohort, top_n)
+    average: np.ndarray = (both[0] + both[1]) / 2
+    return average
 
 
 # The same on matrices that were checked.
