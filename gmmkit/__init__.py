@@ -10,6 +10,7 @@ from gmmkit.estimators.selection import Selection, select
 from gmmkit.kernel import stats
 from gmmkit.kernel.stats import GMMStats
 from gmmkit.model import structures
+from gmmkit.scoring.linear import linear_scoring
 from gmmkit.sources import streams
 from gmmkit.sources.streams import Blocks
 from gmmkit.training.floor import FloorWarning
@@ -22,6 +23,7 @@ __all__ = [
     "GMMStats",
     "KMeansMachine",
     "Selection",
+    "linear_scoring",
     "select",
     "show_versions",
 ]

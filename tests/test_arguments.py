@@ -29,6 +29,7 @@ from gmmkit import (
     GMMStats,
     KMeansMachine,
     Selection,
+    linear_scoring,
     select,
     show_versions,
 )
@@ -43,7 +44,7 @@ K, D, N = 2, 3, 40
 X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9.0
 LAZY_X = da.from_array(X, chunks=(15, D))
 CLASSES = [GMMMachine, KMeansMachine, GMMStats, Blocks]
-FUNCTIONS = [select, show_versions]  # the second takes no argument
+FUNCTIONS = [linear_scoring, select, show_versions]  # the last takes no argument
 RECORDS = [FloorWarning, Selection]  # made here only, of what was checked
 
 # ------------------------------------------------------------------------------- wrong arguments
@@ -371,6 +372,20 @@ SELECT = {
     "start": choice(),
 }
 del SELECT["n_gaussians"]["list"]  # of sizes: right
+LINEAR_SCORING = {
+    "models_or_means": {
+        **array((K, D), (K, D + 1)),
+        "None": None,
+        "number": 3,
+        "no models": [],
+        "k-means": KMeansMachine(),
+        "unfitted": [unfitted_ubm()],
+    },
+    "ubm": {**ARGUMENTS["ubm"], "None": None},
+    "stats": {**without(ARGUMENTS["stats"], "list", "other structure", "empty"), "none": []},
+    "test_channel_offsets": {**array((K, D), (K, D + 1)), "None": None},
+    "frame_length_normalization": {},  # anything is true or false
+}
 SETTERS = {
     "GMMMachine": {
         "means": {**array((K, D), (K + 1, D)), "None": None, "number": 3},
@@ -519,6 +534,7 @@ def test_everything_public_is_covered():
     assert exported == {*CLASSES, *FUNCTIONS, *RECORDS}
     assert {parameter for _, _, parameter in METHODS} <= ARGUMENTS.keys()
     assert set(parameters(select)) == SELECT.keys()
+    assert set(parameters(linear_scoring)) == LINEAR_SCORING.keys()
     for cls in (GMMMachine, KMeansMachine):
         assert set(parameters(cls.__init__)) <= CONSTRUCTOR.keys()
     assert set(parameters(GMMStats.__init__)) == STATS_CONSTRUCTOR.keys()
@@ -602,6 +618,15 @@ def test_weights_of_lazy_samples_are_refused(cls, method, value):
 )
 def test_argument_of_select_is_refused(parameter, value):
     refused(lambda: select(**{"X": X, "n_gaussians": K, parameter: value}), parameter)
+
+
+@pytest.mark.parametrize(
+    "parameter, value", cases(((name,), table) for name, table in LINEAR_SCORING.items())
+)
+def test_argument_of_linear_scoring_is_refused(parameter, value):
+    ubm, stats = subject(GMMMachine), GMMStats(K, D)
+    right = {"models_or_means": [ubm], "ubm": ubm, "stats": [stats]}
+    refused(lambda: linear_scoring(**{**right, parameter: value}), parameter)
 
 
 @pytest.mark.parametrize(
