@@ -119,7 +119,9 @@ def _datasets(
 ) -> Iterator[tuple[str, h5py.Dataset]]:
     """The datasets below a group, with their paths in it. `visititems` would leave out links."""
     if group in above:
-        raise ValueError(f"{whole} contains itself: {path!r} is a link to a group that contains it.")
+        raise ValueError(
+            f"{whole} contains itself: {path!r} is a link to a group that contains it."
+        )
     for name, item in group.items():
         inside = f"{path}/{name}" if path else name
         if isinstance(item, h5py.Group):
