@@ -376,7 +376,7 @@ SELECT = {
 del SELECT["n_gaussians"]["list"]  # of sizes: right
 RATIO = {
     "models": {
-        **array((K, D)),
+        "array": np.zeros((K, D)),
         "None": None,
         "number": 3,
         "no models": [],

@@ -71,7 +71,7 @@ def log_likelihood_ratio(
     >>> speech = random.normal(0.5, 1, (2, 100, 3))
     >>> speaker = GMMMachine(trainer="map", ubm=ubm).fit(speech[0])
     >>> log_likelihood_ratio([speaker], ubm, [speech[1], -speech[1]]).round(1)
-    array([[ 0.1, -0.8]])
+    array([[ 0.3, -1.2]])
     """
     background = parameters_of(ubm, "ubm")
     models = [models] if is_machine(models) else models
