@@ -11,7 +11,7 @@ import numpy as np
 from gmmkit.kernel.blocks import Block, ScoredBlock, refuse_non_finite
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.plan import block_length, evaluator, strip_length
-from gmmkit.kernel.stats import GMMStats
+from gmmkit.kernel.stats import GMMStats, copies
 from gmmkit.sources.base import Source
 from gmmkit.sources.batches import batches
 from gmmkit.sources.sequences import Sequences
@@ -83,7 +83,7 @@ class EachEStep:
         length = min(len(X), block_length(densities))
         block: Any = evaluator(densities)(densities, length)
         empty = GMMStats.of(densities.structure, densities.shape[0], densities.origins)
-        each = empty.copies(len(bounds) - 1)
+        each = copies(empty, len(bounds) - 1)
         for pieces in batches(np.diff(bounds).tolist(), length):
             ends = np.cumsum([0, *(stop - start for _, start, stop in pieces)])
             first = bounds[pieces[0].number] + pieces[0].start

@@ -255,10 +255,6 @@ class GMMStats:
         twin.__dict__.update(self.__dict__, buffer=buffer)
         return twin
 
-    def copies(self, count: int) -> list[GMMStats]:
-        """Copies side by side in one piece of memory, which is much faster to get than many."""
-        return [self._with(buffer) for buffer in np.tile(self.buffer, (count, 1))]
-
     def about(self, origin: np.ndarray) -> GMMStats:
         """The same statistics kept about another origin (K, D)."""
         twin = self.copy()
@@ -450,6 +446,11 @@ class GMMStats:
         if not about_zero:
             stats.origin = np.asarray(record["origin"])
         return stats
+
+
+def copies(stats: GMMStats, count: int) -> list[GMMStats]:
+    """Copies side by side in one piece of memory, which is much faster to get than many."""
+    return [stats._with(buffer) for buffer in np.tile(stats.buffer, (count, 1))]
 
 
 def weighty_statistics(statistics: GMMStats) -> GMMStats:
