@@ -64,7 +64,7 @@ def linear_scoring(
 
     References
     ----------
-    O. Glembek, L. Burget, N. Dehak, N. Bruemmer and P. Kenny. Comparison of scoring methods used in
+    O. Glembek, L. Burget, N. Dehak, N. Brümmer and P. Kenny. Comparison of scoring methods used in
     speaker recognition with joint factor analysis. ICASSP, 2009.
 
     Examples
