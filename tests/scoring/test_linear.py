@@ -80,12 +80,13 @@ def test_one_model_and_one_sequence(ubm, stats):
         assert_allclose(linear_scoring(model, ubm, stats[1]), EXPECTED[:1, 1:2], rtol=1e-14)
 
 
-def test_without_frames_the_score_is_zero(ubm, stats):
-    stats[0] = GMMStats(2, 2)
-    for normalized in (False, True):
-        scores = linear_scoring(MEANS, ubm, stats, frame_length_normalization=normalized)
-        assert_array_equal(scores[:, 0], 0)
-        assert (scores[:, 1:] != 0).all()
+@pytest.mark.parametrize("sums", [{}, {"n": (1, 2), "sum_px": ((1, 2), (3, 4))}])
+def test_without_frames_the_score_by_frame_is_zero(sums, ubm, stats):
+    stats[0].init_fields(t=0, **sums)
+    scores = linear_scoring(MEANS, ubm, stats, frame_length_normalization=True)
+    assert_array_equal(scores[:, 0], 0)
+    assert_allclose(scores[:, 1:], BY_FRAME[:, 1:], rtol=1e-14)
+    assert (linear_scoring(MEANS, ubm, stats)[:, 0] != 0).all() == bool(sums)
 
 
 def test_a_map_machine_stands_for_its_prior(ubm, stats):
@@ -165,5 +166,7 @@ def test_models_that_do_not_fit_are_refused(ubm, stats):
         linear_scoring(np.zeros((2, 3)), ubm, stats)
     with pytest.raises(ValueError, match=r"models_or_means has the shape \(0,\)"):
         linear_scoring([], ubm, stats)
+    with pytest.raises(TypeError, match=r"stats must be a list of GMMStats, got \[\]"):
+        linear_scoring(MEANS, ubm, [])
     with pytest.raises(ValueError, match=r"models_or_means\[0\] must be a fitted GMMMachine"):
         linear_scoring([GMMMachine(2)], ubm, stats)

@@ -165,25 +165,28 @@ def test_one_trial_of_each_kind():
 
 
 def test_intervals_are_those_of_the_draws_of_speakers():
-    # Two speakers can be drawn in three ways only. The ends of a wide interval are the least and
+    # Three speakers can be drawn in ten ways only. The ends of a wide interval are the least and
     # the greatest value of these.
-    (first, of_first), (second, of_second) = few(0), few(1)
-    draws = [(first, of_first), (second, of_second)]
-    draws += [(np.concatenate([first, second]), np.concatenate([of_first, of_second]))]
+    trials = [few(seed) for seed in (0, 1, 2)]
+    draws = [
+        [np.concatenate(kind) for kind in zip(*drawn, strict=True)]
+        for drawn in combinations_with_replacement(trials, 3)
+    ]
+    of_targets, of_impostors = ([len(each[kind]) for each in trials] for kind in (0, 1))
     metrics = verification_metrics(
-        *draws[-1],
+        *(np.concatenate(kind) for kind in zip(*trials, strict=True)),
         prior=[0.2, 0.5],
-        target_speakers=np.repeat(["a", "b"], [len(first), len(second)]),
-        impostor_speakers=np.repeat(["a", "b"], [len(of_first), len(of_second)]),
-        n_bootstrap=200,
-        confidence=0.995,
+        target_speakers=np.repeat(["a", "b", "c"], of_targets),
+        impostor_speakers=np.repeat(["a", "b", "c"], of_impostors),
+        n_bootstrap=400,
+        confidence=0.999,
     )
     of_draws = [verification_metrics(*draw, prior=[0.2, 0.5]) for draw in draws]
     for name in MEASURES:
         values = [getattr(each, name) for each in of_draws]
         expected = np.min(values, axis=0), np.max(values, axis=0)
         assert_allclose(metrics.intervals[name], expected, rtol=1e-12)
-    assert metrics.confidence == 0.995
+    assert metrics.confidence == 0.999
 
 
 def test_a_trial_of_two_speakers_needs_both():
@@ -256,7 +259,7 @@ def test_it_prints_as_a_table():
     targets, impostors = [1.0, 2.0, 3.0], [-3.0, 0.0, 1.5, -2.0]
     speakers = {"target_speakers": [0, 0, 0], "impostor_speakers": [1, 1, 1, 1]}
     metrics = verification_metrics(
-        targets, impostors, prior=[0.5, 0.2], cost_miss=[1, 2], n_bootstrap=5, **speakers
+        targets, impostors, prior=[0.5, 0.2], cost_miss=[1, 2], n_bootstrap=40, **speakers
     )
     assert str(metrics).splitlines() == [
         "3 targets, 4 impostors; intervals of 95 % over speakers",
