@@ -72,12 +72,23 @@ class FisherVectors:
     unit_norm: bool = True
 
     def __call__(self, stats: GMMStats) -> np.ndarray:
-        wanted = (self.by_weights, self.by_means, self.by_variances)
-        parts = zip(self.gradients(stats), wanted, strict=True)
-        vector: np.ndarray = np.concatenate([part.ravel() for part, chosen in parts if chosen])
+        parts = zip(self.gradients(stats), self._wanted, strict=True)
+        vector: np.ndarray = np.concatenate([part.ravel() for part, wanted in parts if wanted])
         vector = np.copysign(np.abs(vector) ** self.power, vector)
         norm = np.linalg.norm(vector)
         return vector / norm if self.unit_norm and norm > 0 else vector
+
+    @property
+    def size(self) -> int:
+        """The length of a vector."""
+        K, structure = self.parameters.n_gaussians, self.parameters.structure
+        parts = (K, K * structure.n_features, structure.n_parameters(K))
+        sizes = zip(parts, self._wanted, strict=True)
+        return sum(size for size, wanted in sizes if wanted)
+
+    @property
+    def _wanted(self) -> tuple[bool, bool, bool]:
+        return self.by_weights, self.by_means, self.by_variances
 
     def gradients(self, stats: GMMStats) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The gradients by the logits (K,), the means (K, D) and the covariances (C, ...)."""
