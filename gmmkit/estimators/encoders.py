@@ -36,6 +36,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Compose
     ubm: GMMMachine | None
     ubm_: GMMMachine
 
+    _kept_by_clone = ("ubm",)
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "ubm": [GMMMachine, None],
         "n_jobs": [Integral, None],
@@ -63,8 +64,6 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Compose
         twin: Self = BaseEstimator.__sklearn_clone__(self)
         return twin
 
-    _kept_by_clone = ("ubm",)
-
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train the ubm on the frames of all sequences, unless a fitted ubm is given.
@@ -91,13 +90,14 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Compose
         with transaction(self):
             sequences = self._open_sequences(X, reset=True)
             self.ubm_ = self._find_ubm(sequences)
+            self._encoding()  # refuses settings that do not fit together
         return self
 
     def _find_ubm(self, sequences: Sequences) -> GMMMachine:
         """The ubm that is given, or one that is trained on the frames."""
         if not _is_fitted(self.ubm):
-            options = {"n_jobs": self.n_jobs, "verbose": self.verbose}
-            ubm = GMMMachine(_N_GAUSSIANS, **options) if self.ubm is None else clone(self.ubm)
+            default = GMMMachine(_N_GAUSSIANS, n_jobs=self.n_jobs, verbose=self.verbose)
+            ubm: GMMMachine = default if self.ubm is None else clone(self.ubm)
             return ubm.fit(sequences.frames())
         if self.ubm.shape[1] != sequences.n_features:
             raise ValueError(
@@ -144,8 +144,7 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Compose
     def _load_record(self, record: dict[str, Any]) -> None:
         origin = record.pop("ubm_origin")
         super()._load_record(record)
-        ubm = {"default": lambda: None, "given": lambda: self.ubm_}
-        self.ubm = ubm.get(origin, lambda: clone(self.ubm_))()
+        self.ubm = {"default": None, "given": self.ubm_, "settings": clone(self.ubm_)}[origin]
 
 
 class FisherVectorEncoder(SequenceEncoder):
@@ -243,6 +242,8 @@ class FisherVectorEncoder(SequenceEncoder):
         self.verbose = verbose
 
     def _encoding(self) -> FisherVectors:
+        if not (self.by_weights or self.by_means or self.by_variances):
+            raise ValueError("One of by_weights, by_means and by_variances must be True.")
         return FisherVectors(
             self.ubm_.parameters_,
             by_weights=self.by_weights,

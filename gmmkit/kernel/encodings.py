@@ -99,12 +99,25 @@ class FisherVectors:
         return (
             _over(stats.t, weights, stats.n - stats.t * weights),
             _over(stats.t, weights, _whiten(whitening, stats.first, structure)),
-            _over(stats.t, 2 * structure.share(weights), structure.coordinates(scatter)),
+            _over(stats.t, 2 * structure.share(weights), _coordinates(structure, scatter)),
         )
 
     @cached_property
     def _whitening(self) -> np.ndarray:
         return _whitening(self.parameters)
+
+
+def _coordinates(structure: Structure, stack: np.ndarray) -> np.ndarray:
+    """Symmetric matrices (C, M, G, G) in an orthonormal basis of those allowed, (C, free numbers).
+
+    In the inner product of two matrices, each pair of two features counts twice. If a structure
+    averages all pairs (spherical), one number of length sqrt(P) stands for the P equal ones.
+    """
+    _, i, j = structure.pairs
+    packed = structure.pack(structure.constrain(stack)) * np.where(i == j, 1.0, np.sqrt(2.0))
+    n_free = structure.n_parameters(1)
+    coordinates: np.ndarray = packed[:, :n_free] * np.sqrt(structure.n_pairs / n_free)
+    return coordinates
 
 
 def _over(t: float, information: np.ndarray, sums: np.ndarray) -> np.ndarray:

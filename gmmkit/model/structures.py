@@ -234,16 +234,6 @@ class Structure:
         """The nearest stack the structure allows (spherical averages the variances)."""
         return self.completed(stack)
 
-    def coordinates(self, stack: np.ndarray) -> np.ndarray:
-        """Symmetric matrices (C, M, G, G) in an orthonormal basis of those allowed, (C, ...).
-
-        The inner product of two matrices is the sum of all products of their entries, so a pair
-        of two features counts twice. There are as many coordinates as free parameters.
-        """
-        _, i, j = self.pairs
-        coordinates: np.ndarray = self.pack(stack) * np.where(i == j, 1.0, np.sqrt(2.0))
-        return coordinates
-
     def complete_floor(
         self, floor: np.ndarray, constant: np.ndarray, smallest: float
     ) -> np.ndarray:
@@ -456,11 +446,6 @@ class Spherical(Strided, covariance_type="spherical", in_scikit_learn="spherical
 
     def constrain(self, stack: np.ndarray) -> np.ndarray:
         return np.broadcast_to(stack.mean(axis=1, keepdims=True), stack.shape).copy()
-
-    def coordinates(self, stack: np.ndarray) -> np.ndarray:
-        trace = self.pack(stack).sum(axis=-1, keepdims=True)
-        coordinates: np.ndarray = trace / np.sqrt(self.n_features)
-        return coordinates
 
     def complete_floor(
         self, floor: np.ndarray, constant: np.ndarray, smallest: float

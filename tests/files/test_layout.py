@@ -318,7 +318,7 @@ WRONG = [
     ("classifier", "class_prior", [0.5, 0.75], "class_prior: expected a sum of one, got 1.25"),
     ("classifier", "temperature", -1.0, "temperature: expected a number from 0"),
     ("classifier", "mixtures/0/weights", [1.0, 1.0, 1.0], "mixtures/0/weights: expected a sum"),
-    ("fisher vectors", "n_features", 3, "ubm: expected a mixture of 3 features, got 4 features"),
+    ("fisher vectors", "n_features", 3, "feature_names: expected the shape (3,)"),
     ("fisher vectors", "power", 1.5, "power: expected a number from 0 to 1, got 1.5"),
     ("fisher vectors", "ubm_origin", "found", "ubm_origin: expected one of default, given"),
     ("fisher vectors", "ubm/weights", [1.0, 1.0, 1.0], "ubm/weights: expected a sum of one"),
