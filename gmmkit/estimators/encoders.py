@@ -98,7 +98,8 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Compose
         if not _is_fitted(self.ubm):
             default = GMMMachine(_N_GAUSSIANS, n_jobs=self.n_jobs, verbose=self.verbose)
             ubm: GMMMachine = default if self.ubm is None else clone(self.ubm)
-            return ubm.fit(sequences.frames())
+            ubm.fit(sequences.frames())
+            return ubm
         if self.ubm.shape[1] != sequences.n_features:
             raise ValueError(
                 f"The sequences have {sequences.n_features} features, but the ubm has "
@@ -301,12 +302,12 @@ class SupervectorEncoder(SequenceEncoder):
     --------
     >>> import numpy as np
     >>> from gmmkit import GMMMachine, SupervectorEncoder
-    >>> ubm = GMMMachine(2).fit([[0.0], [1.0], [8.0], [9.0]])
-    >>> sequences = [np.array([[0.5], [0.7]]), np.array([[10.0]])]
-    >>> encoder = SupervectorEncoder(ubm, map_relevance_factor=1, whiten=False)
-    >>> encoder.fit_transform(sequences)
-    array([[0.57, 8.5 ],
-           [0.5 , 9.25]])
+    >>> ubm = GMMMachine(1).fit([[0.0, 1.0], [2.0, 3.0]])
+    >>> sequences = [np.array([[4.0, 2.0], [4.0, 2.0]]), np.array([[7.0, 2.0]])]
+    >>> encoder = SupervectorEncoder(ubm, map_relevance_factor=2, whiten=False)
+    >>> encoder.fit_transform(sequences)  # halfway to two frames, a third of the way to one
+    array([[2.5, 2. ],
+           [3. , 2. ]])
     """
 
     __module__ = "gmmkit"  # so that pickles load wherever this file moves
