@@ -143,9 +143,9 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Compose
         return "ubm_" if name == "ubm" else super()._attribute(name)
 
     def _load_record(self, record: dict[str, Any]) -> None:
-        origin = record.pop("ubm_origin")
-        super()._load_record(record)
-        self.ubm = {"default": None, "given": self.ubm_, "settings": clone(self.ubm_)}[origin]
+        super()._load_record({**record, "ubm_origin": None})  # it becomes `ubm`
+        ubm = {"default": None, "given": self.ubm_, "settings": clone(self.ubm_)}
+        self.ubm = ubm[record["ubm_origin"]]
 
 
 class FisherVectorEncoder(SequenceEncoder):
