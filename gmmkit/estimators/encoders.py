@@ -133,14 +133,15 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Compose
     # Files.
 
     @property
-    def ubm_origin_(self) -> str:
+    def _ubm_origin(self) -> str:
         """Whether the ubm is given, or trained with given settings or with those by default."""
         if self.ubm is None:
             return "default"
         return "given" if _is_fitted(self.ubm) else "settings"
 
     def _attribute(self, name: str) -> str:
-        return "ubm_" if name == "ubm" else super()._attribute(name)
+        names = {"ubm": "ubm_", "ubm_origin": "_ubm_origin"}
+        return names.get(name) or super()._attribute(name)
 
     def _load_record(self, record: dict[str, Any]) -> None:
         super()._load_record({**record, "ubm_origin": None})  # it becomes `ubm`
