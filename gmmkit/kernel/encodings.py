@@ -94,7 +94,8 @@ class FisherVectors:
         """The gradients by the logits (K,), the means (K, D) and the covariances (C, ...)."""
         structure, whitening, weights = stats.structure, self._whitening, self.parameters.weights
         stats = stats.about(self.parameters.means)
-        scatter = whitening @ structure.unpack(stats.second) @ np.swapaxes(whitening, -1, -2)
+        scatter = _product(whitening, structure.unpack(stats.second))
+        scatter = _product(scatter, np.swapaxes(whitening, -1, -2))
         scatter -= structure.share(stats.n)[:, None, None, None] * structure.identity()
         return (
             _over(stats.t, weights, stats.n - stats.t * weights),
@@ -134,4 +135,10 @@ def _whitening(parameters: Parameters) -> np.ndarray:
 
 def _whiten(whitening: np.ndarray, vectors: np.ndarray, structure: Structure) -> np.ndarray:
     """W_k v_k of vectors (K, D)."""
-    return structure.join((whitening @ structure.split(vectors)[..., None])[..., 0])
+    return structure.join(_product(whitening, structure.split(vectors)[..., None])[..., 0])
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Matrix products; those of numbers, i.e. of 1 x 1 matrices, are several times faster so."""
+    product: np.ndarray = a * b if a.shape[-1] == 1 else a @ b
+    return product
