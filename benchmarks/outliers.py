@@ -2,8 +2,8 @@
 
     python benchmarks/outliers.py
 
-Each class of a table in turn is the ordinary one, and the samples of the others are outliers; of the
-breast cancer table only the benign samples. Two tasks:
+Each class of a table in turn is the ordinary one, and the samples of the others are outliers; in
+the breast cancer table only the benign samples are ordinary. There are two tasks:
 
 - novelty: train on a random half of the ordinary samples, judge the other half and all outliers;
 - contaminated: train on the ordinary samples with one outlier to nineteen of them, and judge these
@@ -11,8 +11,8 @@ breast cancer table only the benign samples. Two tasks:
 
 The figure is the area under the ROC curve, the mean over classes and over ten draws, with the
 standard deviation over draws of the mean over classes. Features are scaled to unit variance; digits
-are first projected on 20 principal components. Settings are scikit-learn's defaults, and for gmmkit
-one full Gaussian (its default) and the mixture that `select` chooses by the BIC from 1 to 4 components,
+are then projected on 20 principal components. Settings are scikit-learn's defaults. For gmmkit one
+full Gaussian, its default, and the mixture that `select` chooses by the BIC, of 1 to 4 components,
 "diag" or "full".
 """
 
@@ -107,7 +107,9 @@ def main() -> None:
         print(f"\n{task.__name__:14}" + "".join(f"{column:>20}" for column in COLUMNS))
         for name in TABLES:
             draws = np.array([draw.mean(axis=0) for draw in areas(name, task)])
-            cells = [f"{m:.3f} +- {s:.3f}" for m, s in zip(draws.mean(0), draws.std(0), strict=True)]
+            cells = [
+                f"{m:.3f} +- {s:.3f}" for m, s in zip(draws.mean(0), draws.std(0), strict=True)
+            ]
             print(f"{name:14}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
 
 

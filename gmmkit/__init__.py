@@ -4,6 +4,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from gmmkit.estimators import gmm, kmeans, selection
+from gmmkit.estimators.encoders import FisherVectorEncoder, SupervectorEncoder
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.kmeans import KMeansMachine
 from gmmkit.estimators.outlier import GMMOutlierDetector
@@ -20,12 +21,14 @@ from gmmkit.versions import show_versions
 
 __all__ = [
     "Blocks",
+    "FisherVectorEncoder",
     "FloorWarning",
     "GMMMachine",
     "GMMOutlierDetector",
     "GMMStats",
     "KMeansMachine",
     "Selection",
+    "SupervectorEncoder",
     "linear_scoring",
     "log_likelihood_ratio",
     "select",

@@ -24,12 +24,14 @@ from sklearn.mixture import GaussianMixture
 import gmmkit
 from gmmkit import (
     Blocks,
+    FisherVectorEncoder,
     FloorWarning,
     GMMMachine,
     GMMOutlierDetector,
     GMMStats,
     KMeansMachine,
     Selection,
+    SupervectorEncoder,
     linear_scoring,
     log_likelihood_ratio,
     select,
@@ -46,10 +48,13 @@ K, D, N = 2, 3, 40
 X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9.0
 LAZY_X = da.from_array(X, chunks=(15, D))
 ESTIMATORS = {  # the arguments of each class for these data
+    FisherVectorEncoder: {"ubm": GMMMachine(K)},
     GMMMachine: {"n_gaussians": K},
     GMMOutlierDetector: {"mixture": GMMMachine(K)},
     KMeansMachine: {"n_clusters": K},
+    SupervectorEncoder: {"ubm": GMMMachine(K)},
 }
+OF_SEQUENCES = (FisherVectorEncoder, SupervectorEncoder)  # they take no single array
 CLASSES = [*ESTIMATORS, GMMStats, Blocks]
 FUNCTIONS = [linear_scoring, log_likelihood_ratio, select]
 FUNCTIONS.append(show_versions)  # takes no argument
@@ -296,6 +301,12 @@ CONSTRUCTOR = {
     "oversampling_factor": real(0.0, -1.0),
     "mixture": {"number": 3, "text": "a", "k-means": KMeansMachine()},
     "contamination": real(0.0, -0.1, 0.6),
+    "by_weights": FLAG,
+    "by_means": FLAG,
+    "by_variances": FLAG,
+    "power": real(0.0, 1.5),
+    "unit_norm": FLAG,
+    "whiten": FLAG,
 }
 SIZES = {"n_gaussians": whole(), "n_features": whole()}
 STATS_CONSTRUCTOR = {
@@ -376,6 +387,12 @@ for name in ("fit", "fit_predict", "calibrate", "score_samples", "decision_funct
     EXCEPTIONS["GMMOutlierDetector", name, "X"] = without(  # sequences are right
         SAMPLES, "list of arrays", "tuple of arrays"
     )
+for cls in OF_SEQUENCES:
+    for name in ("fit", "transform"):
+        EXCEPTIONS[cls.__name__, name, "X"] = EXCEPTIONS["GMMMachine", "stats_per_sample", "X"]
+    # an ubm that is not fitted is trained, and there is always a relevance factor
+    EXCEPTIONS[cls.__name__, "__init__", "ubm"] = without(CONSTRUCTOR["ubm"], "unfitted")
+    EXCEPTIONS[cls.__name__, "__init__", "map_relevance_factor"] = real(-1)
 for name in ("about", "of"):  # an overflow is found later; a row is the origin of all components
     EXCEPTIONS["GMMStats", name, "origin"] = without(ARGUMENTS["origin"], "NaN", "infinity")
 SELECT = {
@@ -443,8 +460,13 @@ for name in ("e_step", "acc_stats"):  # empty statistics are right: only their s
 @cache
 def pickled(cls):
     if cls in ESTIMATORS:
-        return pickle.dumps(cls(**ESTIMATORS[cls]).fit(X))
+        return pickle.dumps(cls(**ESTIMATORS[cls]).fit(samples(cls)))
     return pickle.dumps(Blocks([X]) if cls is Blocks else GMMMachine(K).fit(X).e_step(X))
+
+
+def samples(cls):
+    """Samples that are right."""
+    return [X] if cls in OF_SEQUENCES else X
 
 
 def subject(cls):
@@ -455,7 +477,7 @@ def subject(cls):
 def right(cls, method, parameter):
     """An argument that is right."""
     return {
-        "X": X,
+        "X": samples(cls),
         "n_samples": 2,
         "n_gaussians": 2 * K,
         "n_features": D,
@@ -513,8 +535,8 @@ def required(function, besides):
     ]
 
 
-def table_of(cls, method, parameter):
-    return EXCEPTIONS.get((cls.__name__, method, parameter), ARGUMENTS[parameter])
+def table_of(cls, method, parameter, tables=ARGUMENTS):
+    return EXCEPTIONS.get((cls.__name__, method, parameter), tables[parameter])
 
 
 METHODS = [
@@ -578,19 +600,15 @@ def test_everything_public_is_covered():
 @pytest.mark.parametrize(
     "cls, parameter, value",
     cases(
-        ((cls, parameter), CONSTRUCTOR[parameter])
+        ((cls, parameter), table_of(cls, "__init__", parameter, CONSTRUCTOR))
         for cls in ESTIMATORS
         for parameter in parameters(cls.__init__)
     ),
 )
 def test_setting_is_refused_by_fit(cls, parameter, value):
-    options = {
-        **ESTIMATORS[cls],
-        **({"trainer": "map"} if parameter == "ubm" else {}),
-        parameter: value,
-    }
-    estimator = cls(**options)  # stores anything
-    refused(lambda: estimator.fit(X), parameter)
+    adapts = {"trainer": "map"} if parameter == "ubm" and cls is GMMMachine else {}
+    estimator = cls(**{**ESTIMATORS[cls], **adapts, parameter: value})  # stores anything
+    refused(lambda: estimator.fit(samples(cls)), parameter)
 
 
 @pytest.mark.parametrize(
@@ -627,7 +645,12 @@ def test_argument_of_a_method_is_refused(cls, method, parameter, value, tmp_path
 def fitted_only():
     """Methods of machines that look at samples with the features of the fit."""
     new = {"fit", "fit_predict", "initialize_gaussians"}
-    return [case for case in KNOWN if case[2] == "X" and case[1] not in {*new, "stats_per_sample"}]
+    return [
+        (cls, method, parameter)
+        for cls, method, parameter in KNOWN
+        if parameter == "X" and cls not in OF_SEQUENCES and method not in new
+        if method != "stats_per_sample"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,13 @@ from gmmkit.files.formats import FORMATS
 from gmmkit.files.rules import STRUCTURE
 
 _TITLES = {
+    "FisherVectorEncoder": "encoder to Fisher vectors",
     "GMMClassifier": "classifier of Gaussian mixtures",
     "GMMMachine": "Gaussian mixture",
     "GMMOutlierDetector": "outlier detector",
     "GMMStats": "statistics of a Gaussian mixture",
     "KMeansMachine": "k-means",
+    "SupervectorEncoder": "encoder to supervectors",
 }
 _TRAINING = ("n_iter", "converged")
 

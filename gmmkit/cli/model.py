@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from gmmkit.estimators.encoders import FisherVectorEncoder, SupervectorEncoder
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.kmeans import KMeansMachine
 from gmmkit.estimators.outlier import GMMOutlierDetector
@@ -12,10 +13,12 @@ from gmmkit.files.rules import kind_of
 from gmmkit.kernel.stats import GMMStats
 
 _CLASSES: dict[str, Any] = {
+    "FisherVectorEncoder": FisherVectorEncoder,
     "GMMMachine": GMMMachine,
     "GMMOutlierDetector": GMMOutlierDetector,
     "GMMStats": GMMStats,
     "KMeansMachine": KMeansMachine,
+    "SupervectorEncoder": SupervectorEncoder,
 }
 
 

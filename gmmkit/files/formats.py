@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gmmkit.files.classifier import CLASSIFIER
 from gmmkit.files.clusters import read_kmeans, write_kmeans
 from gmmkit.files.composed import Schema
+from gmmkit.files.encoders import FISHER_VECTORS, SUPERVECTORS
 from gmmkit.files.hdf5 import Reader
 from gmmkit.files.mixture import read_gmm, write_gmm
 from gmmkit.files.outlier import OUTLIER
@@ -28,9 +29,11 @@ def _declared(schema: Schema) -> Format:
 
 
 FORMATS = {
+    "FisherVectorEncoder": _declared(FISHER_VECTORS),
     "GMMClassifier": _declared(CLASSIFIER),
     "GMMMachine": Format(write_gmm, read_gmm),
     "GMMOutlierDetector": _declared(OUTLIER),
     "GMMStats": Format(write_stats, read_stats),
     "KMeansMachine": Format(write_kmeans, read_kmeans),
+    "SupervectorEncoder": _declared(SUPERVECTORS),
 }
