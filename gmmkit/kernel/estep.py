@@ -10,6 +10,7 @@ import numpy as np
 
 from gmmkit.kernel.blocks import Block, ScoredBlock, refuse_non_finite
 from gmmkit.kernel.densities import Densities
+from gmmkit.kernel.missing import strips
 from gmmkit.kernel.plan import block_length, evaluator, strip_length
 from gmmkit.kernel.stats import GMMStats
 from gmmkit.sources.base import Source
@@ -18,7 +19,22 @@ from gmmkit.sources.base import Source
 _QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
 
 
-def _blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
+def _blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[Any, Any]]:
+    """The blocks of X, each with its rows. Rows with missing values have blocks of their own."""
+    gaps = np.isnan(X).any(axis=1) if densities.takes_gaps else np.zeros(1, dtype=bool)
+    if not gaps.any():
+        yield from _equal_blocks(densities, X)
+        return
+    complete = np.flatnonzero(~gaps)
+    for rows, block in _equal_blocks(densities, X[complete]):
+        yield complete[rows], block
+    for numbers in strips(densities, X, np.flatnonzero(gaps)):
+        block = evaluator(densities, gaps=True)(densities, len(numbers))
+        block.load(X[numbers])
+        yield numbers, block
+
+
+def _equal_blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
     """The blocks of X, of equal length, each loaded into the same buffers."""
     n_blocks = -(-len(X) // strip_length(densities))
     length = -(-len(X) // max(n_blocks, 1))
@@ -43,13 +59,16 @@ class EStep:
         densities = self.densities
         stats = GMMStats.of(densities.structure, densities.shape[0], densities.origins)
         if sample_weight is not None:
-            X, sample_weight = _with_weight(X, checked_weights(sample_weight))
+            weight = checked_weights(sample_weight)
+            X, sample_weight = _with_weight(X, weight, densities.takes_gaps)
         for rows, block in _blocks(densities, X):
             block.add_to(stats, None if sample_weight is None else sample_weight[rows])
         return stats
 
 
-def _with_weight(X: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _with_weight(
+    X: np.ndarray, weight: np.ndarray, gaps: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """The rows of X (B, D) that have a positive weight (B,), and their weights.
 
     The others are left out, since zero times a square that overflows would be NaN.
@@ -57,7 +76,7 @@ def _with_weight(X: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndar
     counts = weight > 0
     if counts.all():
         return X, weight
-    refuse_non_finite(X[~counts])
+    refuse_non_finite(X[~counts], gaps)
     return X[counts], weight[counts]
 
 

@@ -1,0 +1,298 @@
+"""Missing: samples some of whose values are missing (NaN), by marginals and conditional moments.
+
+With o the observed and m the missing features of a sample, component k has
+
+    L = log(w N(x_o; mu_o, S_oo))                        the score: the marginal of what is observed
+    E[x_m] = mu_m + S_mo S_oo^-1 (x_o - mu_o),   C = S_mm - S_mo S_oo^-1 S_om
+
+and the sample's statistics are what is expected of [1, x, x x'] given x_o: 1, E[x], and E[x] E[x]'
+with C added (Ghahramani and Jordan, 1994; Little and Rubin, 2019, section 11.2). They are GMMStats
+like others, and the M-step does not change.
+
+Features of different groups are independent given the component, so each group has patterns of its
+own. A Cholesky factor of the group's covariance, with the observed features first, gives all:
+
+    S = [[A, 0], [B, F]] [[A, 0], [B, F]]',   y = A^-1 (x_o - mu_o)
+    N(x_o) ~ exp(-|y|^2 / 2) / |A|,   E[x_m] - mu_m = B y,   C = F F'
+
+Everything is computed in float64 about the components' own means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from gmmkit.cached import cached_property
+from gmmkit.kernel.blocks import ScoredBlock
+from gmmkit.kernel.densities import Densities
+from gmmkit.kernel.stats import GMMStats
+from gmmkit.model.structures import inverses
+
+_OFFSETS = 1 << 20  # numbers x - mu (K, D, B) of a strip, at most
+_FACTORS = 1 << 19  # numbers of the factors of a strip's patterns, at most
+_HALF_LOG = 0.5 * np.log(2 * np.pi)
+_LEAST_UNIFORM = 2.0**-54  # half the step of the random numbers: none becomes an infinite deviate
+
+
+def strips(densities: Densities, X: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The given rows of X (N, D), which have missing values, in strips, in the order of patterns.
+
+    So each pattern is factorised once, except where a strip is full.
+    """
+    n_gaussians, n_features = densities.shape
+    most_rows = max(16, _OFFSETS // (n_gaussians * n_features))
+    most_patterns = max(1, _FACTORS // densities.covariances.size)
+    number = _patterns(~np.isnan(X[rows]).T)[1]
+    order = np.argsort(number, kind="stable")
+    rows, number = rows[order], number[order]
+    start = 0
+    while start < len(rows):
+        end = int(np.searchsorted(number, number[start] + most_patterns))
+        end = min(end, start + most_rows)
+        yield rows[start:end]
+        start = end
+
+
+def _patterns(observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different columns of observed (G, B): where each is first (P,), and each one's number."""
+    packed = np.ascontiguousarray(np.packbits(observed, axis=0).T)  # (B, bytes)
+    codes = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
+    _, first, number = np.unique(codes, return_index=True, return_inverse=True)
+    return first, number.ravel()
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """Patterns of one group of features, with as many observed features and as many samples each.
+
+    They are computed at once, so that it costs little if each sample has a pattern of its own.
+    """
+
+    group: int  # its number among the M matrices
+    rows: np.ndarray  # (P, b): the samples of each pattern
+    order: np.ndarray  # (P, G): the features, those that are observed first
+    n_observed: int
+    factors: np.ndarray  # (P, C, G, G): Cholesky factors, in that order
+    means: np.ndarray  # (K, G): of the group's features
+
+    @cached_property
+    def _whitening(self) -> np.ndarray:
+        """A^-1, (P, C, n, n)."""
+        n = self.n_observed
+        return inverses(self.factors[..., :n, :n])
+
+    @cached_property
+    def constants(self) -> np.ndarray:
+        """log of the densities at the means, (C, P, 1)."""
+        diagonal = np.diagonal(self.factors, axis1=-2, axis2=-1)[..., : self.n_observed]
+        log_det = np.log(diagonal).sum(axis=-1).T[..., None]
+        constants: np.ndarray = -log_det - self.n_observed * _HALF_LOG
+        return constants
+
+    def offsets(self, values: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
+        """x_o - mu_o of the group's values (G, B), (P, K, n, b); divided by a size (B,) if given."""
+        seen = self.order[:, : self.n_observed]
+        x = values[seen[..., None], self.rows[:, None, :]][:, None]  # (P, 1, n, b)
+        means = self.means.T[seen].swapaxes(1, 2)[..., None]  # (P, K, n, 1)
+        if size is not None:
+            scale = size[self.rows][:, None, None, :]
+            x, means = x / scale, means / scale
+        offsets: np.ndarray = x - means
+        return offsets
+
+    def whitened(self, offsets: np.ndarray) -> np.ndarray:
+        """y, (P, K, n, b)."""
+        whitened: np.ndarray = self._whitening @ offsets
+        return whitened
+
+    def expected(self, values: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
+        """E[x] - mu of the group's features, (P, K, G, b); with noise (G, B), draws of x - mu."""
+        n = self.n_observed
+        offsets = self.offsets(values)
+        missing = self.factors[..., n:, :n] @ self.whitened(offsets)
+        if noise is not None:
+            which = self.order[:, n:, None]
+            missing += self.factors[..., n:, n:] @ noise[which, self.rows[:, None, :]][:, None]
+        parts = np.concatenate([offsets, missing], axis=2)
+        back = np.argsort(self.order, axis=1)  # to the features' own order
+        return np.take_along_axis(parts, back[:, None, :, None], axis=2)
+
+    def spread(self, counts: np.ndarray) -> np.ndarray:
+        """The sums over patterns of counts (C, P) times C, (C, G, G)."""
+        lower = self.factors[..., self.n_observed :, self.n_observed :]
+        covariances = np.zeros(self.factors.shape)
+        which = self.order[:, self.n_observed :]
+        at = np.arange(len(which))[:, None, None], slice(None), which[:, :, None], which[:, None]
+        covariances[at] = np.moveaxis(lower @ lower.swapaxes(-1, -2), 1, -1)
+        spread: np.ndarray = np.einsum("cp,pcij->cij", counts, covariances)
+        return spread
+
+
+def _all_alike(
+    group: int, observed: np.ndarray, covariances: np.ndarray, means: np.ndarray
+) -> Iterator[_Alike]:
+    """The patterns of one group: observed (G, B), covariances (C, G, G) and means (K, G)."""
+    first, number = _patterns(observed)
+    counts = np.bincount(number)
+    starts = np.cumsum(counts) - counts
+    by_pattern = np.argsort(number, kind="stable")
+    n_observed = np.count_nonzero(observed[:, first], axis=0)
+    kinds, kind = np.unique(np.stack([n_observed, counts]), axis=1, return_inverse=True)
+    for at, (n, count) in enumerate(kinds.T):
+        which = np.flatnonzero(kind.ravel() == at)  # patterns
+        order = np.argsort(~observed[:, first[which]].T, axis=1, kind="stable")
+        ordered = covariances[:, order[:, :, None], order[:, None, :]]  # (C, P, G, G)
+        yield _Alike(
+            group,
+            by_pattern[starts[which][:, None] + np.arange(count)],
+            order,
+            int(n),
+            np.linalg.cholesky(np.moveaxis(ordered, 0, 1)),
+            means,
+        )
+
+
+class IncompleteBlock(ScoredBlock):
+    """A block of samples with missing values."""
+
+    def __init__(self, densities: Densities, length: int) -> None:
+        super().__init__(replace(densities, dtype=np.dtype(float)), length)
+        self.bounded = False  # densities of fewer features have other maxima
+        structure = densities.structure
+        self._means = structure.split(densities.means)  # (K, M, G)
+        # of the weights alone: the constants without those of the whole covariances
+        log_det = np.log(structure.diagonal(densities.whitening)).sum(axis=-1)  # log|W|
+        whole = log_det - densities.shape[1] * _HALF_LOG
+        self._log_weights = (densities.constants - whole)[:, None]  # without the common term
+
+    def _load_terms(self) -> None:
+        self._patterns, self._values = self._read(np.asarray(self.samples, dtype=float))
+
+    def _read(self, x: np.ndarray) -> tuple[list[_Alike], np.ndarray]:
+        """The patterns of samples x (B, D), and the values of each group, (M, G, B)."""
+        structure = self.densities.structure
+        observed = structure.split_rows(~np.isnan(x.T))
+        covariances = self.densities.covariances
+        patterns = [
+            alike
+            for m, seen in enumerate(observed)
+            for alike in _all_alike(m, seen, covariances[:, m], self._means[:, m])
+        ]
+        return patterns, structure.split_rows(x.T)
+
+    def score(self) -> None:
+        """Compute the log densities of what is observed."""
+        constants, squares = self._terms_of(self._patterns, self._values)
+        np.subtract(constants, 0.5 * squares, out=self.scores)
+
+    def _terms_of(
+        self, patterns: list[_Alike], values: np.ndarray, size: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The constants and the squares |y|^2, both (K, B); the squares over size^2 (B,)."""
+        squares = np.zeros((len(self._log_weights), values.shape[-1]))
+        constants = self._log_weights + squares
+        for alike in patterns:
+            y = alike.whitened(alike.offsets(values[alike.group], size))
+            squares[:, alike.rows] += np.einsum("pknb,pknb->kpb", y, y)
+            constants[:, alike.rows] += alike.constants
+        return constants, squares
+
+    def _scaled_terms(self, x: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._terms_of(*self._read(x), size)
+
+    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add what is expected of the block's sums."""
+        self.normalise()
+        shares = self.scores if weight is None else self.scores * weight  # (K, B)
+        structure, means = stats.structure, self._means
+        part = GMMStats.of(structure, len(means), self.densities.means)
+        first = np.zeros(means.shape)  # (K, M, G)
+        second = np.zeros(self.densities.covariances.shape)  # (C, M, G, G)
+        for alike in self._patterns:
+            share = shares[:, alike.rows]  # (K, P, b)
+            expected = np.moveaxis(alike.expected(self._values[alike.group]), 0, 2)
+            expected = expected.reshape(*expected.shape[:2], -1)  # (K, G, P b)
+            weighted = expected * share.reshape(len(share), 1, -1)
+            first[:, alike.group] += weighted.sum(axis=-1)
+            second[:, alike.group] += structure.share(weighted @ expected.swapaxes(-1, -2))
+            second[:, alike.group] += alike.spread(structure.share(share.sum(axis=-1)))
+        part.n[:] = shares.sum(axis=1)
+        part.first[:] = structure.join(first)
+        part.second[:] = structure.pack(second)
+        stats.buffer += part.about(stats.origin).buffer
+
+    def filled(self, shares: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
+        """The samples with E[x_m] by component, weighted by shares (K, B), in the gaps, (B, D).
+
+        With noise (D, B), draws of x_m take the place of E[x_m].
+        """
+        structure = self.densities.structure
+        split = None if noise is None else structure.split_rows(noise)
+        out = np.empty((self.n_rows, *self._means.shape[1:]))  # (B, M, G)
+        for alike in self._patterns:
+            group = alike.group
+            of_group = None if split is None else split[group]
+            each = alike.expected(self._values[group], of_group) + alike.means[None, ..., None]
+            mixed = np.einsum("kpb,pkgb->pbg", shares[:, alike.rows], each)
+            out[alike.rows, group] = mixed
+        return np.where(np.isnan(self.samples), structure.join(out), self.samples)
+
+
+@dataclass(frozen=True)
+class Fill:
+    """A row kernel: the samples with their gaps filled, by conditional means or by draws."""
+
+    densities: Densities
+    dtype: np.dtype
+    seed: int = 0
+    n_draws: int | None = None  # None for the means
+
+    @property
+    def tail(self) -> tuple[int, ...]:
+        """Shape of a row."""
+        n_features = self.densities.shape[1]
+        return (n_features,) if self.n_draws is None else (self.n_draws, n_features)
+
+    def __call__(
+        self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
+    ) -> np.ndarray:
+        """The rows (B, *tail) of X (B, D)."""
+        out = np.empty((len(X), *self.tail), self.dtype)
+        out[:] = X if self.n_draws is None else X[:, None]
+        gaps = np.flatnonzero(np.isnan(X).any(axis=1))
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+            for rows in strips(self.densities, X, gaps):
+                block = IncompleteBlock(self.densities, len(rows))
+                block.load(X[rows])
+                block.assign()
+                block.normalise()
+                out[rows] = self._filled(block, start + rows)
+        return out
+
+    def _filled(self, block: IncompleteBlock, numbers: np.ndarray) -> np.ndarray:
+        """The rows of a block, whose numbers in all of X are given."""
+        if self.n_draws is None:
+            return block.filled(block.scores)
+        reached = np.cumsum(block.scores, axis=0)
+        draws = []
+        for uniform in self._uniform(numbers):  # (B, 1 + D)
+            chosen = np.count_nonzero(reached < uniform[:, 0] * reached[-1], axis=0)
+            one_hot = (np.arange(len(reached))[:, None] == chosen).astype(float)
+            noise = ndtri(np.maximum(uniform[:, 1:].T, _LEAST_UNIFORM))
+            draws.append(block.filled(one_hot, noise))
+        return np.stack(draws, axis=1)
+
+    def _uniform(self, numbers: np.ndarray) -> np.ndarray:
+        """Random numbers (n_draws, B, 1 + D) that depend on the numbers of the rows alone."""
+        width = 1 + self.densities.shape[1]
+        count = int(self.n_draws or 0) * width
+        rows = [
+            np.random.Generator(np.random.PCG64(self.seed).advance(int(row) * count)).random(count)
+            for row in numbers
+        ]
+        return np.stack(rows).reshape(len(rows), -1, width).swapaxes(0, 1)
