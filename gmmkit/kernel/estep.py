@@ -66,9 +66,7 @@ class EStep:
         return stats
 
 
-def _with_weight(
-    X: np.ndarray, weight: np.ndarray, gaps: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def _with_weight(X: np.ndarray, weight: np.ndarray, gaps: bool) -> tuple[np.ndarray, np.ndarray]:
     """The rows of X (B, D) that have a positive weight (B,), and their weights.
 
     The others are left out, since zero times a square that overflows would be NaN.

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
@@ -45,7 +44,10 @@ def strips(densities: Densities, X: np.ndarray, rows: np.ndarray) -> Iterator[np
     So each pattern is factorised once, except where a strip is full.
     """
     n_gaussians, n_features = densities.shape
-    most_rows = max(16, _OFFSETS // (n_gaussians * n_features))
+    most = max(16, _OFFSETS // (n_gaussians * n_features))
+    if densities.structure.groups.shape[1] == 1:  # there is nothing to factorise
+        yield from np.split(rows, range(most, len(rows), most))
+        return
     most_patterns = max(1, _FACTORS // densities.covariances.size)
     number = _patterns(~np.isnan(X[rows]).T)[1]
     order = np.argsort(number, kind="stable")
@@ -53,7 +55,7 @@ def strips(densities: Densities, X: np.ndarray, rows: np.ndarray) -> Iterator[np
     start = 0
     while start < len(rows):
         end = int(np.searchsorted(number, number[start] + most_patterns))
-        end = min(end, start + most_rows)
+        end = min(end, start + most)
         yield rows[start:end]
         start = end
 
@@ -95,7 +97,7 @@ class _Alike:
         return constants
 
     def offsets(self, values: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
-        """x_o - mu_o of the group's values (G, B), (P, K, n, b); divided by a size (B,) if given."""
+        """x_o - mu_o of the values (G, B), (P, K, n, b); over a size (B,) if that is given."""
         seen = self.order[:, : self.n_observed]
         x = values[seen[..., None], self.rows[:, None, :]][:, None]  # (P, 1, n, b)
         means = self.means.T[seen].swapaxes(1, 2)[..., None]  # (P, K, n, 1)
@@ -163,12 +165,100 @@ class IncompleteBlock(ScoredBlock):
     def __init__(self, densities: Densities, length: int) -> None:
         super().__init__(replace(densities, dtype=np.dtype(float)), length)
         self.bounded = False  # densities of fewer features have other maxima
-        structure = densities.structure
-        self._means = structure.split(densities.means)  # (K, M, G)
-        # of the weights alone: the constants without those of the whole covariances
-        log_det = np.log(structure.diagonal(densities.whitening)).sum(axis=-1)  # log|W|
+        # log of the weights: the constants without those of the whole covariances
+        log_det = np.log(densities.structure.diagonal(densities.whitening)).sum(axis=-1)  # log|W|
         whole = log_det - densities.shape[1] * _HALF_LOG
         self._log_weights = (densities.constants - whole)[:, None]  # without the common term
+
+    def score(self) -> None:
+        """Compute the log densities of what is observed."""
+        constants, squares = self._scaled_terms(np.asarray(self.samples, dtype=float))
+        np.subtract(constants, 0.5 * squares, out=self.scores)
+
+    def _scaled_terms(
+        self, x: np.ndarray, size: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Constants, and squares |y|^2 / size^2, of samples x (B, D), both (K, B)."""
+        raise NotImplementedError
+
+    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
+        """Add what is expected of the block's sums."""
+        self.normalise()
+        shares = self.scores if weight is None else self.scores * weight
+        part = GMMStats.of(stats.structure, stats.n_gaussians, self.densities.means)
+        part.n[:] = shares.sum(axis=1)
+        first, second = self._moments(shares)
+        part.first[:] = first
+        part.second[:] = stats.structure.pack(second)
+        stats.buffer += part.about(stats.origin).buffer
+
+    def _moments(self, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sums of E[x] (K, D) and of E[x x'] (C, M, G, G) about the means, by shares (K, B)."""
+        raise NotImplementedError
+
+    def filled(self, shares: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
+        """The samples with E[x_m] by component, weighted by shares (K, B), in the gaps, (B, D).
+
+        With noise (D, B), draws of x_m take the place of E[x_m].
+        """
+        return np.where(np.isnan(self.samples), self._expected(shares, noise), self.samples)
+
+    def _expected(self, shares: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        """What stands in the gaps, (B, D); any numbers elsewhere."""
+        raise NotImplementedError
+
+
+class IncompleteSingles(IncompleteBlock):
+    """A block for features that do not correlate: E[x_m] = mu_m, without any pattern."""
+
+    def __init__(self, densities: Densities, length: int) -> None:
+        super().__init__(densities, length)
+        assert densities.covariances is not None
+        self._variances = densities.structure.diagonal(densities.covariances)  # (C, D)
+
+    def _load_terms(self) -> None:
+        self._seen = ~np.isnan(self.samples.T)  # (D, B)
+
+    def _scaled_terms(
+        self, x: np.ndarray, size: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        seen, size = ~np.isnan(x.T), np.ones(len(x)) if size is None else size
+        log_densities = -0.5 * np.log(self._variances) - _HALF_LOG  # (C, D)
+        constants = self._log_weights + log_densities @ seen
+        squares = np.empty(constants.shape)
+        values = x.T / size
+        for k, mean in enumerate(self.densities.means[..., None]):
+            offsets = np.where(seen, values - mean / size, 0.0)
+            offsets /= np.sqrt(self._variances[k % len(self._variances)])[:, None]
+            np.einsum("db,db->b", offsets, offsets, out=squares[k])
+        return constants, squares
+
+    def _moments(self, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        structure, x = self.densities.structure, np.asarray(self.samples, dtype=float).T
+        first = np.empty(self.densities.shape)
+        second = (shares @ ~self._seen.T) * self._variances  # C
+        for k, mean in enumerate(self.densities.means[..., None]):
+            offsets = np.where(self._seen, x - mean, 0.0)
+            first[k] = offsets @ shares[k]
+            second[k] += np.square(offsets, out=offsets) @ shares[k]
+        return first, structure.split(structure.share(second))[..., None]
+
+    def _expected(self, shares: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        expected: np.ndarray = shares.T @ self.densities.means
+        if noise is not None:
+            deviations = np.broadcast_to(np.sqrt(self._variances), self.densities.shape)
+            expected += (shares.T @ deviations) * noise.T
+        return expected
+
+
+class IncompleteGroups(IncompleteBlock):
+    """A block for groups of features that correlate, pattern by pattern."""
+
+    def __init__(self, densities: Densities, length: int) -> None:
+        super().__init__(densities, length)
+        assert densities.covariances is not None
+        self._covariances = densities.covariances
+        self._means = densities.structure.split(densities.means)  # (K, M, G)
 
     def _load_terms(self) -> None:
         self._patterns, self._values = self._read(np.asarray(self.samples, dtype=float))
@@ -177,42 +267,28 @@ class IncompleteBlock(ScoredBlock):
         """The patterns of samples x (B, D), and the values of each group, (M, G, B)."""
         structure = self.densities.structure
         observed = structure.split_rows(~np.isnan(x.T))
-        covariances = self.densities.covariances
         patterns = [
             alike
             for m, seen in enumerate(observed)
-            for alike in _all_alike(m, seen, covariances[:, m], self._means[:, m])
+            for alike in _all_alike(m, seen, self._covariances[:, m], self._means[:, m])
         ]
         return patterns, structure.split_rows(x.T)
 
-    def score(self) -> None:
-        """Compute the log densities of what is observed."""
-        constants, squares = self._terms_of(self._patterns, self._values)
-        np.subtract(constants, 0.5 * squares, out=self.scores)
-
-    def _terms_of(
-        self, patterns: list[_Alike], values: np.ndarray, size: np.ndarray | None = None
+    def _scaled_terms(
+        self, x: np.ndarray, size: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The constants and the squares |y|^2, both (K, B); the squares over size^2 (B,)."""
-        squares = np.zeros((len(self._log_weights), values.shape[-1]))
+        read = (self._patterns, self._values) if size is None else self._read(x)
+        squares = np.zeros((len(self._means), len(x)))
         constants = self._log_weights + squares
-        for alike in patterns:
-            y = alike.whitened(alike.offsets(values[alike.group], size))
+        for alike in read[0]:
+            y = alike.whitened(alike.offsets(read[1][alike.group], size))
             squares[:, alike.rows] += np.einsum("pknb,pknb->kpb", y, y)
             constants[:, alike.rows] += alike.constants
         return constants, squares
 
-    def _scaled_terms(self, x: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self._terms_of(*self._read(x), size)
-
-    def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
-        """Add what is expected of the block's sums."""
-        self.normalise()
-        shares = self.scores if weight is None else self.scores * weight  # (K, B)
-        structure, means = stats.structure, self._means
-        part = GMMStats.of(structure, len(means), self.densities.means)
-        first = np.zeros(means.shape)  # (K, M, G)
-        second = np.zeros(self.densities.covariances.shape)  # (C, M, G, G)
+    def _moments(self, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        structure = self.densities.structure
+        first, second = np.zeros(self._means.shape), np.zeros(self._covariances.shape)
         for alike in self._patterns:
             share = shares[:, alike.rows]  # (K, P, b)
             expected = np.moveaxis(alike.expected(self._values[alike.group]), 0, 2)
@@ -221,26 +297,26 @@ class IncompleteBlock(ScoredBlock):
             first[:, alike.group] += weighted.sum(axis=-1)
             second[:, alike.group] += structure.share(weighted @ expected.swapaxes(-1, -2))
             second[:, alike.group] += alike.spread(structure.share(share.sum(axis=-1)))
-        part.n[:] = shares.sum(axis=1)
-        part.first[:] = structure.join(first)
-        part.second[:] = structure.pack(second)
-        stats.buffer += part.about(stats.origin).buffer
+        return structure.join(first), second
 
-    def filled(self, shares: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
-        """The samples with E[x_m] by component, weighted by shares (K, B), in the gaps, (B, D).
-
-        With noise (D, B), draws of x_m take the place of E[x_m].
-        """
+    def _expected(self, shares: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
         structure = self.densities.structure
         split = None if noise is None else structure.split_rows(noise)
         out = np.empty((self.n_rows, *self._means.shape[1:]))  # (B, M, G)
         for alike in self._patterns:
-            group = alike.group
-            of_group = None if split is None else split[group]
-            each = alike.expected(self._values[group], of_group) + alike.means[None, ..., None]
-            mixed = np.einsum("kpb,pkgb->pbg", shares[:, alike.rows], each)
-            out[alike.rows, group] = mixed
-        return np.where(np.isnan(self.samples), structure.join(out), self.samples)
+            values, of_group = (
+                self._values[alike.group],
+                None if split is None else split[alike.group],
+            )
+            each = alike.expected(values, of_group) + alike.means[None, ..., None]
+            out[alike.rows, alike.group] = np.einsum("kpb,pkgb->pbg", shares[:, alike.rows], each)
+        return structure.join(out)
+
+
+def incomplete_block(densities: Densities, length: int) -> IncompleteBlock:
+    """A block of so many samples with missing values."""
+    single = densities.structure.groups.shape[1] == 1
+    return (IncompleteSingles if single else IncompleteGroups)(densities, length)
 
 
 @dataclass(frozen=True)
@@ -267,7 +343,7 @@ class Fill:
         gaps = np.flatnonzero(np.isnan(X).any(axis=1))
         with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
             for rows in strips(self.densities, X, gaps):
-                block = IncompleteBlock(self.densities, len(rows))
+                block = incomplete_block(self.densities, len(rows))
                 block.load(X[rows])
                 block.assign()
                 block.normalise()

@@ -14,7 +14,7 @@ import numpy as np
 
 from gmmkit.kernel.blocks import Block, CentredBlock, FactoredBlock, LinearBlock, TiedBlock
 from gmmkit.kernel.densities import Densities, representable, weighted_densities
-from gmmkit.kernel.missing import IncompleteBlock
+from gmmkit.kernel.missing import incomplete_block
 from gmmkit.kernel.nearest import NearestBlock
 from gmmkit.model.parameters import Parameters
 
@@ -33,7 +33,7 @@ EVALUATORS: dict[str, Callable[[Densities, int], Block]] = {
     "linear": LinearBlock,
     "factored": FactoredBlock,
     "centred": CentredBlock,
-    "incomplete": IncompleteBlock,
+    "incomplete": incomplete_block,
 }
 
 
