@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from gmmkit.estimators import gmm, kmeans, selection
 from gmmkit.estimators.gmm import GMMMachine
+from gmmkit.estimators.imputer import GMMImputer
 from gmmkit.estimators.kmeans import KMeansMachine
 from gmmkit.estimators.selection import Selection, select
 from gmmkit.kernel import stats
@@ -18,6 +19,7 @@ from gmmkit.versions import show_versions
 __all__ = [
     "Blocks",
     "FloorWarning",
+    "GMMImputer",
     "GMMMachine",
     "GMMStats",
     "KMeansMachine",

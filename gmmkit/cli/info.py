@@ -18,6 +18,7 @@ from gmmkit.files.rules import STRUCTURE
 
 _TITLES = {
     "GMMClassifier": "classifier of Gaussian mixtures",
+    "GMMImputer": "imputer by a Gaussian mixture",
     "GMMMachine": "Gaussian mixture",
     "GMMStats": "statistics of a Gaussian mixture",
     "KMeansMachine": "k-means",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from gmmkit.estimators.gmm import GMMMachine
+from gmmkit.estimators.imputer import GMMImputer
 from gmmkit.estimators.kmeans import KMeansMachine
 from gmmkit.files.hdf5 import Reader, read
 from gmmkit.files.rules import kind_of
 from gmmkit.kernel.stats import GMMStats
 
 _CLASSES: dict[str, Any] = {
+    "GMMImputer": GMMImputer,
     "GMMMachine": GMMMachine,
     "GMMStats": GMMStats,
     "KMeansMachine": KMeansMachine,

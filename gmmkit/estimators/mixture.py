@@ -190,10 +190,11 @@ class Mixture(DensityMixin, Machine):
         --------
         >>> import numpy as np
         >>> from gmmkit import GMMMachine
-        >>> x = np.arange(10.0)
-        >>> machine = GMMMachine(covariance_type="full").fit(np.column_stack([x, 2 * x + x % 2]))
-        >>> machine.impute([[4.0, np.nan]]).round(1)
-        array([[4. , 8.5]])
+        >>> X = np.random.default_rng(0).normal(size=(1000, 2))
+        >>> X[:, 1] += 2 * X[:, 0]
+        >>> machine = GMMMachine(covariance_type="full").fit(X)
+        >>> machine.impute([[0.5, np.nan]]).round(1)
+        array([[0.5, 1. ]])
         """
         check_is_fitted(self, "means_")
         if n_draws is not None:

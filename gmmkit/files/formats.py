@@ -9,6 +9,7 @@ from gmmkit.files.classifier import CLASSIFIER
 from gmmkit.files.clusters import read_kmeans, write_kmeans
 from gmmkit.files.composed import Schema
 from gmmkit.files.hdf5 import Reader
+from gmmkit.files.imputer import IMPUTER
 from gmmkit.files.mixture import read_gmm, write_gmm
 from gmmkit.files.rules import Record
 from gmmkit.files.statistics import read_stats, write_stats
@@ -28,6 +29,7 @@ def _declared(schema: Schema) -> Format:
 
 FORMATS = {
     "GMMClassifier": _declared(CLASSIFIER),
+    "GMMImputer": _declared(IMPUTER),
     "GMMMachine": Format(write_gmm, read_gmm),
     "GMMStats": Format(write_stats, read_stats),
     "KMeansMachine": Format(write_kmeans, read_kmeans),

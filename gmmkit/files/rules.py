@@ -30,6 +30,7 @@ VERSIONS = ("1.2", "1.1", "1.0")
 _FROM_1_2 = ("variance_floor", "missing")  # keys that older versions do not have
 WRITERS = {
     "GMMClassifier": "<class 'gmmkit.GMMClassifier'>",
+    "GMMImputer": "<class 'gmmkit.GMMImputer'>",
     "GMMMachine": "<class 'gmmkit.gmm.GMMMachine'>",
     "GMMStats": "<class 'gmmkit.stats.GMMStats'>",
     "KMeansMachine": "<class 'gmmkit.kmeans.KMeansMachine'>",
@@ -40,6 +41,7 @@ _MARKS = {  # a key that only files of this class have
     "sumPx": "GMMStats",
     "centroids": "KMeansMachine",
     "classes": "GMMClassifier",
+    "incomplete": "GMMImputer",
 }
 
 

@@ -372,3 +372,26 @@ class Fill:
             for row in numbers
         ]
         return np.stack(rows).reshape(len(rows), -1, width).swapaxes(0, 1)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A kernel: the number of rows that have a weight, and of their values in each feature."""
+
+    def __call__(
+        self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
+    ) -> Counts:
+        """The counts in X (B, D)."""
+        rows = X if sample_weight is None else X[sample_weight > 0]
+        return Counts(len(rows), np.count_nonzero(~np.isnan(rows), axis=0))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of rows and of observed values, which add up."""
+
+    n_rows: int
+    counts: np.ndarray  # (D,)
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.n_rows + other.n_rows, self.counts + other.counts)
