@@ -25,6 +25,7 @@ import gmmkit
 from gmmkit import (
     Blocks,
     FloorWarning,
+    GMMImputer,
     GMMMachine,
     GMMStats,
     KMeansMachine,
@@ -42,7 +43,12 @@ pytestmark = [
 K, D, N = 2, 3, 40
 X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9.0
 LAZY_X = da.from_array(X, chunks=(15, D))
-CLASSES = [GMMMachine, KMeansMachine, GMMStats, Blocks]
+ESTIMATORS = {  # the arguments of each class for these data
+    GMMImputer: {"mixture": GMMMachine(K)},
+    GMMMachine: {"n_gaussians": K},
+    KMeansMachine: {"n_clusters": K},
+}
+CLASSES = [*ESTIMATORS, GMMStats, Blocks]
 FUNCTIONS = [select, show_versions]  # the second takes no argument
 RECORDS = [FloorWarning, Selection]  # made here only, of what was checked
 
@@ -285,6 +291,12 @@ CONSTRUCTOR = {
     "max_iter": whole(0),
     "init_max_iter": whole(),
     "oversampling_factor": real(0.0, -1.0),
+    "mixture": {"number": 3, "text": "a", "k-means": KMeansMachine()},
+    "missing": without(choice(), "None"),
+    "missing_values": without({**NO_NUMBER, "infinity": np.inf}, "NaN"),
+    "sample_posterior": FLAG,
+    "add_indicator": FLAG,
+    "keep_empty_features": FLAG,
 }
 SIZES = {"n_gaussians": whole(), "n_features": whole()}
 STATS_CONSTRUCTOR = {
@@ -317,6 +329,8 @@ ARGUMENTS = {  # of methods
         "other structure": GMMStats(K, D, "full"),
         "empty": GMMStats(K, D),
     },
+    "n_draws": without(whole(), "None"),
+    "input_features": {"short": ["a"], "long": ["a"] * (D + 1)},
     "n_gaussians": whole(),
     "n_samples": {**whole(), "too large": 10**30},
     "random_state": {"text": "a", "fraction": 1.5, "list": [[]], "negative": -1, "dict": {}},
@@ -359,6 +373,9 @@ EXCEPTIONS = {  # methods for which some of these are right, or take another kin
     ("GMMStats", "of", "origin"): array((K, D), (K + 1, D)),
     ("GMMStats", "init_fields", "n"): MOMENTS["n"],
 }
+COMPLETE = ("NaN", "lazy NaN", "blocks of NaN", "None inside")
+for cls, name in [("GMMImputer", "fit"), ("GMMImputer", "transform"), ("GMMMachine", "impute")]:
+    EXCEPTIONS[cls, name, "X"] = without(SAMPLES, *COMPLETE)  # missing values are right
 for name in ("about", "of"):  # an overflow is found later; a row is the origin of all components
     EXCEPTIONS["GMMStats", name, "origin"] = without(ARGUMENTS["origin"], "NaN", "infinity")
 SELECT = {
@@ -396,9 +413,9 @@ for name in ("e_step", "acc_stats"):  # empty statistics are right: only their s
 
 @cache
 def pickled(cls):
-    machine = (cls if cls is KMeansMachine else GMMMachine)(K).fit(X)
-    made = {GMMStats: lambda: machine.e_step(X), Blocks: lambda: Blocks([X])}
-    return pickle.dumps(made.get(cls, lambda: machine)())
+    if cls in ESTIMATORS:
+        return pickle.dumps(cls(**ESTIMATORS[cls]).fit(X))
+    return pickle.dumps(Blocks([X]) if cls is Blocks else GMMMachine(K).fit(X).e_step(X))
 
 
 def subject(cls):
@@ -519,7 +536,7 @@ def test_everything_public_is_covered():
     assert exported == {*CLASSES, *FUNCTIONS, *RECORDS}
     assert {parameter for _, _, parameter in METHODS} <= ARGUMENTS.keys()
     assert set(parameters(select)) == SELECT.keys()
-    for cls in (GMMMachine, KMeansMachine):
+    for cls in ESTIMATORS:
         assert set(parameters(cls.__init__)) <= CONSTRUCTOR.keys()
     assert set(parameters(GMMStats.__init__)) == STATS_CONSTRUCTOR.keys()
     for cls in CLASSES:
@@ -531,13 +548,16 @@ def test_everything_public_is_covered():
     "cls, parameter, value",
     cases(
         ((cls, parameter), CONSTRUCTOR[parameter])
-        for cls in (GMMMachine, KMeansMachine)
+        for cls in ESTIMATORS
         for parameter in parameters(cls.__init__)
     ),
 )
 def test_setting_is_refused_by_fit(cls, parameter, value):
-    size = {"n_gaussians": K} if cls is GMMMachine else {"n_clusters": K}
-    options = {**size, **({"trainer": "map"} if parameter == "ubm" else {}), parameter: value}
+    options = {
+        **ESTIMATORS[cls],
+        **({"trainer": "map"} if parameter == "ubm" else {}),
+        parameter: value,
+    }
     estimator = cls(**options)  # stores anything
     refused(lambda: estimator.fit(X), parameter)
 
@@ -583,7 +603,7 @@ def fitted_only():
     "cls, method, parameter, value", cases((case, NARROW) for case in fitted_only())
 )
 def test_other_features_are_refused(cls, method, parameter, value):
-    fitted = cls(K).fit(FRAME if isinstance(value, pd.DataFrame) else X)
+    fitted = cls(**ESTIMATORS[cls]).fit(FRAME if isinstance(value, pd.DataFrame) else X)
     with pytest.raises(ValueError, match=r"features|feature names"):
         getattr(fitted, method)(value)
 
@@ -632,6 +652,7 @@ def test_value_is_refused_before_there_is_a_model(attribute):
 FROM_NOTHING = {  # what needs no model
     *("fit", "fit_predict", "partial_fit", "initialize_gaussians", "m_step"),
     *("from_hdf5", "from_sklearn", "load"),
+    *("n_jobs", "verbose"),  # of an estimator that takes them from its mixture
 }
 MADE = {"X": X, "target": "never.h5", "other": None, "features": [0], "values": [0.0]}
 
@@ -642,14 +663,14 @@ def used(unfitted, name):
     return attribute(**{each: MADE.get(each, 2) for each in required(attribute, None)})
 
 
-@pytest.mark.parametrize("cls", [GMMMachine, KMeansMachine])
+@pytest.mark.parametrize("cls", ESTIMATORS)
 def test_what_needs_a_model_says_so(cls, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, _ in members(cls):
         if name in FROM_NOTHING:
             continue
         with pytest.raises(NotFittedError, match=f"This {cls.__name__} instance is not fitted yet"):
-            used(cls(K), name)
+            used(cls(**ESTIMATORS[cls]), name)
     assert not list(tmp_path.iterdir())
 
 

@@ -149,6 +149,10 @@ class GMMImputer(TransformerMixin, Composed):
             source = self._open(X, sample_weight, reset=True)
             changed = Changed(source, _Gaps(self.missing_values), source.n_features)
             observed = changed.map_sum(Observed(), "gmmkit-observed")
+            if observed.n_rows == 0:
+                raise ValueError(
+                    "sample_weight must have a positive value, but all its values are zero."
+                )
             self.kept_, self.incomplete_ = observed.counts > 0, observed.counts < observed.n_rows
             if not self.kept_.any():
                 raise ValueError("X has no values: all of them are missing.")
@@ -241,6 +245,7 @@ class GMMImputer(TransformerMixin, Composed):
     @property
     def n_kept_(self) -> int:
         """Number of features that have values."""
+        check_is_fitted(self)
         return int(np.count_nonzero(self.kept_))
 
     @property

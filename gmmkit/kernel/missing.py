@@ -27,7 +27,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from gmmkit.cached import cached_property
-from gmmkit.kernel.blocks import ScoredBlock
+from gmmkit.kernel.blocks import ScoredBlock, refuse_non_finite
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.stats import GMMStats
 from gmmkit.model.structures import inverses
@@ -338,6 +338,7 @@ class Fill:
         self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
     ) -> np.ndarray:
         """The rows (B, *tail) of X (B, D)."""
+        refuse_non_finite(X, gaps=True)
         out = np.empty((len(X), *self.tail), self.dtype)
         out[:] = X if self.n_draws is None else X[:, None]
         gaps = np.flatnonzero(np.isnan(X).any(axis=1))

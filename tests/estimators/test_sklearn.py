@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
-from gmmkit import GMMMachine, KMeansMachine
+from gmmkit import GMMImputer, GMMMachine, KMeansMachine
 
 CENTRES = np.array([[-9.0, 0.0], [0.0, 9.0], [9.0, -9.0]])
 
@@ -42,9 +42,10 @@ def utterance(n_samples=30, seed=1):
 # ---------------------------------------------------------------------------- scikit-learn's checks
 
 RANDOM_START = [GMMMachine(2), GMMMachine(2, trainer="map"), KMeansMachine()]
-CHECKED = [GMMMachine(), GMMMachine(trainer="map"), *RANDOM_START]
+IMPUTERS = [GMMImputer(), GMMImputer(add_indicator=True), GMMMachine(missing="marginalize")]
+CHECKED = [GMMMachine(), GMMMachine(trainer="map"), *IMPUTERS, *RANDOM_START]
 # one of each kind in every run
-QUICK = [GMMMachine(2), GMMMachine(trainer="map"), KMeansMachine()]
+QUICK = [GMMMachine(2), GMMMachine(trainer="map"), GMMImputer(), KMeansMachine()]
 
 
 def speed(estimator):
