@@ -167,7 +167,8 @@ class GMMImputer(TransformerMixin, Composed):
         """An unfitted machine with the settings of the mixture."""
         mixture = GMMMachine(covariance_type=FULL) if self.mixture is None else self.mixture
         machine: GMMMachine = clone(checks.instance(mixture, GMMMachine, "mixture"))
-        return machine.set_params(missing="marginalize")
+        machine.missing = "marginalize"
+        return machine
 
     def _kept_part(self, source: Source) -> Source:
         """The samples with NaN for missing values, and without the features that have no value."""

@@ -21,17 +21,24 @@ _QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ig
 
 def _blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[Any, Any]]:
     """The blocks of X, each with its rows. Rows with missing values have blocks of their own."""
-    gaps = np.isnan(X).any(axis=1) if densities.takes_gaps else np.zeros(1, dtype=bool)
-    if not gaps.any():
-        yield from _equal_blocks(densities, X)
-        return
+    if densities.takes_gaps:
+        gaps = np.isnan(X).any(axis=1)
+        if gaps.any():
+            return _separate_blocks(densities, X, gaps)
+    return _equal_blocks(densities, X)
+
+
+def _separate_blocks(
+    densities: Densities, X: np.ndarray, gaps: np.ndarray
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """The blocks of the complete rows of X, then those of the rows with gaps."""
     complete = np.flatnonzero(~gaps)
-    for rows, block in _equal_blocks(densities, X[complete]):
-        yield complete[rows], block
-    for numbers in strips(densities, X, np.flatnonzero(gaps)):
-        block = evaluator(densities, gaps=True)(densities, len(numbers))
-        block.load(X[numbers])
-        yield numbers, block
+    for part, block in _equal_blocks(densities, X[complete]):
+        yield complete[part], block
+    for rows in strips(densities, X, np.flatnonzero(gaps)):
+        block = evaluator(densities, gaps=True)(densities, len(rows))
+        block.load(X[rows])
+        yield rows, block
 
 
 def _equal_blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:

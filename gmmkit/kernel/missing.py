@@ -30,7 +30,7 @@ from gmmkit.cached import cached_property
 from gmmkit.kernel.blocks import ScoredBlock, refuse_non_finite
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.stats import GMMStats
-from gmmkit.model.structures import inverses
+from gmmkit.model.structures import NOT_POSITIVE_DEFINITE, DegenerateError, inverses
 
 _OFFSETS = 1 << 20  # numbers x - mu (K, D, B) of a strip, at most
 _FACTORS = 1 << 19  # numbers of the factors of a strip's patterns, at most
@@ -43,6 +43,7 @@ def strips(densities: Densities, X: np.ndarray, rows: np.ndarray) -> Iterator[np
 
     So each pattern is factorised once, except where a strip is full.
     """
+    assert densities.covariances is not None
     n_gaussians, n_features = densities.shape
     most = max(16, _OFFSETS // (n_gaussians * n_features))
     if densities.structure.groups.shape[1] == 1:  # there is nothing to factorise
@@ -154,16 +155,24 @@ def _all_alike(
             by_pattern[starts[which][:, None] + np.arange(count)],
             order,
             int(n),
-            np.linalg.cholesky(np.moveaxis(ordered, 0, 1)),
+            _factors(np.moveaxis(ordered, 0, 1)),
             means,
         )
+
+
+def _factors(covariances: np.ndarray) -> np.ndarray:
+    """Cholesky factors of a stack. Rounding in another order of features may make it singular."""
+    try:
+        return np.linalg.cholesky(covariances)
+    except np.linalg.LinAlgError:
+        raise DegenerateError(NOT_POSITIVE_DEFINITE) from None
 
 
 class IncompleteBlock(ScoredBlock):
     """A block of samples with missing values."""
 
     def __init__(self, densities: Densities, length: int) -> None:
-        super().__init__(replace(densities, dtype=np.dtype(float)), length)
+        super().__init__(replace(densities, dtype=np.dtype(np.float64)), length)
         self.bounded = False  # densities of fewer features have other maxima
         # log of the weights: the constants without those of the whole covariances
         log_det = np.log(densities.structure.diagonal(densities.whitening)).sum(axis=-1)  # log|W|
