@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from gmmkit.estimators import gmm, kmeans, selection
 from gmmkit.estimators.encoders import FisherVectorEncoder, SupervectorEncoder
 from gmmkit.estimators.gmm import GMMMachine
+from gmmkit.estimators.imputer import GMMImputer
 from gmmkit.estimators.kmeans import KMeansMachine
 from gmmkit.estimators.outlier import GMMOutlierDetector
 from gmmkit.estimators.selection import Selection, select
@@ -23,6 +24,7 @@ __all__ = [
     "Blocks",
     "FisherVectorEncoder",
     "FloorWarning",
+    "GMMImputer",
     "GMMMachine",
     "GMMOutlierDetector",
     "GMMStats",

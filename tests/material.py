@@ -58,6 +58,15 @@ def disturbed(mixture, structure, seed=3):
     )
 
 
+def with_gaps(X, share=0.3, seed=4):
+    """X with a share of its values missing; the first row is complete, the second has no value."""
+    X = np.array(X)
+    gaps = np.random.default_rng(seed).random(X.shape) < share
+    gaps[0], gaps[1] = False, True
+    X[gaps] = np.nan
+    return X
+
+
 def problem(structure):
     """A random mixture's samples and a start."""
     truth = random_mixture(structure)

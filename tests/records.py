@@ -8,6 +8,7 @@ from gmmkit.files.classifier import CLASSIFIER
 from gmmkit.files.clusters import read_kmeans, write_kmeans
 from gmmkit.files.encoders import FISHER_VECTORS, SUPERVECTORS
 from gmmkit.files.hdf5 import write
+from gmmkit.files.imputer import IMPUTER
 from gmmkit.files.mixture import read_gmm, write_gmm
 from gmmkit.files.outlier import OUTLIER
 from gmmkit.files.statistics import read_stats, write_stats
@@ -51,6 +52,7 @@ def gmm(covariance_type="diag", block_size=None, seed=0, **changes):
         "map_relevance_factor": 16.0,
         "map_prior": "gauvain",
         "acceleration": "squarem",
+        "missing": "marginalize",
         "variance_thresholds": rng.uniform(size=4),
         "random_state": 7,
         "weights_init": weights / weights.sum(),
@@ -73,7 +75,7 @@ def gmm(covariance_type="diag", block_size=None, seed=0, **changes):
 SPARSE = dict.fromkeys(
     (
         *("convergence_threshold", "map_relevance_factor", "variance_thresholds", "random_state"),
-        "acceleration",
+        *("acceleration", "missing"),
         *("weights_init", "means_init", "covariances_init", "feature_names"),
         *("n_iter", "converged", "lower_bounds", "lower_bound", "n_jobs", "variance_floor"),
     )
@@ -196,11 +198,31 @@ def supervectors(**changes):
     return {**record, **changes}
 
 
+def imputer(**changes):
+    """A record of an imputer, with every key."""
+    record = {
+        "n_features": 6,
+        "n_kept": 4,
+        "sample_posterior": True,
+        "add_indicator": True,
+        "keep_empty_features": False,
+        "random_state": 5,
+        "default_mixture": False,
+        "missing_values": -999.0,
+        "kept": np.array([1, 0, 1, 1, 0, 1]),
+        "incomplete": np.array([1, 1, 0, 0, 1, 1]),
+        "machine": gmm("full", seed=4),
+        "feature_names": ["a", "b", "c", "d", "e", "f"],
+    }
+    return {**record, **changes}
+
+
 KINDS = {
     "classifier": (CLASSIFIER.write, CLASSIFIER.read, classifier),
     "fisher vectors": (FISHER_VECTORS.write, FISHER_VECTORS.read, fisher_vectors),
     "gmm": (write_gmm, read_gmm, gmm),
     "outlier": (OUTLIER.write, OUTLIER.read, outlier),
+    "imputer": (IMPUTER.write, IMPUTER.read, imputer),
     "stats": (write_stats, read_stats, stats),
     "kmeans": (write_kmeans, read_kmeans, kmeans),
     "supervectors": (SUPERVECTORS.write, SUPERVECTORS.read, supervectors),

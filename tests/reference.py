@@ -7,6 +7,8 @@ Written from the formulas, one sample and one component at a time, and never fro
 - Reynolds, Quatieri and Dunn 2000, *Speaker verification using adapted Gaussian mixture models*.
 - Gauvain and Lee 1994, *Maximum a posteriori estimation for multivariate Gaussian mixture
   observations of Markov chains*: the conjugate prior.
+- Ghahramani and Jordan 1994, *Supervised learning from incomplete data via an EM approach*: missing
+  values, which are NaN here.
 
 Every covariance is a full (D, D) matrix here, whatever its structure. K components, D features,
 N samples.
@@ -200,6 +202,72 @@ def statistics(X, mixture, sample_weight=None):
             sum_pxx[k] += share * np.outer(X[i], X[i])
     log_likelihood = float(np.dot(sample_weight, log_likelihoods(X, mixture)))
     return Statistics(float(np.sum(sample_weight)), n, sum_px, sum_pxx, log_likelihood)
+
+
+# ----------------------------------------------------------------------------------- missing values
+
+
+def given_the_observed(x, mean, covariance):
+    """log N(x_o; mu_o, S_oo), E[x | x_o] and Cov[x | x_o], zero for what is observed.
+
+    Ghahramani and Jordan 1994, section 2.2; Bishop 2006, eqs. 2.81, 2.82, 2.98.
+    """
+    o, m = np.flatnonzero(~np.isnan(x)), np.flatnonzero(np.isnan(x))
+    expected, spread = np.array(x, float), np.zeros_like(covariance)
+    if len(o) == 0:
+        return 0.0, mean, covariance
+    gain = covariance[np.ix_(m, o)] @ np.linalg.inv(covariance[np.ix_(o, o)])
+    expected[m] = mean[m] + gain @ (x[o] - mean[o])
+    spread[np.ix_(m, m)] = covariance[np.ix_(m, m)] - gain @ covariance[np.ix_(o, m)]
+    log_density = multivariate_normal.logpdf(x[o], mean[o], covariance[np.ix_(o, o)])
+    return log_density, expected, spread
+
+
+def log_weighted_marginals(X, mixture):
+    """log(w_k N(x_o; mu_ko, S_koo)), (N, K)."""
+    return np.array(
+        [
+            [
+                np.log(weight) + given_the_observed(x, mean, covariance)[0]
+                for weight, mean, covariance in zip(*mixture, strict=True)
+            ]
+            for x in np.asarray(X, float)
+        ]
+    )
+
+
+def expected_statistics(X, mixture, sample_weight=None):
+    """`statistics` of samples with missing values: what is expected, given the observed values."""
+    X = np.asarray(X, float)
+    N, D = X.shape
+    K = len(mixture.weights)
+    sample_weight = np.ones(N) if sample_weight is None else sample_weight
+    L = log_weighted_marginals(X, mixture)
+    n, sum_px, sum_pxx, total = np.zeros(K), np.zeros((K, D)), np.zeros((K, D, D)), 0.0
+    for i in range(N):
+        total += sample_weight[i] * logsumexp(L[i])
+        for k in range(K):
+            share = sample_weight[i] * np.exp(L[i, k] - logsumexp(L[i]))
+            moments = given_the_observed(X[i], mixture.means[k], mixture.covariances[k])
+            _, expected, spread = moments
+            n[k] += share
+            sum_px[k] += share * expected
+            sum_pxx[k] += share * (np.outer(expected, expected) + spread)
+    return Statistics(float(np.sum(sample_weight)), n, sum_px, sum_pxx, float(total))
+
+
+def imputed(X, mixture):
+    """E[x | x_o] under the mixture, (N, D)."""
+    X = np.asarray(X, float)
+    R = np.array([np.exp(row - logsumexp(row)) for row in log_weighted_marginals(X, mixture)])
+    means = [
+        [
+            given_the_observed(x, mean, covariance)[1]
+            for _, mean, covariance in zip(*mixture, strict=True)
+        ]
+        for x in X
+    ]
+    return np.einsum("nk,nkd->nd", R, np.array(means))
 
 
 # ------------------------------------------------------------------------------------------ M-steps

@@ -26,6 +26,7 @@ from gmmkit import (
     Blocks,
     FisherVectorEncoder,
     FloorWarning,
+    GMMImputer,
     GMMMachine,
     GMMOutlierDetector,
     GMMStats,
@@ -49,6 +50,7 @@ X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9
 LAZY_X = da.from_array(X, chunks=(15, D))
 ESTIMATORS = {  # the arguments of each class for these data
     FisherVectorEncoder: {"ubm": GMMMachine(K)},
+    GMMImputer: {"mixture": GMMMachine(K)},
     GMMMachine: {"n_gaussians": K},
     GMMOutlierDetector: {"mixture": GMMMachine(K)},
     KMeansMachine: {"n_clusters": K},
@@ -307,6 +309,11 @@ CONSTRUCTOR = {
     "power": real(0.0, 1.5),
     "unit_norm": FLAG,
     "whiten": FLAG,
+    "missing": without(choice(), "None"),
+    "missing_values": without({**NO_NUMBER, "infinity": np.inf}, "NaN"),
+    "sample_posterior": FLAG,
+    "add_indicator": FLAG,
+    "keep_empty_features": FLAG,
 }
 SIZES = {"n_gaussians": whole(), "n_features": whole()}
 STATS_CONSTRUCTOR = {
@@ -339,6 +346,8 @@ ARGUMENTS = {  # of methods
         "other structure": GMMStats(K, D, "full"),
         "empty": GMMStats(K, D),
     },
+    "n_draws": without(whole(), "None"),
+    "input_features": {"short": ["a"], "long": ["a"] * (D + 1)},
     "n_gaussians": whole(),
     "n_orders": whole(),
     "false_alarm_rate": real(0.0, 1.0, 0.001),
@@ -393,6 +402,9 @@ for cls in OF_SEQUENCES:
     # an ubm that is not fitted is trained, and there is always a relevance factor
     EXCEPTIONS[cls.__name__, "__init__", "ubm"] = without(CONSTRUCTOR["ubm"], "unfitted")
     EXCEPTIONS[cls.__name__, "__init__", "map_relevance_factor"] = real(-1)
+COMPLETE = ("NaN", "lazy NaN", "blocks of NaN", "None inside")
+for cls, name in [("GMMImputer", "fit"), ("GMMImputer", "transform"), ("GMMMachine", "impute")]:
+    EXCEPTIONS[cls, name, "X"] = without(SAMPLES, *COMPLETE)  # missing values are right
 for name in ("about", "of"):  # an overflow is found later; a row is the origin of all components
     EXCEPTIONS["GMMStats", name, "origin"] = without(ARGUMENTS["origin"], "NaN", "infinity")
 SELECT = {
@@ -723,6 +735,7 @@ def test_value_is_refused_before_there_is_a_model(attribute):
 FROM_NOTHING = {  # what needs no model
     *("fit", "fit_predict", "partial_fit", "initialize_gaussians", "m_step"),
     *("from_hdf5", "from_sklearn", "load"),
+    *("n_jobs", "verbose"),  # of an estimator that takes them from its mixture
 }
 MADE = {"X": X, "target": "never.h5", "other": None, "features": [0], "values": [0.0]}
 

@@ -68,11 +68,13 @@ def _save_1_0(model: Model, path: str) -> None:
 
 
 def _beyond(model: Model, file_version: str | None) -> Iterator[str]:
-    """The covariance structures of the model and its priors that a version does not have."""
+    """The structures and settings of the model and its priors that a version does not have."""
     record = None if model.kind == "KMeansMachine" or file_version is None else model.record
     while record is not None:
         if structure_of(record).file_version > str(file_version):
             yield f"covariance_type {described(record)}"
+        if record.get("missing") is not None and str(file_version) < "1.2":
+            yield f"missing={record['missing']!r}"
         record = record.get("ubm")
 
 
@@ -92,7 +94,7 @@ def _beyond_1_0(model: Model) -> Iterator[str]:
     if record["feature_names"] is not None:
         yield "feature_names"
     adapting = ("map_relevance_factor", "map_prior") if record["trainer"] == "map" else ()
-    for name in ("weight_floor", "mean_var_update_threshold", *adapting):
+    for name in ("weight_floor", "mean_var_update_threshold", "missing", *adapting):
         if name in _changed(record):
             yield f"{name}={record[name]!r}"
 

@@ -19,6 +19,7 @@ from gmmkit.files.rules import STRUCTURE
 _TITLES = {
     "FisherVectorEncoder": "encoder to Fisher vectors",
     "GMMClassifier": "classifier of Gaussian mixtures",
+    "GMMImputer": "imputer by a Gaussian mixture",
     "GMMMachine": "Gaussian mixture",
     "GMMOutlierDetector": "outlier detector",
     "GMMStats": "statistics of a Gaussian mixture",

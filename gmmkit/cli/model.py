@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from gmmkit.estimators.encoders import FisherVectorEncoder, SupervectorEncoder
 from gmmkit.estimators.gmm import GMMMachine
+from gmmkit.estimators.imputer import GMMImputer
 from gmmkit.estimators.kmeans import KMeansMachine
 from gmmkit.estimators.outlier import GMMOutlierDetector
 from gmmkit.files.hdf5 import Reader, read
@@ -14,6 +15,7 @@ from gmmkit.kernel.stats import GMMStats
 
 _CLASSES: dict[str, Any] = {
     "FisherVectorEncoder": FisherVectorEncoder,
+    "GMMImputer": GMMImputer,
     "GMMMachine": GMMMachine,
     "GMMOutlierDetector": GMMOutlierDetector,
     "GMMStats": GMMStats,

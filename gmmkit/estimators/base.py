@@ -61,10 +61,23 @@ class Estimator(BaseEstimator):
             value = value.item()
         super().__setattr__(name, value)
 
-    def _open(self, X: Any, sample_weight: Any = None, reset: bool = False) -> Source:
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._takes_gaps
+        return tags
+
+    @property
+    def _takes_gaps(self) -> bool:
+        """Whether samples may have missing values (NaN)."""
+        return getattr(self, "missing", None) is not None
+
+    def _open(
+        self, X: Any, sample_weight: Any = None, reset: bool = False, gaps: bool | None = None
+    ) -> Source:
         """The source of checked X (N, D) and weights (N,).
 
         With `reset`, the number and the names of X's features are stored, else they must agree.
+        `gaps` says whether X may have missing values (NaN); None means as the settings say.
         """
         who = type(self).__name__
         kind = kind_of(X, who)
@@ -72,7 +85,7 @@ class Estimator(BaseEstimator):
         if kind.lazy:
             validate_data(self, kind.header(X), reset=reset, skip_check_array=True)
         else:
-            X = self._checked_in_memory(X, reset)
+            X = self._checked_in_memory(X, reset, self._takes_gaps if gaps is None else gaps)
         return kind.open(X, sample_weight, self.n_jobs)
 
     def _open_sequences(self, X: Any, reset: bool = False) -> Sequences:
@@ -85,11 +98,14 @@ class Estimator(BaseEstimator):
         validate_data(self, sequences.header, reset=reset, skip_check_array=True)
         return sequences
 
-    def _checked_in_memory(self, X: Any, reset: bool) -> np.ndarray:
+    def _checked_in_memory(self, X: Any, reset: bool, gaps: bool = False) -> np.ndarray:
         """X (N, D) as an array of numbers, by scikit-learn's rules."""
         who = type(self).__name__
+        finite = "allow-nan" if gaps else True
         try:
-            array: np.ndarray = validate_data(self, X, reset=reset, dtype="numeric")
+            array: np.ndarray = validate_data(
+                self, X, reset=reset, dtype="numeric", ensure_all_finite=finite
+            )
         except (TypeError, ValueError) as error:
             checks.blame_column(X, who)
             if checks.is_array(X) and X.dtype.kind == "O" and " X" not in str(error):

@@ -101,6 +101,11 @@ class GMMMachine(Mixture):
         "squarem" extrapolates after every two steps (Varadhan and Roland, 2008), and takes a jump
         back if it would lower the likelihood. If components overlap, that saves most of the steps.
         MAP makes plain steps.
+    missing : {"marginalize"} or None, default=None
+        What to do with missing values, which are NaN. None refuses them. "marginalize" scores a
+        sample by the marginal of its observed values, and trains on what is expected of the others
+        given these (Ghahramani and Jordan, 1994): maximum likelihood, if whether a value is missing
+        does not depend on the value itself. A sample without any value has log-likelihood 0.
     random_state : int, RandomState or None, default=0
     warm_start : bool, default=False
         Whether a further `fit` starts from the current model.
@@ -150,6 +155,9 @@ class GMMMachine(Mixture):
 
     R. Varadhan and C. Roland, Simple and globally convergent methods for accelerating the
     convergence of any EM algorithm, Scandinavian Journal of Statistics 35, 2008.
+
+    Z. Ghahramani and M. I. Jordan, Supervised learning from incomplete data via an EM approach,
+    NIPS 6, 1994.
 
     Examples
     --------
@@ -202,6 +210,7 @@ class GMMMachine(Mixture):
         "map_relevance_factor": [Interval(Real, 0, None, closed="left"), None],
         "map_prior": [StrOptions({"reynolds", "gauvain"})],
         "acceleration": [StrOptions({"squarem"}), None],
+        "missing": [StrOptions({"marginalize"}), None],
         "random_state": ["random_state"],
         "warm_start": ["boolean"],
         "checkpoint": [str, os.PathLike, None],
@@ -234,6 +243,7 @@ class GMMMachine(Mixture):
         map_relevance_factor: float | None = 4,
         map_prior: str = "reynolds",
         acceleration: str | None = None,
+        missing: str | None = None,
         random_state: Any = 0,
         warm_start: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -262,6 +272,7 @@ class GMMMachine(Mixture):
         self.map_relevance_factor = map_relevance_factor
         self.map_prior = map_prior
         self.acceleration = acceleration
+        self.missing = missing
         self.random_state = random_state
         self.warm_start = warm_start
         self.checkpoint = checkpoint
@@ -595,7 +606,7 @@ class GMMMachine(Mixture):
         *("weights_init", "means_init", "covariances_init", "variance_thresholds"),
         *("update_means", "update_variances", "update_weights", "mean_var_update_threshold"),
         *("weight_floor", "map_alpha", "map_relevance_factor", "map_prior"),
-        *("acceleration", "random_state"),
+        *("acceleration", "missing", "random_state"),
         *("n_jobs", "verbose"),
     )
     _kept_by_clone = ("ubm",)

@@ -13,7 +13,8 @@ from gmmkit import checks
 from gmmkit.estimators.base import Machine
 from gmmkit.kernel import estep
 from gmmkit.kernel.densities import Densities, LastDensities
-from gmmkit.kernel.plan import mixture_densities
+from gmmkit.kernel.missing import Fill
+from gmmkit.kernel.plan import block_length, mixture_densities
 from gmmkit.kernel.stats import GMMStats, weighty_statistics
 from gmmkit.model import conditional, information
 from gmmkit.model.parameters import Parameters
@@ -31,6 +32,7 @@ class Mixture(DensityMixin, Machine):
     means_: np.ndarray
     covariances_: np.ndarray
     random_state: Any
+    missing: str | None
     _draws: tuple[Any, np.random.RandomState]  # of `sample`: its seed, and the generator
 
     def _structure(self, n_features: int) -> Structure:
@@ -55,15 +57,19 @@ class Mixture(DensityMixin, Machine):
                 raise ValueError(f"{name} has shape {part.shape}, expected {expected}.")
         return Parameters(structure, weights, means, structure.from_public(covariances))
 
-    def _densities(self, dtype: np.dtype) -> Densities:
-        """The weighted log densities of the components; the last ones, if nothing has changed."""
+    def _densities(self, dtype: np.dtype, gaps: bool | None = None) -> Densities:
+        """The weighted log densities of the components; the last ones, if nothing has changed.
+
+        `gaps` says whether samples may have missing values; None means as ``missing`` says.
+        """
+        gaps = self.missing is not None if gaps is None else gaps
         check_is_fitted(self, "means_")
         if np.ndim(self.means_) != 2:
             raise ValueError(f"means_ has shape {np.shape(self.means_)}, expected (K, D).")
         arrays = [self.weights_, self.means_, self.covariances_]
-        key = self._structure(self.means_.shape[1]), dtype
+        key = self._structure(self.means_.shape[1]), dtype, gaps
         return _last_densities.find(
-            self, key, arrays, lambda: mixture_densities(self.parameters_, dtype)
+            self, key, arrays, lambda: mixture_densities(self.parameters_, dtype, gaps)
         )
 
     def _keep_parameters(self, parameters: Parameters) -> None:
@@ -182,6 +188,51 @@ class Mixture(DensityMixin, Machine):
         with progress.shown(self.verbose >= 2):
             return output.of(source, self._densities(source.dtype))
 
+    def impute(self, X: Any, n_draws: int | None = None, random_state: Any = None) -> Any:
+        """X with its missing values, which are NaN, filled from the observed values of their row.
+
+        Parameters
+        ----------
+        X : array-like, dask array or dask data frame of shape (N, D)
+        n_draws : int, optional
+            None fills with the conditional mean: the best guess by squared error. A number fills
+            with so many independent draws of what is missing given what is observed, so that later
+            results show how uncertain the missing values are (multiple imputation; Rubin, 1987).
+        random_state : int, RandomState or None, default=None
+            Of the draws. They depend on it and on the number of the row. None takes the machine's
+            ``random_state``.
+
+        Returns
+        -------
+        ndarray or dask array of shape (N, D) or (n_draws, N, D)
+            Observed values are as in X. It is lazy if X is.
+
+        References
+        ----------
+        D. B. Rubin, Multiple imputation for nonresponse in surveys, Wiley, 1987.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gmmkit import GMMMachine
+        >>> X = np.random.default_rng(0).normal(size=(1000, 2))
+        >>> X[:, 1] += 2 * X[:, 0]
+        >>> machine = GMMMachine(covariance_type="full").fit(X)
+        >>> machine.impute([[0.5, np.nan]]).round(1)
+        array([[0.5, 1. ]])
+        """
+        check_is_fitted(self, "means_")
+        if n_draws is not None:
+            n_draws = checks.whole_number(n_draws, "n_draws")
+        source = self._open(X, gaps=True)
+        draws = checks.generator(self.random_state if random_state is None else random_state)
+        seed = 0 if n_draws is None else int(draws.randint(2**31))
+        densities = self._densities(source.dtype, gaps=True)
+        with progress.shown(self.verbose >= 2):
+            kernel = Fill(densities, source.dtype, seed, n_draws)
+            rows = source.map_rows(kernel, "gmmkit-impute", block_length(densities))
+        return rows if n_draws is None else rows.swapaxes(0, 1)
+
     def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Draw from the mixture.
 
@@ -229,8 +280,10 @@ class Mixture(DensityMixin, Machine):
             known = self.__dict__.setdefault("_draws", (seed, checks.generator(seed)))
         return known[1]
 
-    def _open(self, X: Any, sample_weight: Any = None, reset: bool = False) -> Source:
-        source = super()._open(X, sample_weight, reset)
+    def _open(
+        self, X: Any, sample_weight: Any = None, reset: bool = False, gaps: bool | None = None
+    ) -> Source:
+        source = super()._open(X, sample_weight, reset, gaps)
         if reset:
             self.__dict__.pop("_draws", None)
         return source
@@ -321,7 +374,7 @@ class Mixture(DensityMixin, Machine):
         """A machine of this class with these parameters, over some of the features."""
         structure = parameters.structure
         machine = type(self)(parameters.n_gaussians, covariance_type=structure.covariance_type)
-        for name in ("random_state", "n_jobs", "verbose"):
+        for name in ("missing", "random_state", "n_jobs", "verbose"):
             setattr(machine, name, getattr(self, name))
         # a shared generator: else all machines made from this one would draw the same noise
         machine._draws = self.random_state, self._own_draws()

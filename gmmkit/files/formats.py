@@ -10,6 +10,7 @@ from gmmkit.files.clusters import read_kmeans, write_kmeans
 from gmmkit.files.composed import Schema
 from gmmkit.files.encoders import FISHER_VECTORS, SUPERVECTORS
 from gmmkit.files.hdf5 import Reader
+from gmmkit.files.imputer import IMPUTER
 from gmmkit.files.mixture import read_gmm, write_gmm
 from gmmkit.files.outlier import OUTLIER
 from gmmkit.files.rules import Record
@@ -31,6 +32,7 @@ def _declared(schema: Schema) -> Format:
 FORMATS = {
     "FisherVectorEncoder": _declared(FISHER_VECTORS),
     "GMMClassifier": _declared(CLASSIFIER),
+    "GMMImputer": _declared(IMPUTER),
     "GMMMachine": Format(write_gmm, read_gmm),
     "GMMOutlierDetector": _declared(OUTLIER),
     "GMMStats": Format(write_stats, read_stats),

@@ -51,6 +51,7 @@ GMM = {
     "map_relevance_factor": OPTIONAL_POSITIVE,
     "map_prior": Rule(str, choices=("reynolds", "gauvain")),
     "acceleration": Rule(str, choices=("squarem",), optional=True),
+    "missing": Rule(str, choices=("marginalize",), optional=True),
     "n_init": SIZE,
     "warm_start": Rule(bool),
     "random_state": OPTIONAL_COUNT,
@@ -73,9 +74,8 @@ def write_gmm(group: Any, record: Mapping[str, Any], version: str | None = None)
     - ``trainer``, [``convergence_threshold``], ``max_fitting_steps``, ``n_init``, ``warm_start``,
       ``update_means``, ``update_variances``, ``update_weights`` (each a bool or "auto"),
       ``mean_var_update_threshold``, ``weight_floor``, ``map_alpha``, [``map_relevance_factor``],
-      ``map_prior``, [``acceleration``], [``variance_thresholds``] (a number, (D,) or (K, D)),
-      [``random_state``]
-      (written if it is an int), [``n_jobs``], [``verbose``];
+      ``map_prior``, [``acceleration``], [``missing``], [``variance_thresholds``] (a number, (D,) or
+      (K, D)), [``random_state``] (written if it is an int), [``n_jobs``], [``verbose``];
     - [``weights_init``, ``means_init``, ``covariances_init``], [``feature_names``];
     - results of the fit: [``n_iter``, ``converged``, ``lower_bounds``, ``lower_bound``,
       ``variance_floor`` (D,) or (K, D)];
@@ -121,7 +121,8 @@ def write_gmm(group: Any, record: Mapping[str, Any], version: str | None = None)
 def _put_more(group: Any, record: Mapping[str, Any], version: str) -> None:
     """Write the keys that version 1.0 does not have."""
     put_structure(group, record)
-    put_scalars(group, record, GMM)
+    rules = GMM if version == "1.2" else {name: GMM[name] for name in GMM if name != "missing"}
+    put_scalars(group, record, rules)
     unset = [name for name in _OPTIONAL if record.get(name) is None]
     put_strings(group, "unset", [*unset, *(record.get("unset") or ())])
     put_strings(group, "auto", [name for name in UPDATES if record[name] == "auto"])

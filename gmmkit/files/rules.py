@@ -5,9 +5,9 @@ to a file or from a file. On writing, None and an absent key are the same. A rec
 the same rules before it is written and after it was read, so that every file can be read again.
 
 Version 1.1 is a superset of bob.learn.em's 1.0, so that a reader of 1.0 can read a diagonal model
-or its statistics. Version 1.2 adds the floor of the variances and some structures. All versions are
-read, and also older files, which have no version. A file gets the lowest of gmmkit's own versions
-that can hold it.
+or its statistics. Version 1.2 adds the floor of the variances, missing values and some structures.
+All versions are read, and also older files, which have no version. A file gets the lowest of
+gmmkit's own versions that can hold it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ Record = dict[str, Any]
 Shape = tuple[int, ...]
 
 VERSIONS = ("1.2", "1.1", "1.0")
-_FROM_1_2 = ("variance_floor",)  # keys that older versions do not have
+_FROM_1_2 = ("variance_floor", "missing")  # keys that older versions do not have
 WRITERS = {
     "FisherVectorEncoder": "<class 'gmmkit.FisherVectorEncoder'>",
     "GMMClassifier": "<class 'gmmkit.GMMClassifier'>",
+    "GMMImputer": "<class 'gmmkit.GMMImputer'>",
     "GMMMachine": "<class 'gmmkit.gmm.GMMMachine'>",
     "GMMOutlierDetector": "<class 'gmmkit.GMMOutlierDetector'>",
     "GMMStats": "<class 'gmmkit.stats.GMMStats'>",
@@ -46,6 +47,7 @@ _MARKS = {  # a key that only files of this class have
     "contamination": "GMMOutlierDetector",
     "unit_norm": "FisherVectorEncoder",
     "whiten": "SupervectorEncoder",
+    "incomplete": "GMMImputer",
 }
 
 

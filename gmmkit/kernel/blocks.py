@@ -203,18 +203,22 @@ class ScoredBlock(Block):
         overflows too, the density is zero and the nearest component gets the whole responsibility.
         """
         samples = np.asarray(self.samples[far], dtype=float)
-        refuse_non_finite(samples)
-        densities = self.densities
-        size = np.maximum(np.abs(samples).max(axis=1), 1.0)  # (B',)
-        unit = samples / size[:, None]
-        offset = unit.T[None] - densities.means[..., None] / size  # (K, D, B')
-        split = densities.structure.split_rows(offset)  # (K, M, G, B')
-        squares = ((densities.whitening @ split) ** 2).sum(axis=(1, 2))  # (K, B')
-        scores = densities.constants[:, None] - 0.5 * size**2 * squares
+        refuse_non_finite(samples, gaps=self.densities.takes_gaps)
+        size = np.fmax.reduce(np.abs(samples), axis=1, initial=1.0)  # (B',)
+        constants, squares = self._scaled_terms(samples, size)
+        scores = constants - 0.5 * size**2 * squares
         peak = scores.max(axis=0)
         nearest = np.where(squares == squares.min(axis=0), 0.0, -np.inf)
         self.scores[:, far] = np.where(np.isfinite(peak), scores - peak, nearest)
-        self._far, self._far_terms = far, peak + densities.common
+        self._far, self._far_terms = far, peak + self.densities.common
+
+    def _scaled_terms(self, x: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``c_k`` and ``|W (u - mu / s)|^2`` (K, B') of samples x (B', D) of these sizes (B',)."""
+        densities = self.densities
+        offset = (x / size[:, None]).T[None] - densities.means[..., None] / size  # (K, D, B')
+        split = densities.structure.split_rows(offset)  # (K, M, G, B')
+        squares: np.ndarray = ((densities.whitening @ split) ** 2).sum(axis=(1, 2))
+        return densities.constants[:, None], squares
 
 
 class LinearBlock(ScoredBlock):
@@ -451,9 +455,12 @@ def _product(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
     return product
 
 
-def refuse_non_finite(samples: np.ndarray) -> None:
-    """Raise a ValueError, in scikit-learn's words, if samples contain NaN or infinity."""
-    if np.isnan(samples).any():
+def refuse_non_finite(samples: np.ndarray, gaps: bool = False) -> None:
+    """Raise a ValueError, in scikit-learn's words, if samples contain NaN or infinity.
+
+    With `gaps`, NaN stands for a missing value.
+    """
+    if not gaps and np.isnan(samples).any():
         raise ValueError("Input X contains NaN.")
     if np.isinf(samples).any():
         raise ValueError("Input X contains infinity or a value too large for its dtype.")

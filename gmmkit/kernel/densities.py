@@ -58,6 +58,8 @@ class Densities:
     linear: bool = True
     common: float = 0.0  # c: a constant added to every log density
     nearest: bool = False  # whether only the largest density counts
+    # (C, M, G, G), if samples may have missing values: these need marginals and conditionals
+    covariances: np.ndarray | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # what follows from the fields is computed again where it is needed, so tasks stay small
@@ -67,6 +69,11 @@ class Densities:
     def shape(self) -> tuple[int, int]:
         """(K, D)."""
         return self.means.shape
+
+    @property
+    def takes_gaps(self) -> bool:
+        """Whether samples may have missing values (NaN)."""
+        return self.covariances is not None
 
     @cached_property
     def form(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gmmkit.kernel import missing
 from gmmkit.kernel.blocks import Block, ScoredBlock, refuse_non_finite
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.plan import block_length, evaluator, strip_length
@@ -21,7 +22,29 @@ _BLOCKS = 16  # for sequences that a thread works on before it takes others, mea
 QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
 
 
-def strips(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
+def strips(densities: Densities, X: np.ndarray) -> Iterator[tuple[Any, Any]]:
+    """The blocks of X, each with its rows. Rows with missing values have blocks of their own."""
+    if densities.takes_gaps:
+        gaps = np.isnan(X).any(axis=1)
+        if gaps.any():
+            return _separate_strips(densities, X, gaps)
+    return _equal_strips(densities, X)
+
+
+def _separate_strips(
+    densities: Densities, X: np.ndarray, gaps: np.ndarray
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """The blocks of the complete rows of X, then those of the rows with gaps."""
+    complete = np.flatnonzero(~gaps)
+    for part, block in _equal_strips(densities, X[complete]):
+        yield complete[part], block
+    for rows in missing.strips(densities, X, np.flatnonzero(gaps)):
+        block = evaluator(densities, gaps=True)(densities, len(rows))
+        block.load(X[rows])
+        yield rows, block
+
+
+def _equal_strips(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
     """The blocks of X, of equal length, each loaded into the same buffers."""
     n_blocks = -(-len(X) // strip_length(densities))
     length = -(-len(X) // max(n_blocks, 1))
@@ -46,13 +69,14 @@ class EStep:
         densities = self.densities
         stats = GMMStats.of(densities.structure, densities.shape[0], densities.origins)
         if sample_weight is not None:
-            X, sample_weight = _with_weight(X, checked_weights(sample_weight))
+            weight = checked_weights(sample_weight)
+            X, sample_weight = _with_weight(X, weight, densities.takes_gaps)
         for rows, block in strips(densities, X):
             block.add_to(stats, None if sample_weight is None else sample_weight[rows])
         return stats
 
 
-def _with_weight(X: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _with_weight(X: np.ndarray, weight: np.ndarray, gaps: bool) -> tuple[np.ndarray, np.ndarray]:
     """The rows of X (B, D) that have a positive weight (B,), and their weights.
 
     The others are left out, since zero times a square that overflows would be NaN.
@@ -60,7 +84,7 @@ def _with_weight(X: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndar
     counts = weight > 0
     if counts.all():
         return X, weight
-    refuse_non_finite(X[~counts])
+    refuse_non_finite(X[~counts], gaps)
     return X[counts], weight[counts]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from gmmkit.kernel.blocks import Block, CentredBlock, FactoredBlock, LinearBlock, TiedBlock
 from gmmkit.kernel.densities import Densities, representable, weighted_densities
+from gmmkit.kernel.missing import incomplete_block
 from gmmkit.kernel.nearest import NearestBlock
 from gmmkit.model.parameters import Parameters
 
@@ -32,11 +33,14 @@ EVALUATORS: dict[str, Callable[[Densities, int], Block]] = {
     "linear": LinearBlock,
     "factored": FactoredBlock,
     "centred": CentredBlock,
+    "incomplete": incomplete_block,
 }
 
 
-def evaluator(densities: Densities) -> Callable[[Densities, int], Block]:
-    """What makes a block that evaluates densities, for so many rows."""
+def evaluator(densities: Densities, gaps: bool = False) -> Callable[[Densities, int], Block]:
+    """What makes a block that evaluates densities, for so many rows. `gaps` are missing values."""
+    if gaps:
+        return EVALUATORS["incomplete"]
     if densities.nearest:
         return EVALUATORS["nearest"]
     if densities.form == "linear" and densities.structure.shared:
@@ -62,13 +66,15 @@ def strip_length(densities: Densities) -> int:
     return min(block_length(densities), max(rows, _NEAREST_SHORTEST))
 
 
-def mixture_densities(parameters: Parameters, dtype: np.dtype) -> Densities:
+def mixture_densities(parameters: Parameters, dtype: np.dtype, gaps: bool = False) -> Densities:
     """The weighted log densities of a mixture, in the cheapest form that is accurate enough.
 
     For wide problems the cheapest is the factored form in float64 and the centred form in float32,
-    for others the linear form.
+    for others the linear form. With `gaps`, samples may have missing values.
     """
     densities = weighted_densities(parameters, dtype)
+    if gaps:
+        densities = replace(densities, covariances=parameters.covariances)
     with np.errstate(over="ignore", invalid="ignore"):
         for name in ("float32", "float64"):
             kind = np.dtype(name)

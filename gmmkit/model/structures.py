@@ -316,13 +316,13 @@ class Structure:
         if stack.shape[-1] == 1:
             if not (stack > 0).all():
                 raise DegenerateError(NOT_POSITIVE_DEFINITE)
-            inverses: np.ndarray = 1.0 / np.sqrt(stack)
-            return inverses
+            reciprocal: np.ndarray = 1.0 / np.sqrt(stack)
+            return reciprocal
         try:
             factors = np.linalg.cholesky(stack)
         except np.linalg.LinAlgError:
             raise DegenerateError(NOT_POSITIVE_DEFINITE) from None
-        return _inverses(factors)
+        return inverses(factors)
 
     # What users see: the shapes of scikit-learn.
 
@@ -374,7 +374,7 @@ NOT_POSITIVE_DEFINITE = (
 )
 
 
-def _inverses(factors: np.ndarray) -> np.ndarray:
+def inverses(factors: np.ndarray) -> np.ndarray:
     """Inverses of lower triangular matrices (C, M, G, G)."""
     if factors.shape[-1] < _LARGE:
         return np.tril(np.linalg.inv(factors))

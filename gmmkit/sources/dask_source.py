@@ -162,6 +162,7 @@ class DaskSource:
             da.from_array(shared, chunks=1, name=f"{name}-kernel-{token}"),
             chunks=(self.X.chunks[0], *((n,) for n in kernel.tail)),
             drop_axis=drop,
+            new_axis=list(range(2, 1 + len(kernel.tail))) or None,
             dtype=kernel.dtype,
             meta=np.empty((0,) * (1 + len(kernel.tail)), dtype=kernel.dtype),
             name=f"{name}-{token}",

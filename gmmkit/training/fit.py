@@ -73,6 +73,8 @@ def fit(job: Job, source: Source, task: Task, learned: Learned) -> Fitted:
         If all attempts at one start fail.
     """
     data = prepared(job, source)
+    if job.gaps is not None and job.m_step.prior is None:
+        data.survey()  # refuses features without any value
     runs = _runs(job, data, task, learned)
     best = runs[loop.first_best([run.history.lower_bound for run in runs])]
     warnings = _warnings(job, data, best)
@@ -81,7 +83,8 @@ def fit(job: Job, source: Source, task: Task, learned: Learned) -> Fitted:
 
 def prepared(job: Job, source: Source) -> Prepared:
     """The samples, with the floor if it is known."""
-    return Prepared(source, job.structure, _SAMPLES_PER_COMPONENT * job.n_gaussians, job.floor)
+    count = _SAMPLES_PER_COMPONENT * job.n_gaussians
+    return Prepared(source, job.structure, count, job.floor, job.gaps)
 
 
 def starts(job: Job) -> list[Start]:
@@ -171,14 +174,14 @@ class Mixture(Problem):
 
     def __init__(self, job: Job, data: Prepared, start: Parameters) -> None:
         self.accelerated = job.accelerated
-        self._source = data.source
+        self._source, self._gaps = data.source, data.gaps is not None
         self._m_step = data.floored(job.m_step, start.means)
         self._verbose = job.verbose
         self._logged: dict[str, Any] = {}
 
     def sweep(self, parameters: Parameters) -> GMMStats:
         """The E-step."""
-        densities = mixture_densities(parameters, self._source.dtype)
+        densities = mixture_densities(parameters, self._source.dtype, self._gaps)
         self._m_step = replace(self._m_step, rounding=float(np.finfo(densities.dtype).eps))
         self._log(2, "E-step", f"{densities.dtype}, {densities.form} form")
         return checked_statistics(sweep(self._source, densities))

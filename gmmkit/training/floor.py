@@ -27,6 +27,7 @@ from gmmkit.kernel.stats import GMMStats
 from gmmkit.model.parameters import Parameters
 from gmmkit.model.structures import Structure
 from gmmkit.sources.base import ArraySource, Source
+from gmmkit.training.filling import without_gaps
 from gmmkit.training.survey import Survey, survey
 
 _RELATIVE = 1e-6  # share of the variance within a component; the floor itself of constant features
@@ -44,6 +45,27 @@ _SUMS = 16  # error of sums of squares, in units of rounding
 _NOISE = 1e-9  # share of a feature's spread: smaller gaps come from rounding before our time
 
 
+@dataclass(frozen=True)
+class Gaps:
+    """How data with missing values are prepared."""
+
+    n_gaussians: int
+    names: list[str]  # of the features; numbers, if they have no names
+
+    def filled(self, survey: Survey) -> Survey:
+        """The survey, with the gaps in its sample filled. Refuses features without any value."""
+        if survey.empty.any():
+            names = ", ".join(np.array(self.names)[survey.empty])
+            raise ValueError(
+                f"X has no values in column(s) {names}: all are NaN. Leave these columns out."
+            )
+        sample = survey.sample
+        if not np.isnan(sample.X).any():
+            return survey
+        parts = without_gaps(sample.X, sample.sample_weight, self.n_gaussians)
+        return replace(survey, sample=replace(sample, X=parts[0], sample_weight=parts[1]))
+
+
 @dataclass
 class Prepared:
     """A source, and facts about its data. A fit finds each fact once, when it is needed."""
@@ -52,6 +74,7 @@ class Prepared:
     structure: Structure
     count: int  # rows of the sample to look at
     known_floor: np.ndarray | None = None  # (1 or K, D)
+    gaps: Gaps | None = None  # if values may be missing
     _survey: Survey | None = None
     _typical: Typical | None = None
     warnings: list[tuple[str, type[Warning]]] = field(default_factory=list)  # for the user
@@ -59,8 +82,15 @@ class Prepared:
     def survey(self) -> Survey:
         """The survey of the data, found in one pass."""
         if self._survey is None:
-            self._survey = survey(self.source, self.count, _SAMPLE_BYTES)
+            gaps = self.gaps is not None
+            found = survey(self.source, self.count, _SAMPLE_BYTES, gaps=gaps)
+            self._survey = found if self.gaps is None else self.gaps.filled(found)
         return self._survey
+
+    def for_start(self) -> Source:
+        """The samples to find a start in: all, or if values are missing, a sample without gaps."""
+        gaps = self.gaps is not None and self.survey().gaps
+        return self.survey().sample if gaps else self.source
 
     def typical(self) -> Typical:
         """The typical values of the sample."""

@@ -17,7 +17,7 @@ from gmmkit.kernel.mstep import MStep, Prior
 from gmmkit.model.parameters import Parameters
 from gmmkit.model.structures import DIAG, Structure, make_structure
 from gmmkit.sources.base import Source
-from gmmkit.training.floor import floor_of_parameters
+from gmmkit.training.floor import Gaps, floor_of_parameters
 from gmmkit.training.starts import checked_start
 
 NO_UBM = "ubm is not fitted: call ubm.fit(X) first, or load it from a file."
@@ -47,6 +47,7 @@ class Job:
     settings: dict[str, Any]  # those that decide the outcome; empty without a checkpoint
     n_jobs: int | None
     verbose: int
+    gaps: Gaps | None = None  # if values may be missing
 
     @property
     def fewest_samples(self) -> int:
@@ -94,7 +95,15 @@ def settle(settings: Any, n_features: int, ubm: Any = None, continues: bool = Fa
         settings={name: stored[name] for name in stored if name not in _NOT_IN_DIGEST},
         n_jobs=settings.n_jobs,
         verbose=settings.verbose,
+        gaps=_gaps(settings, n_gaussians, n_features),
     )
+
+
+def _gaps(settings: Any, n_gaussians: int, n_features: int) -> Gaps | None:
+    if settings.missing is None:
+        return None
+    names = getattr(settings, "feature_names_in_", range(n_features))
+    return Gaps(n_gaussians, [str(name) for name in names])
 
 
 def goes_on(settings: Any) -> bool:

@@ -148,7 +148,7 @@ class Trained:
         if self.attempts > 1:  # with the trainer's own random_state all starts would be equal
             trainer.set_params(random_state=_seed(self.seed, attempt))
         with task.fitting("k-means", trainer):
-            means = k_means(data.source, trainer, self.n_gaussians)
+            means = k_means(data.for_start(), trainer, self.n_gaussians)
         if attempt < self.attempts:
             _check_distinct(means, type(trainer).__name__)
         return assigned(data, self.m_step, {"means": means, **self.given})
@@ -172,9 +172,10 @@ def _check_distinct(means: np.ndarray, who: str) -> None:
 
 def assigned(data: Prepared, m_step: MStep, given: dict[str, np.ndarray]) -> Parameters:
     """Parameters with the given parts, the rest by assigning samples to the nearest mean."""
-    source, structure, means = data.source, data.structure, given["means"]
+    structure, means = data.structure, given["means"]
     if {"weights", "covariances"} <= given.keys():
         return Parameters(structure, **given)
+    source = data.for_start()
     densities = centroid_distances(means, np.dtype(float), structure)
     stats = source.map_sum(EStep(densities), "gmmkit-assign", block_length(densities))
     if "covariances" not in given:

@@ -39,7 +39,7 @@ def take_batch(job: Job, data: Prepared, stream: Stream, kappa: float) -> tuple[
         data.source = at_least(data.source, job.fewest_samples, "n_gaussians")
         current = starts(job)[0].make(data, SILENT, 1)
     m_step = data.floored(job.m_step, current.means)
-    densities = mixture_densities(current, data.source.dtype)
+    densities = mixture_densities(current, data.source.dtype, data.gaps is not None)
     stats = checked_statistics(sweep(data.source, densities))
     step = (stream.n_batches + 2) ** -kappa if stream.n_batches else 1.0
     running = stats * (step / stats.t)

@@ -20,6 +20,7 @@ from sklearn.utils import estimator_checks
 
 from gmmkit import (
     FisherVectorEncoder,
+    GMMImputer,
     GMMMachine,
     GMMOutlierDetector,
     KMeansMachine,
@@ -77,8 +78,9 @@ class RowsToSupervectors(EachRow, SupervectorEncoder):
 
 RANDOM_START = [GMMMachine(2), GMMMachine(2, trainer="map"), KMeansMachine()]
 ENCODERS = [RowsToFisherVectors(GMMMachine(2)), RowsToSupervectors(GMMMachine(2))]
-ON_TOP = [GMMOutlierDetector(), *ENCODERS]  # of estimators that are made of mixtures
-CHECKED = [GMMMachine(), GMMMachine(trainer="map"), *RANDOM_START, *ON_TOP]
+ON_TOP = [GMMImputer(), GMMOutlierDetector(), *ENCODERS]  # of estimators that are made of mixtures
+WITH_GAPS = [GMMImputer(add_indicator=True), GMMMachine(missing="marginalize")]
+CHECKED = [GMMMachine(), GMMMachine(trainer="map"), *RANDOM_START, *WITH_GAPS, *ON_TOP]
 # one of each kind in every run
 QUICK = [GMMMachine(2), GMMMachine(trainer="map"), KMeansMachine(), *ON_TOP]
 

@@ -213,8 +213,10 @@ def test_the_attributes_say_what_a_file_is(tmp_path):
 def test_a_file_has_the_lowest_version_that_holds_it(tmp_path):
     for record, version in [
         (gmm(), "1.2"),
-        (gmm(variance_floor=None), "1.1"),
-        (gmm(variance_floor=None, ubm=gmm(), trainer="map"), "1.2"),
+        (gmm(variance_floor=None, missing=None), "1.1"),
+        (gmm(variance_floor=None), "1.2"),
+        (gmm(missing=None), "1.2"),
+        (gmm(variance_floor=None, missing=None, ubm=gmm(), trainer="map"), "1.2"),
     ]:
         with h5py.File(save(tmp_path / "file", "gmm", record)) as file:
             assert file.attrs["file_version"] == version
@@ -223,6 +225,7 @@ def test_a_file_has_the_lowest_version_that_holds_it(tmp_path):
     with h5py.File(path) as file:
         assert file.attrs["file_version"] == "1.1"
         assert "variance_floor" not in file
+        assert "missing" not in file
 
 
 # Files that are something else.
@@ -242,8 +245,9 @@ def test_a_file_of_another_class_is_refused(tmp_path, wanted, found):
     if wanted != found:
         names = {"gmm": "GMMMachine", "stats": "GMMStats", "kmeans": "KMeansMachine"}
         names |= {"classifier": "GMMClassifier", "outlier": "GMMOutlierDetector"}
-        names |= {"classifier": "GMMClassifier", "fisher vectors": "FisherVectorEncoder"}
+        names |= {"fisher vectors": "FisherVectorEncoder"}
         names |= {"supervectors": "SupervectorEncoder"}
+        names |= {"imputer": "GMMImputer"}
         path = save(tmp_path / "file", found, KINDS[found][2]())
         refused(path, wanted, f"gmmkit.{names[wanted]}", f"gmmkit.{names[found]}")
 
@@ -298,6 +302,10 @@ REQUIRED = {
         *("gaussians/variance_thresholds", "trainer", "max_fitting_steps", "update_means"),
         *("covariance_type", "weight_floor", "map_alpha", "map_prior", "n_init", "warm_start"),
     ),
+    "imputer": (
+        *("n_features", "n_kept", "sample_posterior", "add_indicator", "keep_empty_features"),
+        *("default_mixture", "kept", "incomplete", "machine", "machine/weights"),
+    ),
     "stats": (
         *("n_gaussians", "n_features", "T", "log_likelihood", "n", "sumPx", "sumPxx"),
         *("sum_px_origin", "sum_pxx_origin", "covariance_type"),
@@ -326,6 +334,10 @@ WRONG = [
     ("fisher vectors", "power", 1.5, "power: expected a number from 0 to 1, got 1.5"),
     ("fisher vectors", "ubm_origin", "found", "ubm_origin: expected one of default, given"),
     ("fisher vectors", "ubm/weights", [1.0, 1.0, 1.0], "ubm/weights: expected a sum of one"),
+    ("imputer", "kept", [1, 1, 1, 1, 1, 1], "kept: expected 4 features that are kept, got 6"),
+    ("imputer", "incomplete", [2, 0, 0, 0, 0, 0], "incomplete: expected numbers from 0 to 1"),
+    ("imputer", "n_kept", 3, "machine: expected a mixture of 3 features, got 4"),
+    ("gmm", "missing", "guess", "missing: expected one of marginalize"),
     ("gmm", "n_gaussians", 4, "weights: expected the shape (4,), got (3,)"),
     ("gmm", "n_gaussians", 10**15, "weights: expected the shape"),
     ("gmm", "n_gaussians", 0, "n_gaussians: expected a number from 1"),
