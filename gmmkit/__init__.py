@@ -4,6 +4,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from gmmkit.estimators import gmm, kmeans, selection
+from gmmkit.estimators.combination import combine
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.kmeans import KMeansMachine
 from gmmkit.estimators.selection import Selection, select
@@ -22,6 +23,7 @@ __all__ = [
     "GMMStats",
     "KMeansMachine",
     "Selection",
+    "combine",
     "select",
     "show_versions",
 ]

@@ -354,7 +354,7 @@ EXCEPTIONS = {  # methods for which some of these are right, or take another kin
         "list of numbers": [1.0, 2.0],
         **{f"{label} inside": [value] for label, value in SAMPLES.items()},
     },
-    ("GMMMachine", "split", "n_gaussians"): whole(K),
+    ("GMMMachine", "grow", "n_gaussians"): whole(K),
     ("GMMMachine", "marginal", "features"): without(ARGUMENTS["features"], "all"),
     ("GMMStats", "of", "origin"): array((K, D), (K + 1, D)),
     ("GMMStats", "init_fields", "n"): MOMENTS["n"],

@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from gmmkit import checks
-from gmmkit.estimators import interchange, stored
+from gmmkit.estimators import interchange, resized, stored
 from gmmkit.estimators.base import transaction
 from gmmkit.estimators.mixture import Mixture, public_parameters
 from gmmkit.kernel.mstep import neutral_parameters
@@ -481,13 +481,13 @@ class GMMMachine(Mixture):
             warnings.warn(message, category, stacklevel=2)
         return self
 
-    def split(self, n_gaussians: int) -> GMMMachine:
+    def grow(self, n_gaussians: int) -> GMMMachine:
         """A larger machine grown from this one: its heaviest components are split in two.
 
         As in Kaldi, the heaviest component gives half its weight to a new component of the same
         covariance, again and again. Their means move half a deviation to either side, in a
         direction drawn by ``random_state``. The parameters are the new machine's model and the
-        start of its next fit, so ``machine.split(2 * K).fit(X)`` grows a model.
+        start of its next fit, so ``machine.grow(2 * K).fit(X)`` grows a model.
 
         Parameters
         ----------
@@ -517,27 +517,56 @@ class GMMMachine(Mixture):
         >>> from gmmkit import GMMMachine
         >>> X = np.random.default_rng(0).normal([[0], [5], [9], [30]], size=(4, 50)).reshape(-1, 1)
         >>> small = GMMMachine(2).fit(X)
-        >>> large = small.split(4).fit(X)
+        >>> large = small.grow(4).fit(X)
         >>> bool(large.score(X) > small.score(X))
         True
         """
-        parameters = self.parameters_
-        if self.trainer != "ml":
-            raise ValueError(
-                'split needs trainer="ml". With trainer="map", the components are those of the '
-                "ubm. Split the ubm, then adapt the result."
-            )
-        n_gaussians = checks.whole_number(n_gaussians, "n_gaussians", parameters.n_gaussians)
-        parameters, origins = parameters.split(n_gaussians, checks.generator(self.random_state))
-        machine: GMMMachine = clone(self).set_params(n_gaussians=n_gaussians)
-        if np.ndim(self.variance_thresholds) == 2:  # a floor for each component
-            machine.variance_thresholds = np.asarray(self.variance_thresholds)[origins]
-        machine._keep_parameters(parameters)
-        for name in ("weights", "means", "covariances"):
-            setattr(machine, f"{name}_init", getattr(machine, f"{name}_").copy())
-        machine.n_features_in_ = self.n_features_in_
-        if hasattr(self, "feature_names_in_"):
-            machine.feature_names_in_ = self.feature_names_in_
+        machine: GMMMachine = resized.grown(self, n_gaussians)
+        return machine
+
+    def merge(self, n_gaussians: int) -> GMMMachine:
+        """A smaller machine made from this one: components are merged, two at a time.
+
+        Merging keeps the weight, the mean and the covariance of the two. The pair that is merged is
+        the one that costs least, by Runnalls' bound of the divergence. The overall mean is kept,
+        and so are all moments that the structure models: the overall covariance if
+        ``covariance_type`` is "full" or "tied", else that of each group of features, or for
+        "spherical" the sum of the variances. The parameters are the new machine's model and the
+        start of its next fit.
+
+        Parameters
+        ----------
+        n_gaussians : int
+            Number of components of the new machine, not more than that of this machine.
+
+        Returns
+        -------
+        GMMMachine
+            A machine of the same settings.
+
+        Raises
+        ------
+        ValueError
+            If there would be more components, or the machine is adapted by MAP: its components are
+            those of its prior.
+        TypeError
+            If ``n_gaussians`` is no whole number.
+
+        References
+        ----------
+        A. R. Runnalls, Kullback-Leibler approach to Gaussian mixture reduction, IEEE Transactions
+        on Aerospace and Electronic Systems 43, 2007.
+
+        Examples
+        --------
+        >>> from gmmkit import GMMMachine
+        >>> machine = GMMMachine(3)
+        >>> machine.means, machine.weights = [[0.0], [1.0], [9.0]], [0.25, 0.25, 0.5]
+        >>> machine.merge(2).means_
+        array([[0.5],
+               [9. ]])
+        """
+        machine: GMMMachine = resized.merged(self, n_gaussians)
         return machine
 
     def _assign(self, name: str, value: Any) -> None:

@@ -89,7 +89,7 @@ LEARNERS = {
     ),
     "fit, grown": lambda structure, start, X, w: parameters(
         machine_at(start, structure)
-        .split(5)
+        .grow(5)
         .set_params(max_fitting_steps=2)
         .fit(X, sample_weight=w)
     ),
