@@ -55,7 +55,9 @@ def _cheapest(costs: np.ndarray) -> tuple[int, int]:
 def _share(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The part of two weights that the other has; one half if both are zero."""
     total = one + other
-    return np.divide(other, total, out=np.full(np.shape(total), 0.5), where=total > 0)
+    half = np.full(np.shape(total), 0.5)
+    share: np.ndarray = np.divide(other, total, out=half, where=total > 0)
+    return share
 
 
 class _Separate:
