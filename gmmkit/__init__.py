@@ -3,6 +3,7 @@
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from gmmkit import distances
 from gmmkit.estimators import gmm, kmeans, selection
 from gmmkit.estimators.combination import combine
 from gmmkit.estimators.gmm import GMMMachine
@@ -24,6 +25,7 @@ __all__ = [
     "KMeansMachine",
     "Selection",
     "combine",
+    "distances",
     "select",
     "show_versions",
 ]

@@ -29,6 +29,8 @@ from gmmkit import (
     GMMStats,
     KMeansMachine,
     Selection,
+    combine,
+    distances,
     select,
     show_versions,
 )
@@ -43,7 +45,8 @@ K, D, N = 2, 3, 40
 X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9.0
 LAZY_X = da.from_array(X, chunks=(15, D))
 CLASSES = [GMMMachine, KMeansMachine, GMMStats, Blocks]
-FUNCTIONS = [select, show_versions]  # the second takes no argument
+FUNCTIONS = [combine, select, show_versions]  # the last takes no argument
+MODULES = [distances]
 RECORDS = [FloorWarning, Selection]  # made here only, of what was checked
 
 # ------------------------------------------------------------------------------- wrong arguments
@@ -371,6 +374,28 @@ SELECT = {
     "start": choice(),
 }
 del SELECT["n_gaussians"]["list"]  # of sizes: right
+NO_MACHINE = {
+    "None": None,
+    "number": 3,
+    "path": "machine.h5",
+    "class": GMMMachine,
+    "k-means": KMeansMachine(),
+    "unfitted": GMMMachine(),
+    "scikit-learn": GaussianMixture(),
+}
+COMBINE = {
+    "machines": {**{f"{k} inside": [v] for k, v in NO_MACHINE.items()}, **NO_MACHINE, "none": []},
+    "weights": {**array(1, 2), "sum": [0.5], "number": 1.0, "negative": [-1.0]},
+}
+DISTANCES = {
+    "p": NO_MACHINE,
+    "q": NO_MACHINE,
+    "n_samples": {**whole(2), "too large": 10**30},
+    "random_state": ARGUMENTS["random_state"],
+    "method": choice(),
+    "measure": choice(),
+}
+COMPARISONS = [getattr(distances, name) for name in distances.__all__ if name != "Estimate"]
 SETTERS = {
     "GMMMachine": {
         "means": {**array((K, D), (K + 1, D)), "None": None, "number": 3},
@@ -516,9 +541,11 @@ def cases(rows):
 
 def test_everything_public_is_covered():
     exported = {getattr(gmmkit, name) for name in gmmkit.__all__}
-    assert exported == {*CLASSES, *FUNCTIONS, *RECORDS}
+    assert exported == {*CLASSES, *FUNCTIONS, *RECORDS, *MODULES}
     assert {parameter for _, _, parameter in METHODS} <= ARGUMENTS.keys()
     assert set(parameters(select)) == SELECT.keys()
+    assert set(parameters(combine)) == COMBINE.keys()
+    assert {name for each in COMPARISONS for name in parameters(each)} == DISTANCES.keys()
     for cls in (GMMMachine, KMeansMachine):
         assert set(parameters(cls.__init__)) <= CONSTRUCTOR.keys()
     assert set(parameters(GMMStats.__init__)) == STATS_CONSTRUCTOR.keys()
@@ -602,6 +629,22 @@ def test_weights_of_lazy_samples_are_refused(cls, method, value):
 )
 def test_argument_of_select_is_refused(parameter, value):
     refused(lambda: select(**{"X": X, "n_gaussians": K, parameter: value}), parameter)
+
+
+@pytest.mark.parametrize(
+    "parameter, value", cases(((name,), table) for name, table in COMBINE.items())
+)
+def test_argument_of_combine_is_refused(parameter, value):
+    refused(lambda: combine(**{"machines": [subject(GMMMachine)], parameter: value}), parameter)
+
+
+@pytest.mark.parametrize(
+    "function, parameter, value",
+    cases(((each, name), DISTANCES[name]) for each in COMPARISONS for name in parameters(each)),
+)
+def test_argument_of_a_distance_is_refused(function, parameter, value):
+    machines = {"p": subject(GMMMachine), "q": subject(GMMMachine)}
+    refused(lambda: function(**{**machines, parameter: value}), parameter)
 
 
 @pytest.mark.parametrize(

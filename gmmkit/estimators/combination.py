@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from gmmkit import checks
 from gmmkit.estimators.gmm import GMMMachine
@@ -85,6 +86,9 @@ def _checked(machines: Any) -> list[GMMMachine]:
     if not listed:
         raise ValueError("machines must have at least one machine, got none.")
     for machine in listed:
+        check_is_fitted(
+            machine, "means_", msg="each of machines must be fitted: call fit(X) first."
+        )
         check_same_features("machines", listed[0], machine)
     return listed
 

@@ -135,12 +135,14 @@ def test_training_continues_from_a_merged_model(structure):
 
 
 def test_settings_of_components_follow_them():
-    large = GMMMachine(3, variance_thresholds=[[1.0, 2.0], [3.0, 4.0], [2.0, 1.0]])
-    large.means = [[0.0, 0.0], [50.0, 0.0], [1.0, 0.0]]
+    floors = np.array([[1.0, 2.0], [3.0, 4.0], [2.0, 1.0], [5.0, 3.0]])
+    large = GMMMachine(4, variance_thresholds=floors)
+    large.means = [[0.0, 0.0], [50.0, 0.0], [1.0, 0.0], [52.0, 0.0]]
     small = large.merge(2)
-    assert_array_equal(small.variance_thresholds, [[1, 1], [3, 4]])
-    assert small.n_gaussians == 2
-    assert large.n_gaussians == 3
+    assert_array_equal(small.means_, [[0.5, 0], [51, 0]])
+    assert_array_equal(small.variance_thresholds, [[1, 1], [3, 3]])
+    assert (small.n_gaussians, large.n_gaussians) == (2, 4)
+    assert_array_equal(large.variance_thresholds, floors)
 
 
 @pytest.mark.parametrize(
