@@ -132,6 +132,14 @@ def _refuse_dtype(array: Any, name: str, given: Any = None) -> None:
         raise ValueError(f"{name} must hold real numbers, got {got}.")
 
 
+def refuse_non_finite(samples: np.ndarray) -> None:
+    """Raise a ValueError, in scikit-learn's words, if samples contain NaN or infinity."""
+    if np.isnan(samples).any():
+        raise ValueError("Input X contains NaN.")
+    if np.isinf(samples).any():
+        raise ValueError("Input X contains infinity or a value too large for its dtype.")
+
+
 def _is_sparse(value: Any) -> bool:
     return hasattr(value, "toarray") or hasattr(value, "todense")
 
@@ -241,11 +249,11 @@ def _refuse_column(name: Any, dtype: Any, who: str) -> None:
 # Weights of samples.
 
 
-def check_lazy_weight(sample_weight: Any) -> None:
-    """Refuse lazy weights of a wrong dtype, without reading them."""
-    _refuse_dtype(sample_weight, "sample_weight")
-    if _is_sparse(getattr(sample_weight, "_meta", None)):
-        raise TypeError(_sparse("sample_weight", ".map_blocks(lambda block: block.toarray())"))
+def check_lazy_weight(values: Any, name: str = "sample_weight") -> None:
+    """Refuse lazy weights (or other values of rows) of a wrong dtype, without reading them."""
+    _refuse_dtype(values, name)
+    if _is_sparse(getattr(values, "_meta", None)):
+        raise TypeError(_sparse(name, ".map_blocks(lambda block: block.toarray())"))
 
 
 def weights_in_memory(sample_weight: Any, n_samples: float) -> np.ndarray:

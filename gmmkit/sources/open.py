@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+from sklearn.utils import check_array
 
 from gmmkit import checks
 from gmmkit.sources.base import ArraySource, Source
@@ -172,6 +173,28 @@ def kind_of(X: Any, who: str) -> Kind:
     checks.refuse_containers(X)
     refuse_iterator(X, who)
     return next(kind for kind in KINDS if kind.accepts(X))
+
+
+def opened(X: Any, sample_weight: Any, who: str) -> Source:
+    """The source of X and its weights, where no estimator knows the features."""
+    kind = kind_of(X, who)
+    X = kind.check(X, sample_weight, who)
+    if not kind.lazy:
+        X = _numbers(X, who)
+    return kind.open(X, sample_weight, None)
+
+
+def _numbers(X: Any, who: str) -> np.ndarray:
+    """X (N, D) in memory as an array of numbers, by scikit-learn's rules."""
+    try:
+        array: np.ndarray = check_array(X, dtype="numeric", estimator=who, input_name="X")
+    except (TypeError, ValueError):
+        checks.blame_column(X, who)
+        raise
+    if array.dtype.kind not in "fiub":
+        checks.blame_column(X, who)
+        checks.check_table(array, who)
+    return array
 
 
 def _refuse_weight(sample_weight: Any, reason: str) -> None:
