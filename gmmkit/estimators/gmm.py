@@ -78,10 +78,15 @@ class GMMMachine(Mixture):
         The parameters to start from, covariances in the shape of ``covariances_``. The others come
         from assigning each sample to the nearest mean; without means, from clusters; for MAP, from
         the ubm.
-    update_means : bool, default=True
-    update_variances : bool or "auto", default="auto"
-    update_weights : bool or "auto", default="auto"
-        Which parameters to estimate. "auto" means yes for ML and no for MAP.
+    responsibilities_init : array-like, dask array or Blocks of shape (N, K) or (N,), optional
+        Responsibilities of the samples to start from, or labels from 0 to K - 1, with -1 for none;
+        see `GMMStats.from_responsibilities`. Files do not keep them.
+    update_means : bool or array-like of bool of shape (K,), default=True
+    update_variances : bool, array-like of bool of shape (K,) or "auto", default="auto"
+    update_weights : bool, array-like of bool of shape (K,) or "auto", default="auto"
+        Which parameters to estimate: for all components, or for each of them. "auto" means yes for
+        ML and no for MAP. Weights that are estimated share what the others leave over. A covariance
+        that components share takes a single bool.
     mean_var_update_threshold : float, default=eps of float64
         Components with fewer samples (sum of responsibilities) keep their mean and covariance.
     variance_thresholds : float or array of shape (D,) or (K, D), optional
@@ -193,9 +198,10 @@ class GMMMachine(Mixture):
         "weights_init": ["array-like", None],
         "means_init": ["array-like", None],
         "covariances_init": ["array-like", Interval(Real, 0, None, closed="neither"), None],
-        "update_means": ["boolean"],
-        "update_variances": ["boolean", StrOptions({"auto"})],
-        "update_weights": ["boolean", StrOptions({"auto"})],
+        "responsibilities_init": ["array-like", HasMethods(["__iter__"]), None],
+        "update_means": ["boolean", "array-like"],
+        "update_variances": ["boolean", "array-like", StrOptions({"auto"})],
+        "update_weights": ["boolean", "array-like", StrOptions({"auto"})],
         "mean_var_update_threshold": [Interval(Real, 0, None, closed="left")],
         "variance_thresholds": [Interval(Real, 0, None, closed="left"), "array-like", None],
         "weight_floor": [Interval(Real, 0, 1, closed="left")],
@@ -225,9 +231,10 @@ class GMMMachine(Mixture):
         weights_init: Any = None,
         means_init: Any = None,
         covariances_init: Any = None,
-        update_means: bool = True,
-        update_variances: bool | str = "auto",
-        update_weights: bool | str = "auto",
+        responsibilities_init: Any = None,
+        update_means: Any = True,
+        update_variances: Any = "auto",
+        update_weights: Any = "auto",
         mean_var_update_threshold: float = float(np.finfo(float).eps),
         variance_thresholds: Any = None,
         weight_floor: float = 0.0,
@@ -253,6 +260,7 @@ class GMMMachine(Mixture):
         self.weights_init = weights_init
         self.means_init = means_init
         self.covariances_init = covariances_init
+        self.responsibilities_init = responsibilities_init
         self.update_means = update_means
         self.update_variances = update_variances
         self.update_weights = update_weights
@@ -326,8 +334,8 @@ class GMMMachine(Mixture):
 
     def _dropped_model(self) -> list[tuple[str, type[Warning]]]:
         """The warning if a fit will not start from the model that the user gave."""
-        anew = self.trainer == "ml" and not self.warm_start and self.means_init is None
-        if not anew or not hasattr(self, "_model_from"):
+        given = self.means_init is not None or self.responsibilities_init is not None
+        if given or self.trainer != "ml" or self.warm_start or not hasattr(self, "_model_from"):
             return []
         message = f"This fit replaced the model that was {self._model_from}."
         return [(f"{message} Set warm_start=True to start from such a model.", UserWarning)]
@@ -666,9 +674,12 @@ class GMMMachine(Mixture):
         return cls._read(source, verify, ubm)
 
     def __sklearn_clone__(self) -> GMMMachine:
-        """An unfitted copy with the same ubm: a prior is data, and must not be fitted again."""
+        """An unfitted copy with the same ubm and responsibilities: they are data.
+
+        A prior must not be fitted again, and responsibilities may lie on disk.
+        """
         bare = copy.copy(self)
-        bare.ubm = None
+        bare.ubm = bare.responsibilities_init = None
         twin: GMMMachine = BaseEstimator.__sklearn_clone__(bare)
-        twin.ubm = self.ubm
+        twin.ubm, twin.responsibilities_init = self.ubm, self.responsibilities_init
         return twin

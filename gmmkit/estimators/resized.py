@@ -54,7 +54,8 @@ def _own_parameters(machine: Any, method: str) -> Parameters:
 
 def _resized(machine: Any, parameters: Parameters, follow: Callable[..., np.ndarray]) -> Any:
     """A machine of the same settings. `follow` makes the rows of its components from the old."""
-    twin = clone(machine).set_params(n_gaussians=parameters.n_gaussians)
+    changed = {"n_gaussians": parameters.n_gaussians, "responsibilities_init": None}
+    twin = clone(machine).set_params(**changed)
     for name, row_dim, reduce in [("variance_thresholds", 1, np.min)] + [
         (name, 0, np.any) for name in _UPDATES
     ]:

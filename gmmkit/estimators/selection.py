@@ -21,7 +21,12 @@ from gmmkit.training.loop import first_best, log
 
 _CRITERIA = ("bic", "aic")
 _STARTS = ("both", "k-means", "grow")
-_GIVEN = ("weights_init", "means_init", "covariances_init")  # a start that is given to one machine
+_GIVEN = (
+    "weights_init",
+    "means_init",
+    "covariances_init",
+    "responsibilities_init",
+)  # a start that is given to one machine
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def joined(source: Source, table: Any, name: str) -> Source:
     if is_dask(table):
         table = table.compute()
     if isinstance(source, ArraySource):
-        return replace(source, X=_Beside(source.X, table))
+        both: Any = _Beside(source.X, table)
+        return replace(source, X=both)
     if isinstance(source, StreamSource):
         if isinstance(source.blocks, Blocks):
             blocks = Blocks(_BlocksBeside(source.blocks, table, name))
