@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import reprlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -238,6 +238,21 @@ def blame_column(X: Any, who: str) -> None:
             numbers = False
         if not numbers:
             _refuse_column(name, X[name].dtype, who)
+
+
+def numbers_in_memory(X: Any, who: str, read: Callable[[Any], Any]) -> np.ndarray:
+    """X (N, D) in memory as an array of numbers; `read` makes an array by scikit-learn's rules."""
+    try:
+        array: np.ndarray = read(X)
+    except (TypeError, ValueError) as error:
+        blame_column(X, who)
+        if is_array(X) and X.dtype.kind == "O" and " X" not in str(error):
+            raise type(error)(f"X must be a 2-D array of numbers: {error}") from error
+        raise
+    if array.dtype.kind not in _REAL:
+        blame_column(X, who)
+        check_table(array, who)
+    return array
 
 
 def _refuse_column(name: Any, dtype: Any, who: str) -> None:

@@ -239,6 +239,47 @@ FILES = {"None": None, "number": 3, "list": [1], "dict": {}, "array": np.zeros(3
 FLAG = {"None": None, "text": "yes", "list": []}
 
 
+UPDATE = {
+    **FLAG,
+    "numbers": np.ones(K),
+    "strings": ["True", "False"],
+    "short": [True] * (K - 1),
+    "2-D": np.ones((K, 1), bool),
+    "ragged": [[True], [True, False]],
+}
+R = np.full((N, K), 1 / K)
+LABELS = np.arange(N) % K
+RESPONSIBILITIES = {
+    "number": 3,
+    "text": "abc",
+    "object": object(),
+    "dict": {},
+    "strings": np.full((N, K), "a"),
+    "complex": R + 1j,
+    "None inside": some(R.astype(object), (20, 1), None),
+    "ragged": [[1.0, 2.0], [3.0]],
+    "short": R[1:],
+    "3-D": R[None],
+    "no columns": R[:, :0],
+    "negative": some(R, (20, 1), -0.5),
+    "NaN": some(R, (20, 1), np.nan),
+    "infinity": some(R, (20, 1), np.inf),
+    "masked": np.ma.masked_equal(some(R, (20, 1), -9.0), -9.0),
+    "sparse": sp.csr_array(R),
+    "all zero": 0 * R,
+    "labels, short": LABELS[1:],
+    "labels, fractions": LABELS + 0.5,
+    "labels below -1": LABELS - 2,
+    "labels, none": np.full(N, -1),
+    "labels, NaN": some(LABELS.astype(float), 20, np.nan),
+    "labels, text": ["a"] * N,
+    "lazy short": da.from_array(R[1:], chunks=15),
+    "lazy negative": -da.from_array(R, chunks=15),
+    "lazy strings": da.full((N, K), "a", chunks=15),
+    "blocks": Blocks([R]),
+}
+
+
 def unfitted_ubm():
     return GMMMachine(K)
 
@@ -268,9 +309,10 @@ CONSTRUCTOR = {
     "weights_init": {**array(K, K + 1), "sum": [0.5, 0.6], "negative": [-0.5, 1.5]},
     "means_init": array((K, D), (K, D + 1)),
     "covariances_init": {**array((K, D), (K, D + 1)), "negative": -np.ones((K, D))},
-    "update_means": FLAG,
-    "update_variances": FLAG,
-    "update_weights": FLAG,
+    "responsibilities_init": RESPONSIBILITIES,
+    "update_means": UPDATE,
+    "update_variances": UPDATE,
+    "update_weights": UPDATE,
     "mean_var_update_threshold": real(-1),
     "variance_thresholds": {**array(D, D + 1), "negative": -1},
     "weight_floor": real(-0.1, 1.0, 0.9),
@@ -308,6 +350,9 @@ MOMENTS = {
 }
 ARGUMENTS = {  # of methods
     "X": SAMPLES,
+    "responsibilities": without(RESPONSIBILITIES, "all zero"),
+    "covariance_type": choice(),
+    "block_size": BLOCKS,
     "y": {},  # ignored
     "sample_weight": WEIGHTS,
     "kappa": real(0.5, 1.1),
@@ -359,6 +404,11 @@ EXCEPTIONS = {  # methods for which some of these are right, or take another kin
     },
     ("GMMMachine", "grow", "n_gaussians"): whole(K),
     ("GMMMachine", "marginal", "features"): without(ARGUMENTS["features"], "all"),
+    ("GMMMachine", "merge", "n_gaussians"): {**whole(), "too large": K + 1},
+    ("GMMStats", "from_responsibilities", "n_gaussians"): {
+        **without(whole(), "None"),
+        "other": K + 1,
+    },
     ("GMMStats", "of", "origin"): array((K, D), (K + 1, D)),
     ("GMMStats", "init_fields", "n"): MOMENTS["n"],
 }
@@ -415,6 +465,9 @@ SETTERS = {
 
 for name in ("e_step", "acc_stats"):  # empty statistics are right: only their sum may need samples
     EXCEPTIONS["GMMMachine", name, "sample_weight"] = without(WEIGHTS, "lazy zero", "lazy tiny")
+EXCEPTIONS["GMMStats", "from_responsibilities", "sample_weight"] = without(
+    WEIGHTS, "lazy zero", "lazy tiny"
+)
 
 # ------------------------------------------------------------------------ what is called, and how
 
@@ -435,6 +488,7 @@ def right(cls, method, parameter):
     """An argument that is right."""
     return {
         "X": X,
+        "responsibilities": R,
         "n_samples": 2,
         "n_gaussians": 2 * K,
         "n_features": D,
@@ -602,7 +656,7 @@ def test_argument_of_a_method_is_refused(cls, method, parameter, value, tmp_path
 
 def fitted_only():
     """Methods of machines that look at samples with the features of the fit."""
-    new = {"fit", "fit_predict", "initialize_gaussians"}
+    new = {"fit", "fit_predict", "initialize_gaussians", "from_responsibilities"}
     return [case for case in KNOWN if case[2] == "X" and case[1] not in {*new, "stats_per_sample"}]
 
 
@@ -621,7 +675,8 @@ def test_other_features_are_refused(cls, method, parameter, value):
 )
 def test_weights_of_lazy_samples_are_refused(cls, method, value):
     call = getattr(subject(cls), method)
-    refused(lambda: call(LAZY_X, sample_weight=value), "sample_weight")
+    others = {name: right(cls, method, name) for name in required(call, "sample_weight")}
+    refused(lambda: call(**{**others, "X": LAZY_X, "sample_weight": value}), "sample_weight")
 
 
 @pytest.mark.parametrize(

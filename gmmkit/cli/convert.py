@@ -18,13 +18,13 @@ from gmmkit.files.atomic import replace_file
 from gmmkit.files.formats import FORMATS
 from gmmkit.files.hdf5 import write
 from gmmkit.files.mixture import EPSILON
-from gmmkit.files.rules import STRUCTURE, lowest_version, structure_of
+from gmmkit.files.rules import STRUCTURE, lowest_version, structure_of, updated_one_by_one
 from gmmkit.kernel.stats import GMMStats
 
 
 def convert(options: argparse.Namespace) -> None:
     model = load_model(options.file, options.verify)
-    beyond = list(_beyond_1_0(model) if options.to == "1.0" else _beyond(model, options.to))
+    beyond = list(_parts_beyond(model, options.to))
     if beyond:
         raise ValueError(f"{options.file}: version {options.to} cannot hold {', '.join(beyond)}")
     if options.to != "1.0":
@@ -37,6 +37,15 @@ def convert(options: argparse.Namespace) -> None:
             f"{options.new}: the model gives the same scores. These parts were left out, because "
             f"version 1.0 cannot hold them: {', '.join(left_out)}"
         )
+
+
+def _parts_beyond(model: Model, file_version: str | None) -> Iterator[str]:
+    """The parts of a model that a version cannot hold."""
+    schema = FORMATS[model.kind].schema
+    if schema is None:
+        yield from _beyond_1_0(model) if file_version == "1.0" else _beyond(model, file_version)
+    elif file_version is not None and file_version < schema.version:
+        yield f"a {model.kind}"
 
 
 def _save_own(model: Model, path: str, file_version: str | None) -> None:
@@ -59,11 +68,13 @@ def _save_1_0(model: Model, path: str) -> None:
 
 
 def _beyond(model: Model, file_version: str | None) -> Iterator[str]:
-    """The covariance structures of the model and its priors that a version does not have."""
+    """The parts of the model and its priors without which a version would train differently."""
     record = None if model.kind == "KMeansMachine" or file_version is None else model.record
     while record is not None:
         if structure_of(record).file_version > str(file_version):
             yield f"covariance_type {described(record)}"
+        if str(file_version) < "1.2":
+            yield from (f"{name} of each component" for name in updated_one_by_one(record))
         record = record.get("ubm")
 
 
@@ -82,6 +93,7 @@ def _beyond_1_0(model: Model) -> Iterator[str]:
         yield "ubm (the prior)"
     if record["feature_names"] is not None:
         yield "feature_names"
+    yield from (f"{name} of each component" for name in updated_one_by_one(record))
     adapting = ("map_relevance_factor", "map_prior") if record["trainer"] == "map" else ()
     for name in ("weight_floor", "mean_var_update_threshold", *adapting):
         if name in _changed(record):

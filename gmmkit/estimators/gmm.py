@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import warnings
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context, clone
+from sklearn.base import _fit_context, clone
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -636,6 +635,7 @@ class GMMMachine(Mixture):
         *("acceleration", "random_state"),
         *("n_jobs", "verbose"),
     )
+    _kept_by_clone = ("ubm", "responsibilities_init")  # as they are, and where
     _learned = ("n_iter", "converged", "lower_bounds", "lower_bound", "variance_floor")
 
     def _record(self) -> dict[str, Any]:
@@ -672,14 +672,3 @@ class GMMMachine(Mixture):
         if ubm is not None:
             check_is_fitted(checks.instance(ubm, GMMMachine, "ubm"), "means_", msg=NO_UBM)
         return cls._read(source, verify, ubm)
-
-    def __sklearn_clone__(self) -> GMMMachine:
-        """An unfitted copy with the same ubm and responsibilities: they are data.
-
-        A prior must not be fitted again, and responsibilities may lie on disk.
-        """
-        bare = copy.copy(self)
-        bare.ubm = bare.responsibilities_init = None
-        twin: GMMMachine = BaseEstimator.__sklearn_clone__(bare)
-        twin.ubm, twin.responsibilities_init = self.ubm, self.responsibilities_init
-        return twin

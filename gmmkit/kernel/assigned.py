@@ -44,9 +44,9 @@ class Responsibilities(NamedTuple):
             return cls(table, n_gaussians or _count_labels(table, name), True, name)
         n_columns = int(table.shape[1])
         if n_columns != (n_gaussians or n_columns) or n_columns == 0:
+            expected = "at least one" if n_gaussians is None else f"n_gaussians={n_gaussians}"
             raise ValueError(
-                f"{name} has {n_columns} columns, expected {n_gaussians or 'at least 1'}: one for "
-                "each component."
+                f"{name} has {n_columns} columns, expected {expected}: one for each component."
             )
         return cls(table, n_columns, False, name)
 

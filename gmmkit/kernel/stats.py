@@ -154,18 +154,8 @@ class GMMStats:
             n_gaussians = checks.whole_number(n_gaussians, "n_gaussians")
         given = Responsibilities.of(responsibilities, n_gaussians)
         source = opened(X, sample_weight, cls.__name__)
-        return cls.assigned(
-            source, _structure(source.n_features, covariance_type, block_size), given
-        )
-
-    @classmethod
-    def assigned(cls, source: Source, structure: Structure, given: Responsibilities) -> GMMStats:
-        """Statistics of a source's samples for responsibilities that are given."""
-        origin, n, first, second = sums(source, structure, given)
-        stats = cls.of(structure, given.n_gaussians, origin)
-        stats.n[:], stats.first[:], stats.second[:] = n, first, second
-        stats.t = float(n.sum())
-        return stats
+        structure = _structure(source.n_features, covariance_type, block_size)
+        return assigned_statistics(source, structure, given)
 
     def _allocate(
         self, n_gaussians: int, structure: Structure, origin: np.ndarray | None = None
@@ -516,6 +506,15 @@ class GMMStats:
         if not about_zero:
             stats.origin = np.asarray(record["origin"])
         return stats
+
+
+def assigned_statistics(source: Source, structure: Structure, given: Responsibilities) -> GMMStats:
+    """Statistics of a source's samples for responsibilities that are given."""
+    origin, n, first, second = sums(source, structure, given)
+    stats = GMMStats.of(structure, given.n_gaussians, origin)
+    stats.n[:], stats.first[:], stats.second[:] = n, first, second
+    stats.t = float(n.sum())
+    return stats
 
 
 def weighty_statistics(statistics: GMMStats) -> GMMStats:

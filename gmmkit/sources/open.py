@@ -7,6 +7,7 @@ take another kind of data, write a class like these and add it to `KINDS`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -180,21 +181,9 @@ def opened(X: Any, sample_weight: Any, who: str) -> Source:
     kind = kind_of(X, who)
     X = kind.check(X, sample_weight, who)
     if not kind.lazy:
-        X = _numbers(X, who)
+        read = partial(check_array, dtype="numeric", estimator=who, input_name="X")
+        X = checks.numbers_in_memory(X, who, read)
     return kind.open(X, sample_weight, None)
-
-
-def _numbers(X: Any, who: str) -> np.ndarray:
-    """X (N, D) in memory as an array of numbers, by scikit-learn's rules."""
-    try:
-        array: np.ndarray = check_array(X, dtype="numeric", estimator=who, input_name="X")
-    except (TypeError, ValueError):
-        checks.blame_column(X, who)
-        raise
-    if array.dtype.kind not in "fiub":
-        checks.blame_column(X, who)
-        checks.check_table(array, who)
-    return array
 
 
 def _refuse_weight(sample_weight: Any, reason: str) -> None:

@@ -20,7 +20,7 @@ from gmmkit.kernel.densities import centroid_distances
 from gmmkit.kernel.estep import EStep
 from gmmkit.kernel.mstep import MStep, component_means, hard_start
 from gmmkit.kernel.plan import block_length
-from gmmkit.kernel.stats import GMMStats, checked_statistics
+from gmmkit.kernel.stats import GMMStats, assigned_statistics, checked_statistics
 from gmmkit.model.parameters import Parameters, check_covariances, check_weights
 from gmmkit.model.structures import DegenerateError, Structure
 from gmmkit.sources.base import Source
@@ -97,7 +97,7 @@ class Divided:
 
     def make(self, data: Prepared, task: Task, attempt: int) -> Parameters:
         """The M-step of the samples' statistics, from the prior if there is one."""
-        stats = GMMStats.assigned(data.source, data.structure, self.responsibilities)
+        stats = assigned_statistics(data.source, data.structure, self.responsibilities)
         if stats.t == 0:
             raise ValueError(f"{self.responsibilities.name} assigns no sample to any component.")
         stats, prior = checked_statistics(stats), self.m_step.prior
