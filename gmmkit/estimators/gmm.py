@@ -19,7 +19,7 @@ from gmmkit.estimators import interchange, resized, stored
 from gmmkit.estimators.base import transaction
 from gmmkit.estimators.mixture import Mixture, public_parameters
 from gmmkit.kernel.mstep import neutral_parameters
-from gmmkit.kernel.stats import GMMStats, checked_statistics
+from gmmkit.kernel.stats import GMMStats, checked_statistics, refuse_other_shape
 from gmmkit.model.parameters import Parameters, standard_parameters
 from gmmkit.model.structures import COVARIANCE_TYPES, DIAG, Structure, make_structure
 from gmmkit.sources import progress
@@ -453,9 +453,7 @@ class GMMMachine(Mixture):
         checks.instance(stats, GMMStats, "stats")
         n_features = getattr(self, "n_features_in_", stats.n_features)
         job = settle(self, n_features, self._known_ubm(), continues=hasattr(self, "means_"))
-        wanted = GMMStats.of(job.structure, job.n_gaussians)
-        if (stats.structure, stats.shape) != (wanted.structure, wanted.shape):
-            raise ValueError(f"stats must be like {wanted!r}, got {stats!r}.")
+        refuse_other_shape(stats, job.structure, job.n_gaussians)
         if not stats.t > 0:
             raise ValueError(f"stats must have a positive sum of weights, got t={stats.t:g}.")
         stats, floor, current = checked_statistics(stats), job.floor, job.current

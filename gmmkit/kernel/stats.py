@@ -517,6 +517,13 @@ def assigned_statistics(source: Source, structure: Structure, given: Responsibil
     return stats
 
 
+def refuse_other_shape(stats: GMMStats, structure: Structure, n_gaussians: int) -> None:
+    """Refuse statistics of another structure or of another shape."""
+    wanted = GMMStats.of(structure, n_gaussians)
+    if (stats.structure, stats.shape) != (wanted.structure, wanted.shape):
+        raise ValueError(f"stats must be like {wanted!r}, got {stats!r}.")
+
+
 def weighty_statistics(statistics: GMMStats) -> GMMStats:
     """The statistics of a sweep. Refuses a sum of weights of zero: one cannot divide by it."""
     if statistics.t == 0:

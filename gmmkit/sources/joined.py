@@ -106,7 +106,7 @@ def _width(table: Any) -> int:
 
 def side_by_side(X: np.ndarray, table: np.ndarray) -> np.ndarray:
     """X (B, D) and a table (B, C) or column (B,) as one array (B, D + C)."""
-    return np.concatenate([X, table.reshape(len(table), -1)], axis=1)
+    return np.concatenate([X, table[:, None] if table.ndim == 1 else table], axis=1)
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,10 @@ class _BlocksBeside:
         for X, weight in self.blocks:
             if tables is None:
                 part = np.asarray(self.table[start : start + len(X)])
+            elif (block := next(tables, None)) is not None:
+                part = block[0]
             else:
-                part, _ = next(tables, (X[:0], None))
+                raise ValueError(f"{self.name} has fewer blocks than X.")
             check_rows(self.name, start + len(part), start + len(X))
             start += len(X)
             yield side_by_side(X, part), weight
