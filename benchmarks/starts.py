@@ -99,7 +99,7 @@ def grown(X: Any, n_gaussians: int, seed: int, first: int) -> Any:
     """A fit that starts from one of half as many components, and so on."""
     fitted = machine(first, seed).fit(X)
     while fitted.n_gaussians < n_gaussians:
-        fitted = fitted.split(2 * fitted.n_gaussians).fit(X)
+        fitted = fitted.grow(2 * fitted.n_gaussians).fit(X)
     return fitted
 
 
@@ -123,8 +123,8 @@ STARTS: dict[str, Callable[..., Any]] = {
     "random": from_k_means(init_method="random", max_iter=0),
     "random, k-means": from_k_means(init_method="random"),
     "lbg": from_k_means(init_method="lbg"),
-    "split, K/2 -> K": lambda X, n_gaussians, seed: grown(X, n_gaussians, seed, n_gaussians // 2),
-    "split, 1 -> K": lambda X, n_gaussians, seed: grown(X, n_gaussians, seed, 1),
+    "grown, K/2 -> K": lambda X, n_gaussians, seed: grown(X, n_gaussians, seed, n_gaussians // 2),
+    "grown, 1 -> K": lambda X, n_gaussians, seed: grown(X, n_gaussians, seed, 1),
     "scikit-learn": scikit_learn,
 }
 
@@ -169,7 +169,7 @@ def compare_selections() -> None:
     for name, (make, largest) in DATA.items():
         X = make()
         sizes = 2 ** np.arange(largest.bit_length())
-        for start in ("k-means", "split", "both"):
+        for start in ("k-means", "grow", "both"):
             found, seconds = [], []
             for seed in range(FEWEST_SEEDS):
                 began = time.perf_counter()
@@ -202,7 +202,7 @@ def compare_clusters() -> None:
     print("features  weights  start     right of 15")
     for n_features in (1, 2, 10):
         for uneven in (False, True):
-            for start in ("k-means", "split", "both"):
+            for start in ("k-means", "grow", "both"):
                 found = [
                     select(clusters(n_features, uneven, seed), range(1, 10), start=start).best
                     for seed in range(15)

@@ -3,7 +3,9 @@
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from gmmkit import distances
 from gmmkit.estimators import gmm, kmeans, selection
+from gmmkit.estimators.combination import combine
 from gmmkit.estimators.encoders import FisherVectorEncoder, SupervectorEncoder
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.imputer import GMMImputer
@@ -31,6 +33,8 @@ __all__ = [
     "KMeansMachine",
     "Selection",
     "SupervectorEncoder",
+    "combine",
+    "distances",
     "linear_scoring",
     "log_likelihood_ratio",
     "select",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import reprlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -132,6 +132,17 @@ def _refuse_dtype(array: Any, name: str, given: Any = None) -> None:
         raise ValueError(f"{name} must hold real numbers, got {got}.")
 
 
+def refuse_non_finite(samples: np.ndarray, gaps: bool = False) -> None:
+    """Raise a ValueError, in scikit-learn's words, if samples contain NaN or infinity.
+
+    With `gaps`, NaN stands for a missing value.
+    """
+    if not gaps and np.isnan(samples).any():
+        raise ValueError("Input X contains NaN.")
+    if np.isinf(samples).any():
+        raise ValueError("Input X contains infinity or a value too large for its dtype.")
+
+
 def _is_sparse(value: Any) -> bool:
     return hasattr(value, "toarray") or hasattr(value, "todense")
 
@@ -232,6 +243,21 @@ def blame_column(X: Any, who: str) -> None:
             _refuse_column(name, X[name].dtype, who)
 
 
+def numbers_in_memory(X: Any, who: str, read: Callable[[Any], Any]) -> np.ndarray:
+    """X (N, D) in memory as an array of numbers; `read` makes an array by scikit-learn's rules."""
+    try:
+        array: np.ndarray = read(X)
+    except (TypeError, ValueError) as error:
+        blame_column(X, who)
+        if is_array(X) and X.dtype.kind == "O" and " X" not in str(error):
+            raise type(error)(f"X must be a 2-D array of numbers: {error}") from error
+        raise
+    if array.dtype.kind not in _REAL:
+        blame_column(X, who)
+        check_table(array, who)
+    return array
+
+
 def _refuse_column(name: Any, dtype: Any, who: str) -> None:
     raise ValueError(
         f"{who} takes real numbers, but column {name!r} of the data frame X has the dtype {dtype}."
@@ -241,11 +267,11 @@ def _refuse_column(name: Any, dtype: Any, who: str) -> None:
 # Weights of samples.
 
 
-def check_lazy_weight(sample_weight: Any) -> None:
-    """Refuse lazy weights of a wrong dtype, without reading them."""
-    _refuse_dtype(sample_weight, "sample_weight")
-    if _is_sparse(getattr(sample_weight, "_meta", None)):
-        raise TypeError(_sparse("sample_weight", ".map_blocks(lambda block: block.toarray())"))
+def check_lazy_weight(values: Any, name: str = "sample_weight") -> None:
+    """Refuse lazy weights (or other values of rows) of a wrong dtype, without reading them."""
+    _refuse_dtype(values, name)
+    if _is_sparse(getattr(values, "_meta", None)):
+        raise TypeError(_sparse(name, ".map_blocks(lambda block: block.toarray())"))
 
 
 def weights_in_memory(sample_weight: Any, n_samples: float) -> np.ndarray:

@@ -23,6 +23,7 @@ ORDER = [
     {"kernel"},
     {"training", "scoring"},
     {"factors", "estimators"},
+    {"distances"},
     {"plot", "cli"},
     {"versions"},
     {"__init__"},

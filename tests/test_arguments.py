@@ -33,6 +33,8 @@ from gmmkit import (
     KMeansMachine,
     Selection,
     SupervectorEncoder,
+    combine,
+    distances,
     linear_scoring,
     log_likelihood_ratio,
     select,
@@ -58,7 +60,8 @@ ESTIMATORS = {  # the arguments of each class for these data
 }
 OF_SEQUENCES = (FisherVectorEncoder, SupervectorEncoder)  # they take no single array
 CLASSES = [*ESTIMATORS, GMMStats, Blocks]
-FUNCTIONS = [linear_scoring, log_likelihood_ratio, select]
+MODULES = [distances]
+FUNCTIONS = [combine, linear_scoring, log_likelihood_ratio, select]
 FUNCTIONS.append(show_versions)  # takes no argument
 RECORDS = [FloorWarning, Selection]  # made here only, of what was checked
 
@@ -252,6 +255,47 @@ FILES = {"None": None, "number": 3, "list": [1], "dict": {}, "array": np.zeros(3
 FLAG = {"None": None, "text": "yes", "list": []}
 
 
+UPDATE = {
+    **FLAG,
+    "numbers": np.ones(K),
+    "strings": ["True", "False"],
+    "short": [True] * (K - 1),
+    "2-D": np.ones((K, 1), bool),
+    "ragged": [[True], [True, False]],
+}
+R = np.full((N, K), 1 / K)
+LABELS = np.arange(N) % K
+RESPONSIBILITIES = {
+    "number": 3,
+    "text": "abc",
+    "object": object(),
+    "dict": {},
+    "strings": np.full((N, K), "a"),
+    "complex": R + 1j,
+    "None inside": some(R.astype(object), (20, 1), None),
+    "ragged": [[1.0, 2.0], [3.0]],
+    "short": R[1:],
+    "3-D": R[None],
+    "no columns": R[:, :0],
+    "negative": some(R, (20, 1), -0.5),
+    "NaN": some(R, (20, 1), np.nan),
+    "infinity": some(R, (20, 1), np.inf),
+    "masked": np.ma.masked_equal(some(R, (20, 1), -9.0), -9.0),
+    "sparse": sp.csr_array(R),
+    "all zero": 0 * R,
+    "labels, short": LABELS[1:],
+    "labels, fractions": LABELS + 0.5,
+    "labels below -1": LABELS - 2,
+    "labels, none": np.full(N, -1),
+    "labels, NaN": some(LABELS.astype(float), 20, np.nan),
+    "labels, text": ["a"] * N,
+    "lazy short": da.from_array(R[1:], chunks=15),
+    "lazy negative": -da.from_array(R, chunks=15),
+    "lazy strings": da.full((N, K), "a", chunks=15),
+    "blocks": Blocks([R]),
+}
+
+
 def unfitted_ubm():
     return GMMMachine(K)
 
@@ -281,9 +325,10 @@ CONSTRUCTOR = {
     "weights_init": {**array(K, K + 1), "sum": [0.5, 0.6], "negative": [-0.5, 1.5]},
     "means_init": array((K, D), (K, D + 1)),
     "covariances_init": {**array((K, D), (K, D + 1)), "negative": -np.ones((K, D))},
-    "update_means": FLAG,
-    "update_variances": FLAG,
-    "update_weights": FLAG,
+    "responsibilities_init": RESPONSIBILITIES,
+    "update_means": UPDATE,
+    "update_variances": UPDATE,
+    "update_weights": UPDATE,
     "mean_var_update_threshold": real(-1),
     "variance_thresholds": {**array(D, D + 1), "negative": -1},
     "weight_floor": real(-0.1, 1.0, 0.9),
@@ -334,6 +379,9 @@ MOMENTS = {
 }
 ARGUMENTS = {  # of methods
     "X": SAMPLES,
+    "responsibilities": without(RESPONSIBILITIES, "all zero"),
+    "covariance_type": choice(),
+    "block_size": BLOCKS,
     "y": {},  # ignored
     "sample_weight": WEIGHTS,
     "kappa": real(0.5, 1.1),
@@ -387,8 +435,13 @@ EXCEPTIONS = {  # methods for which some of these are right, or take another kin
         "list of numbers": [1.0, 2.0],
         **{f"{label} inside": [value] for label, value in SAMPLES.items()},
     },
-    ("GMMMachine", "split", "n_gaussians"): whole(K),
+    ("GMMMachine", "grow", "n_gaussians"): whole(K),
     ("GMMMachine", "marginal", "features"): without(ARGUMENTS["features"], "all"),
+    ("GMMMachine", "merge", "n_gaussians"): {**whole(), "too large": K + 1},
+    ("GMMStats", "from_responsibilities", "n_gaussians"): {
+        **without(whole(), "None"),
+        "other": K + 1,
+    },
     ("GMMStats", "of", "origin"): array((K, D), (K + 1, D)),
     ("GMMStats", "init_fields", "n"): MOMENTS["n"],
 }
@@ -446,6 +499,28 @@ LINEAR_SCORING = {
     "test_channel_offsets": {**array((K, D), (K, D + 1)), "None": None},
     "frame_length_normalization": {},  # anything is true or false
 }
+NO_MACHINE = {
+    "None": None,
+    "number": 3,
+    "path": "machine.h5",
+    "class": GMMMachine,
+    "k-means": KMeansMachine(),
+    "unfitted": GMMMachine(),
+    "scikit-learn": GaussianMixture(),
+}
+COMBINE = {
+    "machines": {**{f"{k} inside": [v] for k, v in NO_MACHINE.items()}, **NO_MACHINE, "none": []},
+    "weights": {**array(1, 2), "sum": [0.5], "number": 1.0, "negative": [-1.0]},
+}
+DISTANCES = {
+    "p": NO_MACHINE,
+    "q": NO_MACHINE,
+    "n_samples": {**whole(2), "too large": 10**30},
+    "random_state": ARGUMENTS["random_state"],
+    "method": choice(),
+    "measure": choice(),
+}
+COMPARISONS = [getattr(distances, name) for name in distances.__all__ if name != "Estimate"]
 SETTERS = {
     "GMMMachine": {
         "means": {**array((K, D), (K + 1, D)), "None": None, "number": 3},
@@ -465,6 +540,9 @@ SETTERS = {
 
 for name in ("e_step", "acc_stats"):  # empty statistics are right: only their sum may need samples
     EXCEPTIONS["GMMMachine", name, "sample_weight"] = without(WEIGHTS, "lazy zero", "lazy tiny")
+EXCEPTIONS["GMMStats", "from_responsibilities", "sample_weight"] = without(
+    WEIGHTS, "lazy zero", "lazy tiny"
+)
 
 # ------------------------------------------------------------------------ what is called, and how
 
@@ -490,6 +568,7 @@ def right(cls, method, parameter):
     """An argument that is right."""
     return {
         "X": samples(cls),
+        "responsibilities": R,
         "n_samples": 2,
         "n_gaussians": 2 * K,
         "n_features": D,
@@ -596,11 +675,13 @@ def cases(rows):
 
 def test_everything_public_is_covered():
     exported = {getattr(gmmkit, name) for name in gmmkit.__all__}
-    assert exported == {*CLASSES, *FUNCTIONS, *RECORDS}
+    assert exported == {*CLASSES, *FUNCTIONS, *RECORDS, *MODULES}
     assert {parameter for _, _, parameter in METHODS} <= ARGUMENTS.keys()
     assert set(parameters(select)) == SELECT.keys()
     assert set(parameters(linear_scoring)) == LINEAR_SCORING.keys()
     assert set(parameters(log_likelihood_ratio)) == RATIO.keys()
+    assert set(parameters(combine)) == COMBINE.keys()
+    assert {name for each in COMPARISONS for name in parameters(each)} == DISTANCES.keys()
     for cls in ESTIMATORS:
         assert set(parameters(cls.__init__)) <= CONSTRUCTOR.keys()
     assert set(parameters(GMMStats.__init__)) == STATS_CONSTRUCTOR.keys()
@@ -656,7 +737,7 @@ def test_argument_of_a_method_is_refused(cls, method, parameter, value, tmp_path
 
 def fitted_only():
     """Methods of machines that look at samples with the features of the fit."""
-    new = {"fit", "fit_predict", "initialize_gaussians"}
+    new = {"fit", "fit_predict", "initialize_gaussians", "from_responsibilities"}
     return [
         (cls, method, parameter)
         for cls, method, parameter in KNOWN
@@ -680,7 +761,8 @@ def test_other_features_are_refused(cls, method, parameter, value):
 )
 def test_weights_of_lazy_samples_are_refused(cls, method, value):
     call = getattr(subject(cls), method)
-    refused(lambda: call(LAZY_X, sample_weight=value), "sample_weight")
+    others = {name: right(cls, method, name) for name in required(call, "sample_weight")}
+    refused(lambda: call(**{**others, "X": LAZY_X, "sample_weight": value}), "sample_weight")
 
 
 @pytest.mark.parametrize(
@@ -705,6 +787,22 @@ def test_argument_of_linear_scoring_is_refused(parameter, value):
     ubm, stats = subject(GMMMachine), GMMStats(K, D)
     right = {"models_or_means": [ubm], "ubm": ubm, "stats": [stats]}
     refused(lambda: linear_scoring(**{**right, parameter: value}), parameter)
+
+
+@pytest.mark.parametrize(
+    "parameter, value", cases(((name,), table) for name, table in COMBINE.items())
+)
+def test_argument_of_combine_is_refused(parameter, value):
+    refused(lambda: combine(**{"machines": [subject(GMMMachine)], parameter: value}), parameter)
+
+
+@pytest.mark.parametrize(
+    "function, parameter, value",
+    cases(((each, name), DISTANCES[name]) for each in COMPARISONS for name in parameters(each)),
+)
+def test_argument_of_a_distance_is_refused(function, parameter, value):
+    machines = {"p": subject(GMMMachine), "q": subject(GMMMachine)}
+    refused(lambda: function(**{**machines, parameter: value}), parameter)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from gmmkit.files.atomic import replace_file
 from gmmkit.files.formats import FORMATS
 from gmmkit.files.hdf5 import write
 from gmmkit.files.mixture import EPSILON
-from gmmkit.files.rules import STRUCTURE, lowest_version, structure_of
+from gmmkit.files.rules import STRUCTURE, lowest_version, structure_of, updated_one_by_one
 from gmmkit.kernel.stats import GMMStats
 
 
@@ -68,13 +68,15 @@ def _save_1_0(model: Model, path: str) -> None:
 
 
 def _beyond(model: Model, file_version: str | None) -> Iterator[str]:
-    """The structures and settings of the model and its priors that a version does not have."""
+    """The parts of the model and its priors without which a version would train differently."""
     record = None if model.kind == "KMeansMachine" or file_version is None else model.record
     while record is not None:
         if structure_of(record).file_version > str(file_version):
             yield f"covariance_type {described(record)}"
         if record.get("missing") is not None and str(file_version) < "1.2":
             yield f"missing={record['missing']!r}"
+        if str(file_version) < "1.2":
+            yield from (f"{name} of each component" for name in updated_one_by_one(record))
         record = record.get("ubm")
 
 
@@ -93,6 +95,7 @@ def _beyond_1_0(model: Model) -> Iterator[str]:
         yield "ubm (the prior)"
     if record["feature_names"] is not None:
         yield "feature_names"
+    yield from (f"{name} of each component" for name in updated_one_by_one(record))
     adapting = ("map_relevance_factor", "map_prior") if record["trainer"] == "map" else ()
     for name in ("weight_floor", "mean_var_update_threshold", "missing", *adapting):
         if name in _changed(record):

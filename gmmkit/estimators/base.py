@@ -9,7 +9,7 @@ import copy
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -100,21 +100,9 @@ class Estimator(BaseEstimator):
 
     def _checked_in_memory(self, X: Any, reset: bool, gaps: bool = False) -> np.ndarray:
         """X (N, D) as an array of numbers, by scikit-learn's rules."""
-        who = type(self).__name__
         finite = "allow-nan" if gaps else True
-        try:
-            array: np.ndarray = validate_data(
-                self, X, reset=reset, dtype="numeric", ensure_all_finite=finite
-            )
-        except (TypeError, ValueError) as error:
-            checks.blame_column(X, who)
-            if checks.is_array(X) and X.dtype.kind == "O" and " X" not in str(error):
-                raise type(error)(f"X must be a 2-D array of numbers: {error}") from error
-            raise
-        if array.dtype.kind not in "fiub":
-            checks.blame_column(X, who)
-            checks.check_table(array, who)
-        return array
+        read = partial(validate_data, self, reset=reset, dtype="numeric", ensure_all_finite=finite)
+        return checks.numbers_in_memory(X, type(self).__name__, read)
 
     # Pickles name the release that made them, as scikit-learn's do.
 

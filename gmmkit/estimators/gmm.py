@@ -15,11 +15,11 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from gmmkit import checks
-from gmmkit.estimators import interchange, stored
+from gmmkit.estimators import interchange, resized, stored
 from gmmkit.estimators.base import transaction
 from gmmkit.estimators.mixture import Mixture, public_parameters
 from gmmkit.kernel.mstep import neutral_parameters
-from gmmkit.kernel.stats import GMMStats, checked_statistics
+from gmmkit.kernel.stats import GMMStats, checked_statistics, refuse_other_shape
 from gmmkit.model.parameters import Parameters, standard_parameters
 from gmmkit.model.structures import COVARIANCE_TYPES, DIAG, Structure, make_structure
 from gmmkit.sources import progress
@@ -77,10 +77,15 @@ class GMMMachine(Mixture):
         The parameters to start from, covariances in the shape of ``covariances_``. The others come
         from assigning each sample to the nearest mean; without means, from clusters; for MAP, from
         the ubm.
-    update_means : bool, default=True
-    update_variances : bool or "auto", default="auto"
-    update_weights : bool or "auto", default="auto"
-        Which parameters to estimate. "auto" means yes for ML and no for MAP.
+    responsibilities_init : array-like, dask array or Blocks of shape (N, K) or (N,), optional
+        Responsibilities of the samples to start from, or labels from 0 to K - 1, with -1 for none;
+        see `GMMStats.from_responsibilities`. Files do not keep them.
+    update_means : bool or array-like of bool of shape (K,), default=True
+    update_variances : bool, array-like of bool of shape (K,) or "auto", default="auto"
+    update_weights : bool, array-like of bool of shape (K,) or "auto", default="auto"
+        Which parameters to estimate: for all components, or for each of them. "auto" means yes for
+        ML and no for MAP. Weights that are estimated share what the others leave over. A covariance
+        that components share takes a single bool.
     mean_var_update_threshold : float, default=eps of float64
         Components with fewer samples (sum of responsibilities) keep their mean and covariance.
     variance_thresholds : float or array of shape (D,) or (K, D), optional
@@ -200,9 +205,10 @@ class GMMMachine(Mixture):
         "weights_init": ["array-like", None],
         "means_init": ["array-like", None],
         "covariances_init": ["array-like", Interval(Real, 0, None, closed="neither"), None],
-        "update_means": ["boolean"],
-        "update_variances": ["boolean", StrOptions({"auto"})],
-        "update_weights": ["boolean", StrOptions({"auto"})],
+        "responsibilities_init": ["array-like", HasMethods(["__iter__"]), None],
+        "update_means": ["boolean", "array-like"],
+        "update_variances": ["boolean", "array-like", StrOptions({"auto"})],
+        "update_weights": ["boolean", "array-like", StrOptions({"auto"})],
         "mean_var_update_threshold": [Interval(Real, 0, None, closed="left")],
         "variance_thresholds": [Interval(Real, 0, None, closed="left"), "array-like", None],
         "weight_floor": [Interval(Real, 0, 1, closed="left")],
@@ -233,9 +239,10 @@ class GMMMachine(Mixture):
         weights_init: Any = None,
         means_init: Any = None,
         covariances_init: Any = None,
-        update_means: bool = True,
-        update_variances: bool | str = "auto",
-        update_weights: bool | str = "auto",
+        responsibilities_init: Any = None,
+        update_means: Any = True,
+        update_variances: Any = "auto",
+        update_weights: Any = "auto",
         mean_var_update_threshold: float = float(np.finfo(float).eps),
         variance_thresholds: Any = None,
         weight_floor: float = 0.0,
@@ -262,6 +269,7 @@ class GMMMachine(Mixture):
         self.weights_init = weights_init
         self.means_init = means_init
         self.covariances_init = covariances_init
+        self.responsibilities_init = responsibilities_init
         self.update_means = update_means
         self.update_variances = update_variances
         self.update_weights = update_weights
@@ -336,8 +344,8 @@ class GMMMachine(Mixture):
 
     def _dropped_model(self) -> list[tuple[str, type[Warning]]]:
         """The warning if a fit will not start from the model that the user gave."""
-        anew = self.trainer == "ml" and not self.warm_start and self.means_init is None
-        if not anew or not hasattr(self, "_model_from"):
+        given = self.means_init is not None or self.responsibilities_init is not None
+        if given or self.trainer != "ml" or self.warm_start or not hasattr(self, "_model_from"):
             return []
         message = f"This fit replaced the model that was {self._model_from}."
         return [(f"{message} Set warm_start=True to start from such a model.", UserWarning)]
@@ -456,9 +464,7 @@ class GMMMachine(Mixture):
         checks.instance(stats, GMMStats, "stats")
         n_features = getattr(self, "n_features_in_", stats.n_features)
         job = settle(self, n_features, self._known_ubm(), continues=hasattr(self, "means_"))
-        wanted = GMMStats.of(job.structure, job.n_gaussians)
-        if (stats.structure, stats.shape) != (wanted.structure, wanted.shape):
-            raise ValueError(f"stats must be like {wanted!r}, got {stats!r}.")
+        refuse_other_shape(stats, job.structure, job.n_gaussians)
         if not stats.t > 0:
             raise ValueError(f"stats must have a positive sum of weights, got t={stats.t:g}.")
         stats, floor, current = checked_statistics(stats), job.floor, job.current
@@ -491,13 +497,13 @@ class GMMMachine(Mixture):
             warnings.warn(message, category, stacklevel=2)
         return self
 
-    def split(self, n_gaussians: int) -> GMMMachine:
+    def grow(self, n_gaussians: int) -> GMMMachine:
         """A larger machine grown from this one: its heaviest components are split in two.
 
         As in Kaldi, the heaviest component gives half its weight to a new component of the same
         covariance, again and again. Their means move half a deviation to either side, in a
         direction drawn by ``random_state``. The parameters are the new machine's model and the
-        start of its next fit, so ``machine.split(2 * K).fit(X)`` grows a model.
+        start of its next fit, so ``machine.grow(2 * K).fit(X)`` grows a model.
 
         Parameters
         ----------
@@ -527,27 +533,56 @@ class GMMMachine(Mixture):
         >>> from gmmkit import GMMMachine
         >>> X = np.random.default_rng(0).normal([[0], [5], [9], [30]], size=(4, 50)).reshape(-1, 1)
         >>> small = GMMMachine(2).fit(X)
-        >>> large = small.split(4).fit(X)
+        >>> large = small.grow(4).fit(X)
         >>> bool(large.score(X) > small.score(X))
         True
         """
-        parameters = self.parameters_
-        if self.trainer != "ml":
-            raise ValueError(
-                'split needs trainer="ml". With trainer="map", the components are those of the '
-                "ubm. Split the ubm, then adapt the result."
-            )
-        n_gaussians = checks.whole_number(n_gaussians, "n_gaussians", parameters.n_gaussians)
-        parameters, origins = parameters.split(n_gaussians, checks.generator(self.random_state))
-        machine: GMMMachine = clone(self).set_params(n_gaussians=n_gaussians)
-        if np.ndim(self.variance_thresholds) == 2:  # a floor for each component
-            machine.variance_thresholds = np.asarray(self.variance_thresholds)[origins]
-        machine._keep_parameters(parameters)
-        for name in ("weights", "means", "covariances"):
-            setattr(machine, f"{name}_init", getattr(machine, f"{name}_").copy())
-        machine.n_features_in_ = self.n_features_in_
-        if hasattr(self, "feature_names_in_"):
-            machine.feature_names_in_ = self.feature_names_in_
+        machine: GMMMachine = resized.grown(self, n_gaussians)
+        return machine
+
+    def merge(self, n_gaussians: int) -> GMMMachine:
+        """A smaller machine made from this one: components are merged, two at a time.
+
+        Merging keeps the weight, the mean and the covariance of the two. The pair that is merged is
+        the one that costs least, by Runnalls' bound of the divergence. The overall mean is kept,
+        and so are all moments that the structure models: the overall covariance if
+        ``covariance_type`` is "full" or "tied", else that of each group of features, or for
+        "spherical" the sum of the variances. The parameters are the new machine's model and the
+        start of its next fit.
+
+        Parameters
+        ----------
+        n_gaussians : int
+            Number of components of the new machine, not more than that of this machine.
+
+        Returns
+        -------
+        GMMMachine
+            A machine of the same settings.
+
+        Raises
+        ------
+        ValueError
+            If there would be more components, or the machine is adapted by MAP: its components are
+            those of its prior.
+        TypeError
+            If ``n_gaussians`` is no whole number.
+
+        References
+        ----------
+        A. R. Runnalls, Kullback-Leibler approach to Gaussian mixture reduction, IEEE Transactions
+        on Aerospace and Electronic Systems 43, 2007.
+
+        Examples
+        --------
+        >>> from gmmkit import GMMMachine
+        >>> machine = GMMMachine(3)
+        >>> machine.means, machine.weights = [[0.0], [1.0], [9.0]], [0.25, 0.25, 0.5]
+        >>> machine.merge(2).means_
+        array([[0.5],
+               [9. ]])
+        """
+        machine: GMMMachine = resized.merged(self, n_gaussians)
         return machine
 
     def _assign(self, name: str, value: Any) -> None:
@@ -609,7 +644,7 @@ class GMMMachine(Mixture):
         *("acceleration", "missing", "random_state"),
         *("n_jobs", "verbose"),
     )
-    _kept_by_clone = ("ubm",)
+    _kept_by_clone = ("ubm", "responsibilities_init")  # as they are, and where
     _learned = ("n_iter", "converged", "lower_bounds", "lower_bound", "variance_floor")
 
     def _record(self) -> dict[str, Any]:

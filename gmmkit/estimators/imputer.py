@@ -13,10 +13,10 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from gmmkit import checks
+from gmmkit.checks import refuse_non_finite
 from gmmkit.estimators.base import transaction
 from gmmkit.estimators.composed import Composed
 from gmmkit.estimators.gmm import GMMMachine
-from gmmkit.kernel.blocks import refuse_non_finite
 from gmmkit.kernel.missing import Fill, Observed
 from gmmkit.kernel.plan import block_length
 from gmmkit.model.structures import FULL

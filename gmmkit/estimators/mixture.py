@@ -13,9 +13,10 @@ from gmmkit import checks
 from gmmkit.estimators.base import Machine
 from gmmkit.kernel import estep
 from gmmkit.kernel.densities import Densities, LastDensities
+from gmmkit.kernel.expected import expected_log_likelihood
 from gmmkit.kernel.missing import Fill
 from gmmkit.kernel.plan import block_length, mixture_densities
-from gmmkit.kernel.stats import GMMStats, weighty_statistics
+from gmmkit.kernel.stats import GMMStats, refuse_other_shape, weighty_statistics
 from gmmkit.model import conditional, information
 from gmmkit.model.parameters import Parameters
 from gmmkit.model.structures import Structure
@@ -139,15 +140,65 @@ class Mixture(DensityMixin, Machine):
         stats = weighty_statistics(self.e_step(X, sample_weight))
         return stats.log_likelihood / stats.t
 
-    def bic(self, X: Any) -> float:
-        """Bayesian information criterion of the model on X (Schwarz, 1978): lower is better."""
-        stats = weighty_statistics(self.e_step(X))
+    def bic(self, X: Any, sample_weight: Any = None) -> float:
+        """Bayesian information criterion of the model on X (Schwarz, 1978): lower is better.
+
+        The sum of the weights is the number of samples.
+        """
+        stats = weighty_statistics(self.e_step(X, sample_weight))
         return information.bic(stats.log_likelihood, stats.t, self._n_parameters())
 
-    def aic(self, X: Any) -> float:
+    def aic(self, X: Any, sample_weight: Any = None) -> float:
         """Akaike's information criterion of the model on X (Akaike, 1974): lower is better."""
-        stats = weighty_statistics(self.e_step(X))
+        stats = weighty_statistics(self.e_step(X, sample_weight))
         return information.aic(stats.log_likelihood, self._n_parameters())
+
+    def icl(self, X: Any, sample_weight: Any = None) -> float:
+        """Integrated completed likelihood of the model on X: lower is better.
+
+        It is the BIC plus twice the entropy of the assignments (Biernacki, Celeux and Govaert,
+        2000), so it prefers components that do not overlap: clusters rather than a density.
+        """
+        stats = weighty_statistics(self.e_step(X, sample_weight))
+        _, entropy = self.q_function(stats)
+        criterion = stats.log_likelihood, stats.t, self._n_parameters()
+        return information.icl(*criterion, entropy)
+
+    def q_function(self, stats: GMMStats) -> tuple[float, float]:
+        """The expected complete-data log-likelihood Q of statistics, which the M-step maximises.
+
+        Parameters
+        ----------
+        stats : GMMStats
+            From `e_step` of this machine or of another, or a sum of such statistics.
+
+        Returns
+        -------
+        q : float
+            Expectation of log p(x, component) under this machine, summed over the samples, in nats.
+        entropy : float
+            ``stats.log_likelihood - q``. If the statistics come from this machine, that is the
+            entropy of the assignments of the samples, up to the rounding of the log-likelihood.
+
+        References
+        ----------
+        A. P. Dempster, N. M. Laird and D. B. Rubin, Maximum likelihood from incomplete data via the
+        EM algorithm, Journal of the Royal Statistical Society B 39, 1977.
+
+        Examples
+        --------
+        >>> from gmmkit import GMMMachine
+        >>> X = [[0.0], [1.0], [100.0], [101.0]]
+        >>> machine = GMMMachine(2).fit(X)
+        >>> q, entropy = machine.q_function(machine.e_step(X))
+        >>> abs(entropy) < 1e-9  # each sample certainly belongs to one of the components
+        True
+        """
+        parameters = self.parameters_
+        checks.instance(stats, GMMStats, "stats")
+        refuse_other_shape(stats, parameters.structure, parameters.n_gaussians)
+        q = expected_log_likelihood(stats, parameters)
+        return q, stats.log_likelihood - q
 
     def _n_parameters(self) -> int:
         """Number of free parameters."""

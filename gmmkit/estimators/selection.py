@@ -20,8 +20,13 @@ from gmmkit.training.floor import FloorWarning, credit_of_floor, typical_varianc
 from gmmkit.training.loop import first_best, log
 
 _CRITERIA = ("bic", "aic")
-_STARTS = ("both", "k-means", "split")
-_GIVEN = ("weights_init", "means_init", "covariances_init")  # a start that is given to one machine
+_STARTS = ("both", "k-means", "grow")
+_GIVEN = (
+    "weights_init",
+    "means_init",
+    "covariances_init",
+    "responsibilities_init",
+)  # a start that is given to one machine
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,9 @@ def select(
         Weights of the samples. Their sum counts as the number of samples in the criteria.
     estimator : GMMMachine, optional
         The candidates take their other settings from it; None means ``GMMMachine()``.
-    start : {"both", "k-means", "split"}, default="both"
+    start : {"both", "k-means", "grow"}, default="both"
         Where the training of a candidate starts. "k-means": where the estimator itself would start.
-        "split": from the next smaller candidate of the same structure, by `GMMMachine.split`; only
+        "grow": from the next smaller candidate of the same structure, by `GMMMachine.grow`; only
         the smallest starts like the estimator. "both": from each of the two, and the fit with the
         better likelihood is kept.
 
@@ -182,8 +187,8 @@ def _fits(
     for machine in chain:
         machines = [machine]
         if smaller is not None and start != "k-means":
-            grown = smaller.split(machine.n_gaussians)
-            machines = [grown] if start == "split" else [grown, machine]
+            grown = smaller.grow(machine.n_gaussians)
+            machines = [grown] if start == "grow" else [grown, machine]
         fits = [_Fit.of(machine, X, sample_weight, typical) for machine in machines]
         best = fits[first_best([fit.log_likelihood for fit in fits])]
         typical = best.typical if best.row["n_at_floor"] else typical

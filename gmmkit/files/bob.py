@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from gmmkit.files.hdf5 import Reader
-from gmmkit.files.rules import COUNT, DIAGONAL, Record, Rule, scalars, size, structure_of
+from gmmkit.files.rules import COUNT, DIAGONAL, UPDATES, Record, Rule, scalars, size, structure_of
 from gmmkit.model.parameters import check_covariances, check_weights
 from gmmkit.model.structures import Refuse
 
 GMM_BOB = {"trainer": Rule(str, choices=("ml", "map")), "max_fitting_steps": COUNT}
-UPDATES = ("update_means", "update_variances", "update_weights")
 THRESHOLD = {"convergence_threshold": Rule(float, optional=True)}
 
 

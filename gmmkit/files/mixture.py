@@ -10,7 +10,6 @@ import numpy as np
 from gmmkit.files.bob import (
     GMM_BOB,
     THRESHOLD,
-    UPDATES,
     check_mixture,
     read_bob_gmm,
     read_legacy_gmm,
@@ -25,6 +24,7 @@ from gmmkit.files.rules import (
     POSITIVE,
     SIZE,
     UNIT,
+    UPDATES,
     Record,
     Rule,
     Shape,
@@ -40,6 +40,7 @@ from gmmkit.files.rules import (
     refuse_to_write,
     scalars,
     structure_of,
+    updated_one_by_one,
 )
 from gmmkit.model.structures import Refuse
 
@@ -72,7 +73,7 @@ def write_gmm(group: Any, record: Mapping[str, Any], version: str | None = None)
     - ``n_gaussians``, ``n_features``; ``covariance_type``, [``block_size``, a number or a tuple];
     - ``weights`` (K,), ``means`` (K, D), ``covariances`` in the structure's public shape;
     - ``trainer``, [``convergence_threshold``], ``max_fitting_steps``, ``n_init``, ``warm_start``,
-      ``update_means``, ``update_variances``, ``update_weights`` (each a bool or "auto"),
+      ``update_means``, ``update_variances``, ``update_weights`` (each a bool, K bools or "auto"),
       ``mean_var_update_threshold``, ``weight_floor``, ``map_alpha``, [``map_relevance_factor``],
       ``map_prior``, [``acceleration``], [``missing``], [``variance_thresholds``] (a number, (D,) or
       (K, D)), [``random_state``] (written if it is an int), [``n_jobs``], [``verbose``];
@@ -125,7 +126,7 @@ def _put_more(group: Any, record: Mapping[str, Any], version: str) -> None:
     put_scalars(group, record, rules)
     unset = [name for name in _OPTIONAL if record.get(name) is None]
     put_strings(group, "unset", [*unset, *(record.get("unset") or ())])
-    put_strings(group, "auto", [name for name in UPDATES if record[name] == "auto"])
+    put_strings(group, "auto", [name for name in UPDATES if _is_auto(record[name])])
     _put_starting_point(group, record)
     if record.get("lower_bounds") is not None:
         put_array(group, "lower_bounds", record["lower_bounds"])
@@ -135,6 +136,10 @@ def _put_more(group: Any, record: Mapping[str, Any], version: str) -> None:
         write_gmm(put_group(group, "ubm"), record["ubm"], version)
     if version == "1.2" and record.get("variance_floor") is not None:
         put_array(group, "variance_floor", record["variance_floor"])
+    if version == "1.2" and updated_one_by_one(record):
+        updated = put_group(group, "updated")
+        for name in updated_one_by_one(record):
+            put_array(updated, name, record[name], dtype="<i8")
 
 
 def _put_gaussians(group: Any, record: Mapping[str, Any]) -> None:
@@ -156,9 +161,13 @@ def _put_modes(group: Any, record: Mapping[str, Any]) -> None:
     means_only = record["trainer"] == "map"
     for name in UPDATES:
         automatic = name == "update_means" or not means_only
-        put_scalar(group, name, automatic if record[name] == "auto" else bool(record[name]))
+        put_scalar(group, name, automatic if _is_auto(record[name]) else bool(np.any(record[name])))
     threshold = record.get("convergence_threshold")
     put_scalar(group, "convergence_threshold", float(0 if threshold is None else threshold))
+
+
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == "auto"
 
 
 def _put_starting_point(group: Any, record: Mapping[str, Any]) -> None:
@@ -215,6 +224,7 @@ def _read_own_gmm(reader: Reader) -> Record:
     record["verbose"] = record["verbose"] or 0
     automatic = reader.strings("auto", default=())
     record.update({name: "auto" for name in UPDATES if name in automatic})
+    record.update(_read_updated(reader, record["n_gaussians"]))
     record["lower_bounds"] = reader.array("lower_bounds", (None,), finite=False, default=None)
     record["feature_names"] = reader.strings("feature_names", record["n_features"], default=None)
     shape = record["means"].shape
@@ -225,6 +235,21 @@ def _read_own_gmm(reader: Reader) -> Record:
         record[name] = start.array(name, shape, default=None) if start else None
     record["ubm"] = read_gmm(reader.group("ubm")) if reader.has("ubm") else None
     check_ubm(record, reader.refuse)
+    return record
+
+
+def _read_updated(reader: Reader, n_gaussians: int) -> Record:
+    """The settings that say, component by component, what is updated."""
+    record: Record = {}
+    if not reader.has("updated"):
+        return record
+    group = reader.group("updated")
+    for name in UPDATES:
+        values = group.array(name, (n_gaussians,), default=None)
+        if values is not None and not np.isin(values, (0, 1)).all():
+            group.refuse(name, "zeros and ones", "other numbers")
+        if values is not None:
+            record[name] = values.astype(bool)
     return record
 
 
@@ -243,7 +268,9 @@ def check_gmm(record: Mapping[str, Any]) -> None:
     sizes = {"n_gaussians": SIZE, "n_features": SIZE}
     check_rules(record, {**sizes, **GMM_BOB, **GMM, **THRESHOLD})
     for name in UPDATES:
-        if record.get(name) != "auto":
+        if name in updated_one_by_one(record):
+            check_array(name, record[name], (record["n_gaussians"],))
+        elif not _is_auto(record.get(name)):
             Rule(bool).check(name, record.get(name), refuse_to_write)
     shapes = {name.removesuffix("_init"): shape for name, shape in start_shapes(record).items()}
     for name, shape in shapes.items():

@@ -28,6 +28,7 @@ Shape = tuple[int, ...]
 
 VERSIONS = ("1.2", "1.1", "1.0")
 _FROM_1_2 = ("variance_floor", "missing")  # keys that older versions do not have
+UPDATES = ("update_means", "update_variances", "update_weights")
 WRITERS = {
     "FisherVectorEncoder": "<class 'gmmkit.FisherVectorEncoder'>",
     "GMMClassifier": "<class 'gmmkit.GMMClassifier'>",
@@ -139,9 +140,14 @@ def _refuse_other_class(reader: Any, name: str) -> None:
 def lowest_version(record: Mapping[str, Any]) -> str:
     """The lowest of gmmkit's own versions that can hold a record."""
     nested = record.get("ubm")
-    later = any(record.get(name) is not None for name in _FROM_1_2)
+    later = any(record.get(name) is not None for name in _FROM_1_2) or updated_one_by_one(record)
     versions = ["1.2" if later else "1.1", structure_of(record).file_version]
     return max([*versions, lowest_version(nested)] if nested else versions)
+
+
+def updated_one_by_one(record: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that say, component by component, what is updated."""
+    return [name for name in UPDATES if np.ndim(record.get(name, 0)) > 0]
 
 
 # The structure of a mixture.

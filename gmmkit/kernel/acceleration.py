@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gmmkit.kernel.mstep import share_weights
 from gmmkit.model.parameters import Parameters
 from gmmkit.model.structures import NOT_POSITIVE_DEFINITE, DegenerateError
 
@@ -42,11 +43,28 @@ def squarem(
         jumped = _parameters(first + 2 * length * r + length**2 * v, path[2], unit)
     if not _is_mixture(jumped):
         return path[2], 1.0
-    parts = {  # a part that did not move stays bit by bit
-        name: getattr(path[2] if _stayed(name, path) else jumped, name)
-        for name in ("weights", "means", "covariances")
-    }
-    return jumped.having(**parts), length
+    return _keeping_what_stayed(jumped, path), length
+
+
+def _keeping_what_stayed(jumped: Parameters, path: tuple[Parameters, ...]) -> Parameters:
+    """The jump, except for what did not move, component by component: that stays bit by bit.
+
+    Frozen parameters are like this. Weights that moved share what the others leave over.
+    """
+    parts = {}
+    for name, ahead, start, end in zip(
+        ("weights", "means", "covariances"),
+        *(parameters.arrays() for parameters in (jumped, path[0], path[2])),
+        strict=True,
+    ):
+        moved = (start != end).reshape(len(end), -1).any(axis=1)
+        if moved.all():
+            parts[name] = ahead
+        elif name == "weights":
+            parts[name] = share_weights(ahead, end, moved)
+        else:
+            parts[name] = np.where(moved.reshape(-1, *[1] * (end.ndim - 1)), ahead, end)
+    return jumped.having(**parts)
 
 
 def _is_mixture(parameters: Parameters) -> bool:
@@ -56,10 +74,6 @@ def _is_mixture(parameters: Parameters) -> bool:
     except DegenerateError:
         return False
     return all(np.isfinite(array).all() for array in parameters.arrays())
-
-
-def _stayed(name: str, path: tuple[Parameters, ...]) -> bool:
-    return np.array_equal(getattr(path[0], name), getattr(path[2], name))
 
 
 def _deviations(parameters: Parameters) -> np.ndarray:

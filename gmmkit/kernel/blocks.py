@@ -22,6 +22,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.linalg.blas import dtrmm, strmm
 
+from gmmkit.checks import refuse_non_finite
 from gmmkit.kernel.densities import Densities, smallest_total
 from gmmkit.kernel.stats import GMMStats
 
@@ -453,17 +454,6 @@ def _product(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
         return b if a is None else a
     product: np.ndarray = a * b
     return product
-
-
-def refuse_non_finite(samples: np.ndarray, gaps: bool = False) -> None:
-    """Raise a ValueError, in scikit-learn's words, if samples contain NaN or infinity.
-
-    With `gaps`, NaN stands for a missing value.
-    """
-    if not gaps and np.isnan(samples).any():
-        raise ValueError("Input X contains NaN.")
-    if np.isinf(samples).any():
-        raise ValueError("Input X contains infinity or a value too large for its dtype.")
 
 
 _LINE = 64  # bytes

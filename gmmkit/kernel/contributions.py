@@ -23,7 +23,7 @@ from math import factorial
 
 import numpy as np
 
-from gmmkit.kernel.blocks import refuse_non_finite
+from gmmkit.checks import refuse_non_finite
 from gmmkit.model.parameters import Parameters
 
 _BLOCK = 1 << 17  # numbers (B, D) of a block

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gmmkit.checks import refuse_non_finite
 from gmmkit.kernel import missing
-from gmmkit.kernel.blocks import Block, ScoredBlock, refuse_non_finite
+from gmmkit.kernel.blocks import Block, ScoredBlock
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.plan import block_length, evaluator, strip_length
 from gmmkit.kernel.stats import GMMStats, copies

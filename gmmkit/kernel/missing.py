@@ -27,7 +27,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from gmmkit.cached import cached_property
-from gmmkit.kernel.blocks import ScoredBlock, refuse_non_finite
+from gmmkit.checks import refuse_non_finite
+from gmmkit.kernel.blocks import ScoredBlock
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.stats import GMMStats
 from gmmkit.model.structures import NOT_POSITIVE_DEFINITE, DegenerateError, inverses

@@ -78,11 +78,14 @@ class Prior:
 
 @dataclass(frozen=True)
 class MStep:
-    """Which parameters to estimate, within which bounds. Call it with statistics and parameters."""
+    """Which parameters to estimate, within which bounds. Call it with statistics and parameters.
 
-    update_means: bool = True
-    update_variances: bool = True
-    update_weights: bool = True
+    Each `update` says yes or no for all components, or for each of them, (K,).
+    """
+
+    update_means: bool | np.ndarray = True
+    update_variances: bool | np.ndarray = True
+    update_weights: bool | np.ndarray = True
     min_count: float = np.finfo(float).eps  # components with fewer samples stay as they are
     variance_thresholds: np.ndarray | None = None  # the floor, (1 or K, D); None means no floor
     weight_floor: float = 0.0
@@ -96,22 +99,26 @@ class MStep:
         seen = stats.n >= self.min_count  # (K,)
         means = self._means(total, seen, kept)
         covariances = kept.covariances
-        if self.update_variances:
+        if np.any(self.update_variances):
             covariances = self._covariances(total, seen, means, kept)
-        weights = self._weights(stats) if self.update_weights else kept.weights
-        return Parameters(stats.structure, weights, means, covariances)
+        return Parameters(stats.structure, self._weights(stats, kept), means, covariances)
 
     def _means(self, total: GMMStats, seen: np.ndarray, kept: Parameters) -> np.ndarray:
-        if not self.update_means:
+        if not np.any(self.update_means):
             return kept.means
-        return np.where(seen[:, None], _mean_offsets(total) + total.origin, kept.means)
+        moves = (seen & self.update_means)[:, None]
+        return np.where(moves, _mean_offsets(total) + total.origin, kept.means)
 
     def _covariances(
         self, total: GMMStats, seen: np.ndarray, means: np.ndarray, kept: Parameters
     ) -> np.ndarray:
         structure, thresholds = total.structure, self.thresholds(total.structure)
-        seen = structure.share(seen) > 0  # (C,)
-        stack = covariances_about(total, means - total.origin if not self.update_means else None)
+        seen = structure.share(seen & self.update_variances) > 0  # (C,)
+        offsets = None  # (K, D) of the means that are kept
+        if not np.all(self.update_means):
+            updated = np.broadcast_to(self.update_means, len(means))[:, None]
+            offsets = np.where(updated, _mean_offsets(total), means - total.origin)
+        stack = covariances_about(total, offsets)
         if self.rounding and thresholds.any():
             # If a component shrinks fast, smaller variances, and its mean, would be mere rounding,
             # and the likelihood might fall. The next E-step takes a form that resolves more.
@@ -128,9 +135,15 @@ class MStep:
             return np.zeros((1, structure.n_features))
         return self.variance_thresholds
 
-    def _weights(self, stats: GMMStats) -> np.ndarray:
+    def _weights(self, stats: GMMStats, kept: Parameters) -> np.ndarray:
+        """The weights (K,). Those that are updated share what the kept weights leave over."""
+        if not np.any(self.update_weights):
+            return kept.weights
         weights = stats.n / stats.n.sum() if self.prior is None else self.prior.weights(stats)
-        return floor_weights(weights, self.weight_floor)
+        if np.all(self.update_weights):
+            return floor_weights(weights, self.weight_floor)
+        updated = np.asarray(self.update_weights)
+        return share_weights(weights, kept.weights, updated, self.weight_floor)
 
 
 def component_means(stats: GMMStats) -> tuple[np.ndarray, np.ndarray]:
@@ -211,6 +224,23 @@ def hard_start(stats: GMMStats, means: np.ndarray, m_step: MStep) -> Parameters:
     start = m_step(stats, neutral_parameters(stats, m_step.thresholds(stats.structure), means))
     counts = np.where(stats.n > 0, stats.n, 1.0)
     return replace(start, weights=counts / counts.sum(), means=means)
+
+
+def share_weights(
+    weights: np.ndarray, kept: np.ndarray, updated: np.ndarray, floor: float = 0.0
+) -> np.ndarray:
+    """Kept weights (K,) where they are not updated; the others, in proportion, for the rest.
+
+    The rest is one minus the kept weights. That maximises the likelihood: the Lagrangian of
+    ``sum n_k log w_k`` over the updated weights has the same form as that over all weights.
+    """
+    rest, total = 1 - kept[~updated].sum(), weights[updated].sum()
+    if not (rest > 0 and total > 0):
+        return kept
+    shares = weights[updated] / total
+    shared = kept.copy()
+    shared[updated] = rest * floor_weights(shares, min(floor / rest, 1 / len(shares)))
+    return shared
 
 
 def floor_weights(weights: np.ndarray, floor: float) -> np.ndarray:

@@ -23,7 +23,10 @@ from gmmkit import checks
 from gmmkit.files.hdf5 import read, write
 from gmmkit.files.pickles import pickled, unpickled
 from gmmkit.files.statistics import read_stats, write_stats
+from gmmkit.kernel.assigned import Responsibilities, sums
 from gmmkit.model.structures import DIAG, Structure, make_structure
+from gmmkit.sources.base import Source
+from gmmkit.sources.open import opened
 
 _MOST_SUMS = sys.maxsize // 8  # as many float64 as can be addressed
 
@@ -96,6 +99,63 @@ class GMMStats:
         stats = cls.__new__(cls)
         stats._allocate(n_gaussians, structure, origin)
         return stats
+
+    @classmethod
+    def from_responsibilities(
+        cls,
+        X: Any,
+        responsibilities: Any,
+        sample_weight: Any = None,
+        *,
+        covariance_type: str = DIAG,
+        block_size: int | Sequence[int] | None = None,
+        n_gaussians: int | None = None,
+    ) -> GMMStats:
+        """Statistics of samples whose responsibilities are given: labels, or another model's.
+
+        `GMMMachine.m_step` makes a mixture of them. The samples are read twice.
+
+        Parameters
+        ----------
+        X : array-like, dask array or dask data frame of shape (N, D)
+            Any data that `GMMMachine.fit` takes.
+        responsibilities : array-like, dask array or Blocks of shape (N, K) or (N,)
+            For each sample the share of each component, not negative. The shares of a sample
+            usually add up to one; a smaller sum gives the sample less weight. Or labels (N,) from 0
+            to K - 1; a sample with the label -1 is left out.
+        sample_weight : array-like, dask array or dask series of shape (N,), optional
+        covariance_type : str, default="diag"
+        block_size : int or sequence of int, optional
+            The structure of the covariances, see `GMMMachine`.
+        n_gaussians : int, optional
+            K. None means the number of columns, or one more than the largest label.
+
+        Returns
+        -------
+        GMMStats
+            Its ``log_likelihood`` is zero, since no mixture is known. Its ``t`` is the sum of all
+            responsibilities, times the weights.
+
+        Raises
+        ------
+        ValueError
+            If the samples, responsibilities or weights are unfit, or have other numbers of rows.
+
+        Examples
+        --------
+        >>> from gmmkit import GMMMachine, GMMStats
+        >>> X = [[0.0], [2.0], [9.0], [5.0]]
+        >>> stats = GMMStats.from_responsibilities(X, [0, 0, 1, -1])
+        >>> GMMMachine(2).m_step(stats).means_
+        array([[1.],
+               [9.]])
+        """
+        if n_gaussians is not None:
+            n_gaussians = checks.whole_number(n_gaussians, "n_gaussians")
+        given = Responsibilities.of(responsibilities, n_gaussians)
+        source = opened(X, sample_weight, cls.__name__)
+        structure = _structure(source.n_features, covariance_type, block_size)
+        return assigned_statistics(source, structure, given)
 
     def _allocate(
         self, n_gaussians: int, structure: Structure, origin: np.ndarray | None = None
@@ -451,6 +511,22 @@ class GMMStats:
 def copies(stats: GMMStats, count: int) -> list[GMMStats]:
     """Copies side by side in one piece of memory, which is much faster to get than many."""
     return [stats._with(buffer) for buffer in np.tile(stats.buffer, (count, 1))]
+
+
+def assigned_statistics(source: Source, structure: Structure, given: Responsibilities) -> GMMStats:
+    """Statistics of a source's samples for responsibilities that are given."""
+    origin, n, first, second = sums(source, structure, given)
+    stats = GMMStats.of(structure, given.n_gaussians, origin)
+    stats.n[:], stats.first[:], stats.second[:] = n, first, second
+    stats.t = float(n.sum())
+    return stats
+
+
+def refuse_other_shape(stats: GMMStats, structure: Structure, n_gaussians: int) -> None:
+    """Refuse statistics of another structure or of another shape."""
+    wanted = GMMStats.of(structure, n_gaussians)
+    if (stats.structure, stats.shape) != (wanted.structure, wanted.shape):
+        raise ValueError(f"stats must be like {wanted!r}, got {stats!r}.")
 
 
 def weighty_statistics(statistics: GMMStats) -> GMMStats:

@@ -58,7 +58,7 @@ class Parameters:
             coloured[rows] = np.einsum("mij,nmj->nmi", factor, noise[rows])
         return self.means[labels] + structure.join(coloured), labels
 
-    def split(
+    def grow(
         self, n_gaussians: int, random_state: np.random.RandomState
     ) -> tuple[Parameters, np.ndarray]:
         """A mixture of more components: the heaviest component is split in two, again and again.

@@ -52,7 +52,7 @@ class AtLeast:
     """A source of unknown length. It counts its rows in the first pass, and refuses too few."""
 
     def __init__(self, source: Source, count: int, name: str) -> None:
-        self._source, self._count, self._name = source, count, name
+        self.source, self._count, self._name = source, count, name
         self._counted = False
         self.X, self.sample_weight = source.X, source.sample_weight
         self.n_samples, self.n_features = source.n_samples, source.n_features
@@ -61,12 +61,12 @@ class AtLeast:
     def map_sum(self, kernel: Kernel, name: str, block_length: int = 1) -> Any:
         """Sum of the kernel over blocks of rows."""
         if self._counted:
-            return self._source.map_sum(kernel, name, block_length)
-        counted = self._source.map_sum(_Counting(kernel), name, block_length)
+            return self.source.map_sum(kernel, name, block_length)
+        counted = self.source.map_sum(_Counting(kernel), name, block_length)
         _check(counted.n_rows, self._count, self._name)
         self._counted = True
         return counted.result
 
     def map_rows(self, kernel: RowKernel, name: str, block_length: int = 1) -> Any:
         """The kernel's rows for all rows of X."""
-        return self._source.map_rows(kernel, name, block_length)
+        return self.source.map_rows(kernel, name, block_length)

@@ -79,25 +79,20 @@ class DaskSource:
     @classmethod
     def of(cls, X: Any, sample_weight: Any = None) -> DaskSource:
         """A source of X (N, D) and weights (N,), with whole rows in each block."""
-        import dask.array as da
-
         if X.numblocks[1] > 1:
             X = X.rechunk({1: -1})
-        if sample_weight is None:
-            return cls(X)
-        known = not np.isnan(X.chunks[0]).any()
-        if not is_dask(sample_weight) and known:
-            sample_weight = da.from_array(sample_weight, chunks=(X.chunks[0],))
-        elif is_dask(sample_weight) and known and not np.isnan(sample_weight.shape[0]):
-            sample_weight = sample_weight.rechunk((X.chunks[0],))
-        elif not is_dask(sample_weight) or sample_weight.numblocks[0] != X.numblocks[0]:
-            raise ValueError(
-                f"X has {X.numblocks[0]} blocks of unknown lengths, but sample_weight does not "
-                "have as many blocks. Call X.compute_chunk_sizes() first, or give sample_weight as "
-                "a dask array with blocks of the same lengths (for a data frame, one of its "
-                "columns)."
-            )
-        return cls(X, sample_weight)
+        return cls(
+            X, None if sample_weight is None else _cut_like(X, sample_weight, "sample_weight")
+        )
+
+    def beside(self, table: Any, name: str) -> DaskSource:
+        """The same rows with those of a table (N, C) or a column (N,) beside them."""
+        import dask.array as da
+
+        table = _cut_like(self.X, table, name)
+        table = table[:, None] if table.ndim == 1 else table.rechunk({1: -1})
+        both = da.concatenate([self.X, table], axis=1, allow_unknown_chunksizes=True)
+        return DaskSource(both.rechunk({1: -1}), self.sample_weight)
 
     @property
     def n_samples(self) -> int | None:
@@ -167,6 +162,24 @@ class DaskSource:
             meta=np.empty((0,) * (1 + len(kernel.tail)), dtype=kernel.dtype),
             name=f"{name}-{token}",
         )
+
+
+def _cut_like(X: Any, values: Any, name: str) -> Any:
+    """Values of all rows of X, (N, ...), as a dask array whose blocks have the same rows."""
+    import dask.array as da
+
+    known, chunks = not np.isnan(X.chunks[0]).any(), (X.chunks[0], *values.shape[1:])
+    if not is_dask(values) and known:
+        return da.from_array(values, chunks=chunks)
+    if is_dask(values) and known and not np.isnan(values.shape[0]):
+        return values.rechunk(chunks)
+    if not is_dask(values) or values.numblocks[0] != X.numblocks[0]:
+        raise ValueError(
+            f"X has {X.numblocks[0]} blocks of unknown lengths, but {name} does not have as many "
+            f"blocks. Call X.compute_chunk_sizes() first, or give {name} as a dask array with "
+            "blocks of the same lengths (for a data frame, one of its columns)."
+        )
+    return values
 
 
 def _is_of_data(error: Exception) -> bool:

@@ -7,9 +7,11 @@ take another kind of data, write a class like these and add it to `KINDS`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+from sklearn.utils import check_array
 
 from gmmkit import checks
 from gmmkit.sources.base import ArraySource, Source
@@ -172,6 +174,16 @@ def kind_of(X: Any, who: str) -> Kind:
     checks.refuse_containers(X)
     refuse_iterator(X, who)
     return next(kind for kind in KINDS if kind.accepts(X))
+
+
+def opened(X: Any, sample_weight: Any, who: str) -> Source:
+    """The source of X and its weights, where no estimator knows the features."""
+    kind = kind_of(X, who)
+    X = kind.check(X, sample_weight, who)
+    if not kind.lazy:
+        read = partial(check_array, dtype="numeric", estimator=who, input_name="X")
+        X = checks.numbers_in_memory(X, who, read)
+    return kind.open(X, sample_weight, None)
 
 
 def _refuse_weight(sample_weight: Any, reason: str) -> None:

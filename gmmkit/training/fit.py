@@ -30,12 +30,12 @@ from gmmkit.training.checkpoint import Checkpoint
 from gmmkit.training.floor import FloorWarning, Prepared, at_floor
 from gmmkit.training.job import Job
 from gmmkit.training.loop import History, Problem, Run, logger
-from gmmkit.training.starts import Assigned, Clustered, Known, Trained
+from gmmkit.training.starts import Assigned, Clustered, Divided, Known, Trained
 
 _SAMPLES_PER_COMPONENT = 1000  # size of the sample for the floor and the default start
 _SLACK = {"float32": 2e-3, "float64": 2e-6}  # nats by which rounding may lower the likelihood
 
-Start = Known | Assigned | Clustered | Trained
+Start = Known | Assigned | Divided | Clustered | Trained
 Learned = Callable[[Parameters, History, "np.ndarray | None"], dict[str, Any]]
 
 
@@ -92,8 +92,10 @@ def starts(job: Job) -> list[Start]:
     prior = job.m_step.prior
     if job.current is not None:
         return [Known(job.current, job.before)]
-    if prior is not None:
+    if prior is not None and job.responsibilities is None:
         return [Known(prior.parameters.having(**job.given))]
+    if job.responsibilities is not None:
+        return [Divided(job.given, job.m_step, job.responsibilities)]
     if "means" in job.given:
         return [Assigned(job.given, job.m_step)]
     random_state = check_random_state(job.random_state)
@@ -208,7 +210,7 @@ class Mixture(Problem):
 def _warnings(job: Job, data: Prepared, run: Run) -> list[tuple[str, type[Warning]]]:
     """Warnings to users about the run that was kept: messages and their categories."""
     found: list[tuple[str | None, type[Warning]]] = [*data.warnings]
-    if job.m_step.update_variances:
+    if np.any(job.m_step.update_variances):
         found.append((at_floor(data, run.parameters).message(), FloorWarning))
     if job.m_step.prior is None:
         slack = _SLACK[data.source.dtype.name]

@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 
 from gmmkit import checks
+from gmmkit.kernel.assigned import Responsibilities
 from gmmkit.kernel.mstep import MStep, Prior
 from gmmkit.model.parameters import Parameters
 from gmmkit.model.structures import DIAG, Structure, make_structure
@@ -22,7 +23,10 @@ from gmmkit.training.starts import checked_start
 
 NO_UBM = "ubm is not fitted: call ubm.fit(X) first, or load it from a file."
 # settings that do not decide the outcome of a fit, or that stand in another part of the digest
-_NOT_IN_DIGEST = ("checkpoint", "n_jobs", "verbose", "ubm", "k_means_trainer")
+_NOT_IN_DIGEST = (
+    *("checkpoint", "n_jobs", "verbose", "ubm", "k_means_trainer"),
+    "responsibilities_init",
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Job:
     m_step: MStep  # with the prior; its floor comes from the data
     floor: np.ndarray | None  # of the variances, (1 or K, D), if it is known without data
     given: dict[str, np.ndarray]  # the parts of the start that are given: weights, means, ...
+    responsibilities: Responsibilities | None  # a start that is given sample by sample
     current: Parameters | None  # the model to continue from
     before: float  # the last criterion of that model's fit; -inf if it is not known
     k_means_trainer: Any  # an estimator that finds the start; None for the default
@@ -59,7 +64,8 @@ class Job:
         prior = self.m_step.prior
         arrays = None if prior is None else prior.parameters.arrays()
         data = (source.n_samples, source.n_features, source.dtype.name)
-        return str(joblib.hash((self.settings, arrays, repr(self.k_means_trainer), data)))
+        start = self.responsibilities and self.responsibilities.table.shape
+        return str(joblib.hash((self.settings, arrays, repr(self.k_means_trainer), data, start)))
 
 
 def settle(settings: Any, n_features: int, ubm: Any = None, continues: bool = False) -> Job:
@@ -80,9 +86,10 @@ def settle(settings: Any, n_features: int, ubm: Any = None, continues: bool = Fa
         name=type(settings).__name__,
         structure=structure,
         n_gaussians=n_gaussians,
-        m_step=_m_step(settings, n_gaussians, prior),
+        m_step=_m_step(settings, structure, n_gaussians, prior),
         floor=_floor(settings, (n_gaussians, n_features), ubm, continues),
         given={} if unused else given_start(settings, structure),
+        responsibilities=None if unused else _responsibilities(settings, n_gaussians),
         current=settings.parameters_ if continues else None,
         before=getattr(settings, "lower_bound_", -np.inf) if continues else -np.inf,
         k_means_trainer=settings.k_means_trainer,
@@ -148,6 +155,14 @@ def given_start(settings: Any, structure: Structure) -> dict[str, np.ndarray]:
     )
 
 
+def _responsibilities(settings: Any, n_gaussians: int) -> Responsibilities | None:
+    """The responsibilities or labels to start from, checked without reading lazy ones."""
+    value = settings.responsibilities_init
+    if value is None:
+        return None
+    return Responsibilities.of(value, n_gaussians, "responsibilities_init")
+
+
 def _prior(settings: Any, n_features: int, ubm: Any) -> Prior:
     if ubm is None:
         raise ValueError(
@@ -164,24 +179,45 @@ def _prior(settings: Any, n_features: int, ubm: Any) -> Prior:
     return Prior(ubm.parameters_, settings.map_relevance_factor, settings.map_alpha, gauvain)
 
 
-def _m_step(settings: Any, n_gaussians: int, prior: Prior | None) -> MStep:
+def _m_step(settings: Any, structure: Structure, n_gaussians: int, prior: Prior | None) -> MStep:
     if settings.weight_floor * n_gaussians > 1:
         raise ValueError(
             f"weight_floor must be at most 1 / n_gaussians = {1 / n_gaussians:.6g}, got "
             f"{settings.weight_floor}."
         )
-    variances, weights = (
-        prior is None if update == "auto" else bool(update)
-        for update in (settings.update_variances, settings.update_weights)
+    means, variances, weights = (
+        _update(settings, name, n_gaussians, prior is None)
+        for name in ("update_means", "update_variances", "update_weights")
     )
+    if structure.shared and np.ndim(variances):
+        raise ValueError(
+            f"update_variances must be True or False with covariance_type="
+            f"{structure.covariance_type!r}, since all components share one covariance."
+        )
     return MStep(
-        update_means=settings.update_means,
+        update_means=means,
         update_variances=variances,
         update_weights=weights,
         min_count=settings.mean_var_update_threshold,
         weight_floor=settings.weight_floor,
         prior=prior,
     )
+
+
+def _update(settings: Any, name: str, n_gaussians: int, automatic: bool) -> bool | np.ndarray:
+    """Whether to estimate a parameter: for all components, or for each of them, (K,)."""
+    value = getattr(settings, name)
+    if isinstance(value, str):  # "auto"
+        return automatic
+    array = checks.dense(value, name)
+    if array.ndim == 0:
+        return bool(array)
+    if array.shape != (n_gaussians,) or array.dtype.kind != "b":
+        raise ValueError(
+            f"{name} must be a bool or an array of {n_gaussians} bools, one for each component, "
+            f"got {checks.shown(array)}."
+        )
+    return bool(array[0]) if (array == array[0]).all() else array
 
 
 def _floor(settings: Any, shape: tuple[int, int], ubm: Any, continues: bool) -> np.ndarray | None:

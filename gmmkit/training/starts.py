@@ -1,7 +1,8 @@
 """Where a mixture's training starts: given parameters, or clusters and their statistics.
 
-There are four kinds of start: `Known` parameters, samples `Assigned` to given means, `Clustered`
-samples, and the clusters of the user's `Trained` estimator. Each makes parameters from data.
+There are five kinds of start: `Known` parameters, samples `Assigned` to given means, samples
+`Divided` among the components by given responsibilities, `Clustered` samples, and the clusters of
+the user's `Trained` estimator. Each makes parameters from data.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from gmmkit.checks import real_array
+from gmmkit.kernel.assigned import Responsibilities
 from gmmkit.kernel.densities import centroid_distances
 from gmmkit.kernel.estep import EStep
-from gmmkit.kernel.mstep import MStep, hard_start
+from gmmkit.kernel.mstep import MStep, component_means, hard_start
 from gmmkit.kernel.plan import block_length
-from gmmkit.kernel.stats import GMMStats, checked_statistics
+from gmmkit.kernel.stats import GMMStats, assigned_statistics, checked_statistics
 from gmmkit.model.parameters import Parameters, check_covariances, check_weights
 from gmmkit.model.structures import DegenerateError, Structure
 from gmmkit.sources.base import Source
@@ -81,6 +83,29 @@ class Assigned:
     def make(self, data: Prepared, task: Task, attempt: int) -> Parameters:
         """Parameters with the given parts, the rest by assigning samples to the nearest mean."""
         return assigned(data, self.m_step, self.given)
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A start from given responsibilities or labels, and from other parts that are given."""
+
+    given: dict[str, np.ndarray]
+    m_step: MStep
+    responsibilities: Responsibilities
+    before: float = -np.inf
+    attempts: int = 1
+
+    def make(self, data: Prepared, task: Task, attempt: int) -> Parameters:
+        """The M-step of the samples' statistics, from the prior if there is one."""
+        stats = assigned_statistics(data.source, data.structure, self.responsibilities)
+        if stats.t == 0:
+            raise ValueError(f"{self.responsibilities.name} assigns no sample to any component.")
+        stats, prior = checked_statistics(stats), self.m_step.prior
+        if prior is not None:
+            m_step = data.floored(self.m_step, prior.parameters.means)
+            return m_step(stats, prior.parameters).having(**self.given)
+        means = self.given.get("means", component_means(stats)[0])
+        return hard_start(stats, means, data.floored(self.m_step, means)).having(**self.given)
 
 
 @dataclass(frozen=True)

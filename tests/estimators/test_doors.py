@@ -195,11 +195,12 @@ def test_learned_arrays_that_do_not_fit_together_are_refused(name, value, said):
         lambda machine: GMMMachine(trainer="map", ubm=machine, update_means=False).fit(data()),
         lambda machine: GMMMachine(trainer="map", ubm=machine).initialize_gaussians(),
         lambda machine: machine.marginal([0, 1, 2]),
-        lambda machine: machine.split(K),
+        lambda machine: machine.grow(K),
+        lambda machine: machine.merge(K),
         lambda machine: GMMMachine.from_sklearn(machine.to_sklearn()),
         lambda machine: copy.deepcopy(machine),
     ],
-    ids=["adapted", "initialised", "marginal", "split", "sklearn", "copy"],
+    ids=["adapted", "initialised", "marginal", "grown", "merged", "sklearn", "copy"],
 )
 def test_machines_made_of_a_machine_share_no_arrays(make):
     machine = fitted()
@@ -408,7 +409,7 @@ def test_small_integers_make_statistics_of_their_size():
     stats.resize(np.uint8(200), np.uint8(200))
     assert stats.n.shape == (200,)
     machine = fitted()
-    assert machine.split(np.uint8(4)) == fitted().split(4)
+    assert machine.grow(np.uint8(4)) == fitted().grow(4)
     assert machine.sample(np.uint8(200), random_state=np.uint8(1))[0].shape == (200, D)
 
 

@@ -18,7 +18,7 @@ COLUMNS = [
     *("n_iter", "converged", "n_at_floor"),
 ]
 IRIS = load_iris().data
-every_start = pytest.mark.parametrize("start", ["both", "k-means", "split"])
+every_start = pytest.mark.parametrize("start", ["both", "k-means", "grow"])
 
 
 def clusters(weights, n_samples=900, n_features=2, seed=0):
@@ -127,10 +127,10 @@ def test_fits_from_k_means_are_those_made_by_hand():
 
 
 def test_grown_fits_are_those_made_by_hand():
-    table = select(IRIS, [1, 2, 5], start="split").table
+    table = select(IRIS, [1, 2, 5], start="grow").table
     machine = GMMMachine(1).fit(IRIS)
     for row, size in enumerate([1, 2, 5]):
-        machine = machine.split(size).fit(IRIS) if size > 1 else machine
+        machine = machine.grow(size).fit(IRIS) if size > 1 else machine
         assert table["bic"][row] == pytest.approx(machine.bic(IRIS), rel=1e-12)
 
 
@@ -138,12 +138,12 @@ def test_both_starts_are_as_good_as_the_better_one():
     rng = np.random.default_rng(0)
     nested = np.concatenate([scale * rng.normal(size=(600, 2)) for scale in (0.1, 1, 10)])
     plain = GMMMachine(k_means_trainer=KMeansMachine())
-    for X, better in ((clusters([0.8, 0.1, 0.05, 0.05]), "k-means"), (nested, "split")):
+    for X, better in ((clusters([0.8, 0.1, 0.05, 0.05]), "k-means"), (nested, "grow")):
         reached = {
             start: select(X, [3, 4], estimator=plain, start=start).table["log_likelihood"]
-            for start in ("split", "k-means", "both")
+            for start in ("grow", "k-means", "both")
         }
-        worse = {"split": "k-means", "k-means": "split"}[better]
+        worse = {"grow": "k-means", "k-means": "grow"}[better]
         assert reached[better][1] > reached[worse][1] + 0.1
         # the first candidate is the same in all, so the second one has both starts to choose from
         assert_allclose(reached["both"], reached[better], rtol=1e-12)
@@ -197,7 +197,7 @@ def of_iris(start):
     return select(IRIS, [1, 2, 3], ["diag", "full"], start=start)
 
 
-@in_turn("source, start", SOURCES, ["both", "k-means", "split"])
+@in_turn("source, start", SOURCES, ["both", "k-means", "grow"])
 def test_sources_agree(source, start, tmp_path):
     expected = of_iris(start)
     actual = select(SOURCES[source](IRIS, tmp_path), [1, 2, 3], ["diag", "full"], start=start)

@@ -136,9 +136,9 @@ SETTINGS = {
     "weights_init": [np.array([0.25, 0.75])],
     "means_init": [np.array([[0.5] * 4, [4.5] * 4])],
     "covariances_init": [np.full((2, 4), 2.0)],
-    "update_means": [False],
-    "update_variances": [True, False],
-    "update_weights": [True, np.bool_(False)],
+    "update_means": [False, np.array([True, False])],
+    "update_variances": [True, False, np.array([False, True])],
+    "update_weights": [True, np.bool_(False), np.array([True, False])],
     "mean_var_update_threshold": [1e-3],
     "variance_thresholds": [0, 1e-3, np.full(4, 0.5), np.full((2, 4), 0.25)],
     "weight_floor": [0.1],
@@ -152,7 +152,8 @@ SETTINGS = {
     "verbose": [1, True],
 }
 ELSEWHERE = {"n_gaussians", "trainer", "ubm", "covariance_type", "block_size"}
-NOT_KEPT = {"k_means_trainer", "checkpoint"}  # no file of a model names a file to write
+# no file of a model names a file to write, or holds as much as its data
+NOT_KEPT = {"k_means_trainer", "checkpoint", "responsibilities_init"}
 
 
 @short_runs

@@ -1,4 +1,4 @@
-"""Where training starts: models grown by split, k-means of several kinds, attempts that fail."""
+"""Where training starts: models grown, k-means of several kinds, attempts that fail."""
 
 import logging
 
@@ -37,14 +37,14 @@ def overall(mixture):
     return mean, within + np.einsum("k,ki,kj->ij", mixture.weights, offsets, offsets)
 
 
-# ---------------------------------------------------------------------------------------- splitting
+# ----------------------------------------------------------------------------------------- growing
 
 
 @every_structure
 @pytest.mark.parametrize("n_gaussians", [K, K + 1, 2 * K, 11])
-def test_split_keeps_the_overall_mean_and_nearly_the_covariance(structure, n_gaussians):
+def test_growing_keeps_the_overall_mean_and_nearly_the_covariance(structure, n_gaussians):
     mixture = random_mixture(structure)
-    grown = learned(machine_at(mixture, structure).split(n_gaussians), structure)
+    grown = learned(machine_at(mixture, structure).grow(n_gaussians), structure)
     assert grown.weights.shape == (n_gaussians,)
     assert grown.weights.sum() == pytest.approx(1, abs=1e-15)
     (mean, covariance), (old_mean, old_covariance) = overall(grown), overall(mixture)
@@ -59,7 +59,7 @@ def test_split_keeps_the_overall_mean_and_nearly_the_covariance(structure, n_gau
 @every_structure
 def test_halves_lie_half_a_deviation_to_either_side(structure):
     mixture = random_mixture(structure)
-    grown = learned(machine_at(mixture, structure).split(K + 1), structure)
+    grown = learned(machine_at(mixture, structure).grow(K + 1), structure)
     heaviest = mixture.weights.argmax()
     assert_allclose(grown.weights[[heaviest, K]], mixture.weights[heaviest] / 2)
     others = np.arange(K) != heaviest
@@ -77,7 +77,7 @@ def test_density_of_a_grown_model_is_near_the_one_it_grew_from(structure):
     mixture = random_mixture(structure)
     X = random_data(mixture, 2000)
     small = machine_at(mixture, structure)
-    gap = small.score(X) - small.split(2 * K).score(X)
+    gap = small.score(X) - small.grow(2 * K).score(X)
     # of one Gaussian and its halves at a distance d it is d^4 / 4 to first order
     assert -0.01 < gap < STEP**4 / 4 + 0.01
 
@@ -85,16 +85,16 @@ def test_density_of_a_grown_model_is_near_the_one_it_grew_from(structure):
 def test_heaviest_components_are_split_first():
     small = GMMMachine(3)
     small.means, small.weights = np.array([[0.0], [10.0], [20.0]]), [0.6, 0.1, 0.3]
-    grown = small.split(6)
+    grown = small.grow(6)
     # 0.6 -> 0.3 + 0.3, then of those that are as heavy the first, twice: 0.3 -> 0.15 + 0.15
     assert_allclose(np.sort(grown.weights_), [0.1, 0.15, 0.15, 0.15, 0.15, 0.3], rtol=1e-12)
     assert_array_equal(np.sort(np.round(grown.means_.ravel(), -1)), [0, 0, 0, 10, 20, 20])
 
 
-def test_split_into_as_many_is_the_same_model():
+def test_growing_to_as_many_is_the_same_model():
     X, start = problem(K_STRUCTURE)
     small = machine(start, K_STRUCTURE, steps=3).fit(X)
-    assert small.split(K) == small
+    assert small.grow(K) == small
 
 
 @every_structure
@@ -102,7 +102,7 @@ def test_training_a_grown_model_raises_the_likelihood(structure):
     X = random_data(random_mixture(structure, n_gaussians=8), 1500)
     small = GMMMachine(2, covariance_type=structure.covariance_type)
     small.set_params(block_size=structure.block_size, max_fitting_steps=500).fit(X)
-    grown = small.split(4)
+    grown = small.grow(4)
     before, start = small.score(X), grown.score(X)
     assert before - start < 0.1
     grown.fit(X)
@@ -114,7 +114,7 @@ def test_training_a_grown_model_raises_the_likelihood(structure):
 def test_training_goes_on_where_halves_must_move_far():
     # halves that lie close together move so slowly at first that training would look converged
     X = np.repeat([[0.0], [20.0]], 200, axis=0) + np.random.default_rng(0).normal(size=(400, 1))
-    grown = GMMMachine(1).fit(X).split(2).fit(X)
+    grown = GMMMachine(1).fit(X).grow(2).fit(X)
     assert_allclose(np.sort(grown.means_.ravel()), [0, 20], atol=0.2)
 
 
@@ -122,7 +122,7 @@ def test_training_goes_on_where_halves_must_move_far():
 def test_seed_alone_decides_directions(structure):
     mixture = random_mixture(structure)
     one, same, other = (
-        machine_at(mixture, structure, random_state=seed).split(2 * K) for seed in (1, 1, 2)
+        machine_at(mixture, structure, random_state=seed).grow(2 * K) for seed in (1, 1, 2)
     )
     assert_array_equal(one.means_, same.means_)
     assert not np.array_equal(one.means_, other.means_)
@@ -131,7 +131,7 @@ def test_seed_alone_decides_directions(structure):
 @every_structure
 def test_clone_of_a_grown_machine_keeps_its_start(structure):
     X, start = problem(structure)
-    grown = machine_at(start, structure, random_state=1).split(5)
+    grown = machine_at(start, structure, random_state=1).grow(5)
     twin = clone(grown).set_params(max_fitting_steps=2)
     assert not hasattr(twin, "means_")
     at_start = learned(twin.initialize_gaussians(X), structure)
@@ -147,7 +147,7 @@ def test_settings_of_a_grown_machine_are_those_of_the_small_one():
     X, start = problem(K_STRUCTURE)
     small = machine(start, K_STRUCTURE, weight_floor=0.01, random_state=4).fit(X)
     before = small.get_params()
-    grown = small.split(5)
+    grown = small.grow(5)
     changed = ("n_gaussians", "weights_init", "means_init", "covariances_init")
     for name, value in grown.get_params().items():
         assert name in changed or value == before[name], name
@@ -159,7 +159,7 @@ def test_settings_of_a_grown_machine_are_those_of_the_small_one():
 def test_floors_of_components_go_to_their_halves():
     X, start = problem(K_STRUCTURE)
     floors = np.arange(1.0, K * D + 1).reshape(K, D)
-    grown = machine_at(start, K_STRUCTURE, variance_thresholds=floors).split(6)
+    grown = machine_at(start, K_STRUCTURE, variance_thresholds=floors).grow(6)
     nearest = np.linalg.norm(grown.means_[:, None] - start.means, axis=2).argmin(axis=1)
     assert_array_equal(grown.variance_thresholds, floors[nearest])
     grown.set_params(max_fitting_steps=1).fit(X)
@@ -176,14 +176,14 @@ def test_floors_of_components_go_to_their_halves():
 def test_fewer_components_are_refused(n_gaussians, error, said):
     small = machine_at(random_mixture(K_STRUCTURE), K_STRUCTURE)
     with pytest.raises(error, match=said):
-        small.split(n_gaussians)
+        small.grow(n_gaussians)
 
 
-def test_splitting_an_adapted_machine_is_refused():
+def test_growing_an_adapted_machine_is_refused():
     X, start = problem(K_STRUCTURE)
     adapted = GMMMachine(trainer="map", ubm=machine_at(start, K_STRUCTURE)).fit(X)
-    with pytest.raises(ValueError, match="Split the ubm"):
-        adapted.split(6)
+    with pytest.raises(ValueError, match="Grow the ubm"):
+        adapted.grow(6)
 
 
 @pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
@@ -193,7 +193,7 @@ def test_features_that_never_vary_stay_harmless(dtype):
     X = load_digits().data.astype(dtype)
     grown = GMMMachine(1, random_state=3).fit(X)
     for n_gaussians in (2, 4, 8, 16):
-        grown = grown.split(n_gaussians).fit(X)
+        grown = grown.grow(n_gaussians).fit(X)
         assert np.diff(grown.lower_bounds_).min() > -1e-3
     constant = np.ptp(X, axis=0) == 0
     assert_array_equal(grown.covariances_[:, constant], 1e-6)

@@ -88,10 +88,7 @@ LEARNERS = {
         .fit(X, sample_weight=w)
     ),
     "fit, grown": lambda structure, start, X, w: parameters(
-        machine_at(start, structure)
-        .split(5)
-        .set_params(max_fitting_steps=2)
-        .fit(X, sample_weight=w)
+        machine_at(start, structure).grow(5).set_params(max_fitting_steps=2).fit(X, sample_weight=w)
     ),
     "relevance factor": _adapted(map_relevance_factor=4),
     "fixed alpha": _adapted(map_relevance_factor=None, map_alpha=0.3),

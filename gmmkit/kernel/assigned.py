@@ -1,0 +1,147 @@
+"""Assigned: sums of samples whose responsibilities are given, e.g. labels or another model's.
+
+With responsibilities r, weights w and an origin o_k for each component,
+
+    n_k = sum w r_k,   sum w r_k (x - o_k),   sum w r_k (x - o_k)(x - o_k)'.
+
+There is no mixture yet that could say where the samples lie. So a first pass finds the means of the
+components, and a second pass sums about these means: like the centred form of the E-step, it is as
+accurate as sums can be. A label is a responsibility of one; the label -1 means that there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gmmkit import checks
+from gmmkit.model.structures import NoProducts, Structure
+from gmmkit.sources.base import Source
+from gmmkit.sources.joined import joined, table_of
+
+_BLOCK_BYTES = 1 << 21  # of a block of samples and responsibilities: it stays in the cache
+_FEWEST_ROWS = 256
+
+
+class Responsibilities(NamedTuple):
+    """Responsibilities (N, K), or labels (N,), in memory or not, that a user gave."""
+
+    table: Any
+    n_gaussians: int
+    are_labels: bool
+    name: str  # for messages
+
+    @classmethod
+    def of(
+        cls, value: Any, n_gaussians: int | None = None, name: str = "responsibilities"
+    ) -> Responsibilities:
+        """The responsibilities, checked without reading lazy ones; K comes from them if None."""
+        table = table_of(value, name)
+        n_dims = len(table.shape)
+        if n_dims == 1:
+            return cls(table, n_gaussians or _count_labels(table, name), True, name)
+        n_columns = int(table.shape[1])
+        if n_columns != (n_gaussians or n_columns) or n_columns == 0:
+            expected = "at least one" if n_gaussians is None else f"n_gaussians={n_gaussians}"
+            raise ValueError(
+                f"{name} has {n_columns} columns, expected {expected}: one for each component."
+            )
+        return cls(table, n_columns, False, name)
+
+
+def _count_labels(table: Any, name: str) -> int:
+    """The number of labels of labels (N,) in memory: the largest and one."""
+    if not isinstance(table, np.ndarray):
+        raise ValueError(f"{name} are labels that are not in memory: give n_gaussians, too.")
+    most = table.max(initial=-1)
+    if not 0 <= most < np.iinfo(np.int64).max:
+        raise ValueError(f"{name} must have a label from 0 on, got {most} as the largest label.")
+    return int(most) + 1
+
+
+class Sums(NamedTuple):
+    """The sums over all samples."""
+
+    origin: np.ndarray  # (K, D)
+    n: np.ndarray  # (K,)
+    first: np.ndarray  # (K, D), about the origin
+    second: np.ndarray  # packed (C, P), about the origin
+
+
+def sums(source: Source, structure: Structure, given: Responsibilities) -> Sums:
+    """The sums of a source's samples for responsibilities, about the components' means."""
+    both = joined(source, given.table, given.name)
+    shape = given.n_gaussians, structure.n_features
+    rough = _sums_about(both, NoProducts(structure.n_features), np.zeros(shape), given)
+    total = rough.n.sum()
+    overall = rough.first.sum(axis=0) / (total if total > 0 else 1.0)
+    n = rough.n[:, None]
+    means = np.divide(rough.first, n, out=np.tile(overall, (shape[0], 1)), where=n > 0)
+    return _sums_about(both, structure, means, given)
+
+
+def _sums_about(
+    both: Source, structure: Structure, origin: np.ndarray, given: Responsibilities
+) -> Sums:
+    """The sums over one pass, about an origin (K, D)."""
+    n_columns = structure.n_features + (1 if given.are_labels else given.n_gaussians)
+    length = max(_FEWEST_ROWS, _BLOCK_BYTES // (8 * n_columns))
+    kernel = _Sum(structure, origin, given.are_labels, given.name)
+    buffer = both.map_sum(kernel, "gmmkit-assigned", length)
+    n, first, second = np.split(buffer, np.cumsum([len(origin), origin.size]))
+    n_matrices = 1 if structure.shared else len(origin)
+    return Sums(origin, n, first.reshape(origin.shape), second.reshape(n_matrices, -1))
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """A kernel: the sums of a block of samples with their responsibilities beside them."""
+
+    structure: Structure
+    origin: np.ndarray  # (K, D)
+    are_labels: bool
+    name: str
+
+    def __call__(
+        self, both: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
+    ) -> np.ndarray:
+        """The sums of samples and responsibilities (B, D + K), with weights (B,), in one piece."""
+        n_features, n_gaussians = self.structure.n_features, len(self.origin)
+        X, R = (np.asarray(part, dtype=float) for part in np.split(both, [n_features], axis=1))
+        checks.refuse_non_finite(X)
+        R = _one_hot(R[:, 0], n_gaussians, self.name) if self.are_labels else _checked(R, self.name)
+        if sample_weight is not None:
+            R = R * sample_weight[:, None]
+        n, first = R.sum(axis=0), np.zeros(self.origin.shape)
+        second = np.zeros((1 if self.structure.shared else n_gaussians, self.structure.n_pairs))
+        with np.errstate(over="ignore", invalid="ignore"):  # the M-step refuses infinite sums
+            for k, (weight, center) in enumerate(zip(R.T, self.origin, strict=True)):
+                rows = np.flatnonzero(weight)
+                y, weight = (X[rows] - center).T, weight[rows]  # (D, B'), (B',)
+                first[k] = y @ weight
+                y = y * np.sqrt(weight)  # so that sums of products are a symmetric product
+                second[k % len(second)] += self.structure.weighted_products(y, None)
+        return np.concatenate([n, first.ravel(), second.ravel()])
+
+
+def _checked(R: np.ndarray, name: str) -> np.ndarray:
+    """Responsibilities (B, K), if they are finite and not negative."""
+    if not np.isfinite(R).all():
+        raise ValueError(f"{name} must be finite, but contains NaN or infinity.")
+    if (R < 0).any():
+        raise ValueError(f"{name} must not be negative, got {R.min():.6g}.")
+    return R
+
+
+def _one_hot(labels: np.ndarray, n_gaussians: int, name: str) -> np.ndarray:
+    """Responsibilities (B, K) of labels (B,): one for the component, zero for all if it is -1."""
+    whole = np.isin(labels, np.arange(-1, n_gaussians))
+    if not whole.all():
+        raise ValueError(
+            f"{name} must hold labels from 0 to {n_gaussians - 1}, or -1 for none, got "
+            f"{labels[~whole][0]:g}."
+        )
+    one_hot: np.ndarray = labels[:, None] == np.arange(n_gaussians)
+    return one_hot.astype(float)
