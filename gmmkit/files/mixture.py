@@ -270,6 +270,8 @@ def check_gmm(record: Mapping[str, Any]) -> None:
     for name in UPDATES:
         if name in updated_one_by_one(record):
             check_array(name, record[name], (record["n_gaussians"],))
+            if np.asarray(record[name]).dtype.kind != "b":
+                refuse_to_write(name, "bools", record[name])
         elif not _is_auto(record.get(name)):
             Rule(bool).check(name, record.get(name), refuse_to_write)
     shapes = {name.removesuffix("_init"): shape for name, shape in start_shapes(record).items()}

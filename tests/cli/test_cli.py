@@ -328,6 +328,7 @@ def test_version_1_0_of_statistics(call, eruptions, path, tmp_path):
         ({"block_size": 1}, ["covariance_type diag, blocks of 1"]),
         ({"weight_floor": 0.1}, ["weight_floor=0.1"]),
         ({"mean_var_update_threshold": 0.5}, ["mean_var_update_threshold=0.5"]),
+        ({"update_means": [True, False]}, ["update_means of each component"]),
         ({"trainer": "map"}, ["ubm (the prior)"]),
         (
             {"trainer": "map", "map_relevance_factor": 16, "map_prior": "gauvain"},
@@ -368,6 +369,19 @@ def test_a_version_without_the_structure_is_refused_by_name(structure, call, pat
             f"version 1.0 cannot hold covariance_type {structure}"
             in (call("convert", path, tmp_path / "old.h5", "--to", "1.0")[2])
         )
+
+
+def test_a_version_without_frozen_components_is_refused_by_name(call, eruptions, path, tmp_path):
+    frozen = GMMMachine(2, update_means=[True, False], update_weights=[False, True]).fit(eruptions)
+    for model in (frozen, GMMMachine(trainer="map", ubm=frozen).fit(eruptions)):
+        model.save(path)
+        status, _, errors = call("convert", path, tmp_path / "new.h5", "--to", "1.1")
+        assert status == 1
+        names = "update_means of each component, update_weights of each component"
+        assert errors == f"gmmkit: {path}: version 1.1 cannot hold {names}\n"
+        assert call("convert", path, tmp_path / "new.h5", "--to", "1.2") == (0, "", "")
+    frozen.save(path)
+    assert GMMMachine.from_hdf5(path).update_means.tolist() == [True, False]
 
 
 def test_blocks_of_several_sizes_are_described(call, path):

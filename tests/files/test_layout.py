@@ -216,6 +216,7 @@ def test_a_file_has_the_lowest_version_that_holds_it(tmp_path):
         (gmm(variance_floor=None, missing=None), "1.1"),
         (gmm(variance_floor=None), "1.2"),
         (gmm(missing=None), "1.2"),
+        (gmm(variance_floor=None, missing=None, update_means=[True, False, True]), "1.2"),
         (gmm(variance_floor=None, missing=None, ubm=gmm(), trainer="map"), "1.2"),
     ]:
         with h5py.File(save(tmp_path / "file", "gmm", record)) as file:
@@ -413,6 +414,34 @@ def test_block_sizes_that_do_not_fit_are_refused(tmp_path, covariance_type, bloc
     refused(path, "gmm", "block_size: expected", verify=False)
 
 
+def test_what_is_updated_component_by_component_is_written_beside_the_plain_setting(tmp_path):
+    record = gmm(update_means=np.array([True, False, True]), update_weights=np.zeros(3, bool))
+    path = save(tmp_path / "file", "gmm", record)
+    with h5py.File(path) as file:
+        assert file["update_means"][()] == 1
+        assert file["update_weights"][()] == 0
+        assert file["updated/update_means"][:].tolist() == [1, 0, 1]
+        assert set(file["updated"]) == {"update_means", "update_weights"}
+    back = read(path, read_gmm)
+    assert same(back, record)
+    assert back["update_means"].dtype == bool
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ([1, 0], r"the shape (3,), got (2,)"),
+        ([1, 0, 2], "zeros and ones"),
+        ([1, 0, 0.5], "zeros and ones"),
+        ([1, 0, np.nan], "finite numbers"),
+    ],
+)
+def test_what_is_updated_must_be_zeros_and_ones(tmp_path, values, said):
+    record = gmm(update_means=[True, False, True])
+    path = edit(tmp_path / "file", "gmm", "updated/update_means", np.array(values, float), record)
+    refused(path, "gmm", f"update_means: expected {said}", verify=False)
+
+
 @pytest.mark.parametrize("sizes", [[1.5, 2.5], [-1, 5], [], [[2, 2]], [0, 4], [np.inf, 1]])
 def test_sizes_of_blocks_that_are_none_are_refused(tmp_path, sizes):
     record = gmm("full", (1, 3))
@@ -426,6 +455,8 @@ def test_sizes_of_blocks_that_are_none_are_refused(tmp_path, sizes):
     "kind, changes, message",
     [
         ("gmm", {"weights": [0.5, 0.5, 0.5]}, "weights: expected a sum of one"),
+        ("gmm", {"update_means": [True, False]}, "update_means: expected the shape"),
+        ("gmm", {"update_means": [1, 0, 2]}, "update_means: expected bools"),
         ("gmm", {"means": np.full((3, 4), np.nan)}, "means: expected finite"),
         ("gmm", {"covariances": np.ones((4, 3))}, "covariances: expected the shape"),
         ("gmm", {"trainer": None}, "trainer: expected a value"),
