@@ -15,7 +15,7 @@ own. A Cholesky factor of the group's covariance, with the observed features fir
     S = [[A, 0], [B, F]] [[A, 0], [B, F]]',   y = A^-1 (x_o - mu_o)
     N(x_o) ~ exp(-|y|^2 / 2) / |A|,   E[x_m] - mu_m = B y,   C = F F'
 
-Everything is computed in float64 about the components' own means.
+All numbers are float64.
 """
 
 from __future__ import annotations
@@ -172,6 +172,8 @@ def _factors(covariances: np.ndarray) -> np.ndarray:
 class IncompleteBlock(ScoredBlock):
     """A block of samples with missing values."""
 
+    _origin: np.ndarray  # of the moments, (D,) or (K, D)
+
     def __init__(self, densities: Densities, length: int) -> None:
         super().__init__(replace(densities, dtype=np.dtype(np.float64)), length)
         self.bounded = False  # densities of fewer features have other maxima
@@ -180,22 +182,11 @@ class IncompleteBlock(ScoredBlock):
         whole = log_det - densities.shape[1] * _HALF_LOG
         self._log_weights = (densities.constants - whole)[:, None]  # without the common term
 
-    def score(self) -> None:
-        """Compute the log densities of what is observed."""
-        constants, squares = self._scaled_terms(np.asarray(self.samples, dtype=float))
-        np.subtract(constants, 0.5 * squares, out=self.scores)
-
-    def _scaled_terms(
-        self, x: np.ndarray, size: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Constants, and squares |y|^2 / size^2, of samples x (B, D), both (K, B)."""
-        raise NotImplementedError
-
     def add_statistics(self, stats: GMMStats, weight: np.ndarray | None) -> None:
         """Add what is expected of the block's sums."""
         self.normalise()
         shares = self.scores if weight is None else self.scores * weight
-        part = GMMStats.of(stats.structure, stats.n_gaussians, self.densities.means)
+        part = GMMStats.of(stats.structure, stats.n_gaussians, self._origin)
         part.n[:] = shares.sum(axis=1)
         first, second = self._moments(shares)
         part.first[:] = first
@@ -203,7 +194,7 @@ class IncompleteBlock(ScoredBlock):
         stats.buffer += part.about(stats.origin).buffer
 
     def _moments(self, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sums of E[x] (K, D) and of E[x x'] (C, M, G, G) about the means, by shares (K, B)."""
+        """Sums of E[x] (K, D) and E[x x'] (C, M, G, G) about the origin, by shares (K, B)."""
         raise NotImplementedError
 
     def filled(self, shares: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
@@ -219,55 +210,63 @@ class IncompleteBlock(ScoredBlock):
 
 
 class IncompleteSingles(IncompleteBlock):
-    """A block for features that do not correlate: E[x_m] = mu_m, without any pattern."""
+    """A block for features that do not correlate, in the linear form: there E[x_m] = mu_m.
+
+    With T = [o, o x, o x^2] (3 D, B), where o is one for what is observed and x is about the
+    mixture's mean, two products are enough, as without missing values: L = Theta @ T, S = R @ T'.
+    """
 
     def __init__(self, densities: Densities, length: int) -> None:
         super().__init__(densities, length)
         assert densities.covariances is not None
-        self._variances = densities.structure.diagonal(densities.covariances)  # (C, D)
+        variances = densities.structure.diagonal(densities.covariances)
+        self._variances = np.broadcast_to(variances, densities.shape)  # (K, D)
+        self._origin = densities.origin
+        self._offsets = densities.means - densities.origin
+        linear = self._offsets / self._variances
+        constants = -0.5 * (np.log(self._variances) + linear * self._offsets) - _HALF_LOG
+        self._theta = np.concatenate([constants, linear, -0.5 / self._variances], axis=1)
 
     def _load_terms(self) -> None:
-        self._seen = ~np.isnan(self.samples.T)  # (D, B)
+        n_features, x = self.densities.shape[1], self.samples.T
+        self._terms = np.empty((3 * n_features, self.n_rows))
+        seen, first, second = self._terms.reshape(3, n_features, -1)
+        np.equal(x, x, out=seen)  # NaN does not equal itself
+        np.subtract(x, self._origin[:, None], out=first)
+        np.copyto(first, 0.0, where=seen == 0)
+        np.square(first, out=second)
 
-    def _scaled_terms(
-        self, x: np.ndarray, size: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        seen, size = ~np.isnan(x.T), np.ones(len(x)) if size is None else size
-        log_densities = -0.5 * np.log(self._variances) - _HALF_LOG  # (C, D)
-        constants = self._log_weights + log_densities @ seen
-        squares = np.empty(constants.shape)
-        values = x.T / size
-        for k, mean in enumerate(self.densities.means[..., None]):
-            offsets = np.where(seen, values - mean / size, 0.0)
-            offsets /= np.sqrt(self._variances[k % len(self._variances)])[:, None]
-            np.einsum("db,db->b", offsets, offsets, out=squares[k])
-        return constants, squares
+    def score(self) -> None:
+        """Compute the log densities of what is observed."""
+        np.matmul(self._theta, self._terms, out=self.scores)
+        self.scores += self._log_weights
+
+    def _scaled_terms(self, x: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return IncompleteGroups(self.densities, len(x))._scaled_terms(x, size)
 
     def _moments(self, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        structure, x = self.densities.structure, np.asarray(self.samples, dtype=float).T
-        first = np.empty(self.densities.shape)
-        second = (shares @ ~self._seen.T) * self._variances  # C
-        for k, mean in enumerate(self.densities.means[..., None]):
-            offsets = np.where(self._seen, x - mean, 0.0)
-            first[k] = offsets @ shares[k]
-            second[k] += np.square(offsets, out=offsets) @ shares[k]
+        structure, means = self.densities.structure, self._offsets
+        seen, first, second = np.split(shares @ self._terms.T, 3, axis=1)
+        missing = shares.sum(axis=1, keepdims=True) - seen  # (K, D)
+        first += missing * means
+        second += missing * (means**2 + self._variances)
         return first, structure.split(structure.share(second))[..., None]
 
     def _expected(self, shares: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
         expected: np.ndarray = shares.T @ self.densities.means
         if noise is not None:
-            deviations = np.broadcast_to(np.sqrt(self._variances), self.densities.shape)
-            expected += (shares.T @ deviations) * noise.T
+            expected += (shares.T @ np.sqrt(self._variances)) * noise.T
         return expected
 
 
 class IncompleteGroups(IncompleteBlock):
-    """A block for groups of features that correlate, pattern by pattern."""
+    """A block for groups of features that correlate, pattern by pattern, about the means."""
 
     def __init__(self, densities: Densities, length: int) -> None:
         super().__init__(densities, length)
         assert densities.covariances is not None
         self._covariances = densities.covariances
+        self._origin = densities.means
         self._means = densities.structure.split(densities.means)  # (K, M, G)
 
     def _load_terms(self) -> None:
@@ -284,14 +283,22 @@ class IncompleteGroups(IncompleteBlock):
         ]
         return patterns, structure.split_rows(x.T)
 
-    def _scaled_terms(
-        self, x: np.ndarray, size: np.ndarray | None = None
+    def score(self) -> None:
+        """Compute the log densities of what is observed."""
+        constants, squares = self._terms_of(self._patterns, self._values)
+        np.subtract(constants, 0.5 * squares, out=self.scores)
+
+    def _scaled_terms(self, x: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._terms_of(*self._read(x), size)
+
+    def _terms_of(
+        self, patterns: list[_Alike], values: np.ndarray, size: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        read = (self._patterns, self._values) if size is None else self._read(x)
-        squares = np.zeros((len(self._means), len(x)))
+        """Constants and squares |y|^2 of values (M, G, B), (K, B); over a size^2 (B,) if given."""
+        squares = np.zeros((len(self._means), values.shape[-1]))
         constants = self._log_weights + squares
-        for alike in read[0]:
-            y = alike.whitened(alike.offsets(read[1][alike.group], size))
+        for alike in patterns:
+            y = alike.whitened(alike.offsets(values[alike.group], size))
             squares[:, alike.rows] += np.einsum("pknb,pknb->kpb", y, y)
             constants[:, alike.rows] += alike.constants
         return constants, squares
@@ -325,7 +332,7 @@ class IncompleteGroups(IncompleteBlock):
 
 def incomplete_block(densities: Densities, length: int) -> IncompleteBlock:
     """A block of so many samples with missing values."""
-    single = densities.structure.groups.shape[1] == 1
+    single = densities.structure.groups.shape[1] == 1 and densities.linear
     return (IncompleteSingles if single else IncompleteGroups)(densities, length)
 
 

@@ -21,6 +21,7 @@ from material import (
 from numpy.testing import assert_allclose, assert_array_equal
 from recipes import SOURCES, from_source
 from reference import (
+    FORMULAS,
     Structure,
     expected_statistics,
     imputed,
@@ -73,6 +74,27 @@ def test_large_groups_are_the_textbooks():
     X = with_gaps(random_data(mixture, 20))
     machine = machine_at(mixture, structure, missing="marginalize")
     assert_same_stats(machine.e_step(X), textbook(X, mixture, structure))
+
+
+@every_structure
+def test_components_far_apart_keep_their_variances(structure):
+    """Sums about one origin would lose them, so the centred form is taken."""
+    mixture = random_mixture(structure)
+    mixture = mixture._replace(means=np.round(mixture.means) * 1e7)
+    X = with_gaps(random_data(mixture))
+    machine = machine_at(mixture, structure, missing="marginalize")
+    assert machine._densities(X.dtype).form == "centred"
+    stats, expected = machine.e_step(X), expected_statistics(X, mixture)
+    assert_close(stats.n, expected.n)
+    assert_allclose(stats.log_likelihood, expected.log_likelihood, rtol=1e-9)
+    # moving data and mixture so that a component's mean is zero moves its sums alone
+    for k, mean in enumerate(mixture.means):
+        moved = expected_statistics(X - mean, mixture._replace(means=mixture.means - mean))
+        found = stats.about(np.tile(mean, (K, 1)))
+        assert_allclose(found.first[k], moved.sum_px[k], rtol=1e-6, atol=1e-6 * N)
+        if not FORMULAS[structure.covariance_type].shared:
+            second = found._public(found.second)[k]
+            assert_allclose(second, seen_moments(moved.sum_pxx, structure)[k], atol=1e-6 * N)
 
 
 @every_structure
