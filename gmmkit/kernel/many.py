@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -141,18 +141,46 @@ class Rows:
         return self.mixtures.log_likelihoods(X).T.astype(self.dtype)
 
 
+class Scorer(Protocol):
+    """Mixtures that score the same samples."""
+
+    @property
+    def block_length(self) -> int:
+        """Rows of a block."""
+
+    def log_likelihoods(self, X: np.ndarray) -> np.ndarray:
+        """Log densities of all mixtures for the samples X (B, D), (M, B)."""
+
+
 @dataclass(frozen=True)
 class Sums:
     """A kernel of sequences: sums of the log-likelihoods of their frames, (M,) for each."""
 
-    mixtures: Mixtures
+    mixtures: Scorer
 
     def __call__(self, X: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
         """The sums for the pieces of X (B, D); piece i is rows ``bounds[i]:bounds[i + 1]``."""
-        return sums_of_pieces(self.mixtures.log_likelihoods(X), bounds)
+        return _sums_of_pieces(self.mixtures.log_likelihoods(X), bounds)
 
 
-def sums_of_pieces(values: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
+@dataclass(frozen=True)
+class Ratios:
+    """A kernel of sequences: log-likelihood ratios, and the number of frames, (M,) for each.
+
+    The first of the M mixtures is the background model that the M - 1 others are compared with.
+    """
+
+    mixtures: Scorer
+
+    def __call__(self, X: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
+        """Sums over the frames of the pieces of X (B, D), as in `Sums`; the last is a count."""
+        values = self.mixtures.log_likelihoods(X)
+        values[:-1] = values[1:] - values[0]
+        values[-1] = 1
+        return _sums_of_pieces(values, bounds)
+
+
+def _sums_of_pieces(values: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
     """Sums of values (M, B) over each piece, (M,) for each."""
     return list(np.add.reduceat(values, bounds[:-1], axis=1).T.copy())
 
@@ -165,6 +193,17 @@ def log_likelihoods(source: Source, mixtures: Sequence[Parameters]) -> Any:
     stacks = Mixtures.of(mixtures, source.dtype)
     kernel = Rows(stacks, source.dtype)
     return source.map_rows(kernel, "gmmkit-log_likelihoods", stacks.block_length)
+
+
+def log_likelihood_ratios(sequences: Sequences, mixtures: Scorer) -> tuple[np.ndarray, np.ndarray]:
+    """Log-likelihood ratios of models and a background model, and the numbers of frames.
+
+    The first mixture is the background model. The ratios, (n_models, n_sequences), are sums over
+    the frames of a sequence; the numbers of frames are (n_sequences,).
+    """
+    found = sequences.map_sums(Ratios(mixtures), "gmmkit-ratios", mixtures.block_length)
+    sums = np.transpose(found)  # (M, n_sequences)
+    return sums[:-1], sums[-1]
 
 
 def log_likelihood_sums(sequences: Sequences, mixtures: Sequence[Parameters]) -> np.ndarray:
