@@ -146,6 +146,7 @@ SETTINGS = {
     "map_relevance_factor": [None, 16, 0.5],
     "map_prior": ["gauvain"],
     "acceleration": ["squarem", None],
+    "missing": ["marginalize"],
     "random_state": [7, None],
     "warm_start": [True],
     "n_jobs": [1, -1],
