@@ -414,12 +414,12 @@ def _product(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
     return product
 
 
-def refuse_non_finite(samples: np.ndarray) -> None:
+def refuse_non_finite(samples: np.ndarray, name: str = "X") -> None:
     """Raise a ValueError, in scikit-learn's words, if samples contain NaN or infinity."""
     if np.isnan(samples).any():
-        raise ValueError("Input X contains NaN.")
+        raise ValueError(f"Input {name} contains NaN.")
     if np.isinf(samples).any():
-        raise ValueError("Input X contains infinity or a value too large for its dtype.")
+        raise ValueError(f"Input {name} contains infinity or a value too large for its dtype.")
 
 
 _LINE = 64  # bytes

@@ -15,12 +15,14 @@ from gmmkit.kernel.stats import GMMStats
 from gmmkit.sources.base import Source
 
 # Overflow far from all components is expected and corrected, so NumPy must not warn.
-_QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
+QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
 
 
-def _blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
+def loaded_blocks(
+    densities: Densities, X: np.ndarray, longest: int | None = None
+) -> Iterator[tuple[slice, Any]]:
     """The blocks of X, of equal length, each loaded into the same buffers."""
-    n_blocks = -(-len(X) // strip_length(densities))
+    n_blocks = -(-len(X) // min(strip_length(densities), longest or len(X)))
     length = -(-len(X) // max(n_blocks, 1))
     block = evaluator(densities)(densities, length)
     for start in range(0, len(X), max(length, 1)):
@@ -35,7 +37,7 @@ class EStep:
 
     densities: Densities
 
-    @_QUIET
+    @QUIET
     def __call__(
         self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
     ) -> GMMStats:
@@ -44,7 +46,7 @@ class EStep:
         stats = GMMStats.of(densities.structure, densities.shape[0], densities.origins)
         if sample_weight is not None:
             X, sample_weight = _with_weight(X, checked_weights(sample_weight))
-        for rows, block in _blocks(densities, X):
+        for rows, block in loaded_blocks(densities, X):
             block.add_to(stats, None if sample_weight is None else sample_weight[rows])
         return stats
 
@@ -76,13 +78,13 @@ class Rows:
     tail: tuple[int, ...]
     dtype: np.dtype
 
-    @_QUIET
+    @QUIET
     def __call__(
         self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
     ) -> np.ndarray:
         """The rows (B, *tail) of X (B, D)."""
         out = np.empty((len(X), *self.tail), self.dtype)
-        for rows, block in _blocks(self.densities, X):
+        for rows, block in loaded_blocks(self.densities, X):
             out[rows] = self.output(block)
         return out
 
