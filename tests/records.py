@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 from reference import Structure, constrain, from_matrices, seen_moments
 
+from gmmkit.files.classifier import CLASSIFIER
 from gmmkit.files.clusters import read_kmeans, write_kmeans
 from gmmkit.files.hdf5 import write
 from gmmkit.files.mixture import read_gmm, write_gmm
@@ -126,7 +127,28 @@ def kmeans(**changes):
     return {**record, **changes}
 
 
+def classifier(**changes):
+    """A record of a classifier, with every key."""
+    record = {
+        "n_features": 4,
+        "n_classes": 2,
+        "adapt": True,
+        "temperature": 2.5,
+        "random_state": 3,
+        "n_jobs": 2,
+        "verbose": 1,
+        "classes": np.array(["no", "ü"]),
+        "class_prior": np.array([0.25, 0.75]),
+        "priors": np.array([0.5, 0.5]),
+        "mixtures": [gmm(), gmm("full", seed=1)],
+        "ubm": gmm(seed=2),
+        "feature_names": ["a", "b", "c", "d"],
+    }
+    return {**record, **changes}
+
+
 KINDS = {
+    "classifier": (CLASSIFIER.write, CLASSIFIER.read, classifier),
     "gmm": (write_gmm, read_gmm, gmm),
     "stats": (write_stats, read_stats, stats),
     "kmeans": (write_kmeans, read_kmeans, kmeans),

@@ -36,7 +36,7 @@ def load_model(path: str, verify: bool) -> Model:
     def look(reader: Reader) -> tuple[str, str | None]:
         kind = kind_of(reader)
         if kind is None:
-            reader.refuse("", "a mixture, statistics or k-means clusters", "other contents")
+            reader.refuse("", "a model of gmmkit or bob.learn.em", "other contents")
         return kind, reader.attribute("file_version", str, default=None)
 
     kind, file_version = read(path, look, verify=False)  # loading verifies

@@ -29,6 +29,7 @@ Shape = tuple[int, ...]
 VERSIONS = ("1.2", "1.1", "1.0")
 _FROM_1_2 = ("variance_floor",)  # keys that older versions do not have
 WRITERS = {
+    "GMMClassifier": "<class 'gmmkit.GMMClassifier'>",
     "GMMMachine": "<class 'gmmkit.gmm.GMMMachine'>",
     "GMMStats": "<class 'gmmkit.stats.GMMStats'>",
     "KMeansMachine": "<class 'gmmkit.kmeans.KMeansMachine'>",
@@ -38,6 +39,7 @@ _MARKS = {  # a key that only files of this class have
     "m_gaussians0": "GMMMachine",
     "sumPx": "GMMStats",
     "centroids": "KMeansMachine",
+    "classes": "GMMClassifier",
 }
 
 

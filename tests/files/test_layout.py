@@ -9,7 +9,7 @@ import pytest
 from damage import same
 from material import DATA
 from recipes import every_structure
-from records import KINDS, SPARSE, gmm, kmeans, read_1_0, save, stats
+from records import KINDS, SPARSE, classifier, gmm, kmeans, read_1_0, save, stats
 from reference import by_feature
 
 from gmmkit.files.hdf5 import FileFormatError, read, write
@@ -46,6 +46,12 @@ def test_statistics_come_back(tmp_path, covariance_type, block_size):
 def test_clusters_come_back(tmp_path, method):
     record = kmeans(init_method=method)
     assert same(round_trip(tmp_path / "file", "kmeans", record), record)
+
+
+@pytest.mark.parametrize("ubm", [None, gmm()])
+def test_classifiers_come_back(tmp_path, ubm):
+    record = classifier(ubm=ubm)
+    assert same(round_trip(tmp_path / "file", "classifier", record), record)
 
 
 @pytest.mark.parametrize("trainer", ["ml", "map"])
@@ -217,6 +223,7 @@ def refused(path, kind, *words, verify=True):
 def test_a_file_of_another_class_is_refused(tmp_path, wanted, found):
     if wanted != found:
         names = {"gmm": "GMMMachine", "stats": "GMMStats", "kmeans": "KMeansMachine"}
+        names |= {"classifier": "GMMClassifier"}
         path = save(tmp_path / "file", found, KINDS[found][2]())
         refused(path, wanted, f"gmmkit.{names[wanted]}", f"gmmkit.{names[found]}")
 
@@ -258,6 +265,10 @@ def edit(path, kind, key, value, record=None):
 
 
 REQUIRED = {
+    "classifier": (
+        *("n_classes", "n_features", "adapt", "temperature", "classes", "class_prior"),
+        *("mixtures", "mixtures/1/weights"),
+    ),
     "gmm": (
         *("n_gaussians", "weights", "gaussians", "gaussians/means", "gaussians/variances"),
         *("gaussians/variance_thresholds", "trainer", "max_fitting_steps", "update_means"),
@@ -279,6 +290,10 @@ def test_missing_keys_are_refused_by_name(tmp_path, kind, key):
 
 
 WRONG = [
+    ("classifier", "classes", ["ü", "no"], "classes: expected distinct labels in ascending order"),
+    ("classifier", "class_prior", [0.5, 0.75], "class_prior: expected a sum of one, got 1.25"),
+    ("classifier", "temperature", -1.0, "temperature: expected a number from 0"),
+    ("classifier", "mixtures/0/weights", [1.0, 1.0, 1.0], "mixtures/0/weights: expected a sum"),
     ("gmm", "n_gaussians", 4, "weights: expected the shape (4,), got (3,)"),
     ("gmm", "n_gaussians", 10**15, "weights: expected the shape"),
     ("gmm", "n_gaussians", 0, "n_gaussians: expected a number from 1"),
