@@ -4,8 +4,10 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from gmmkit.estimators import gmm, kmeans, selection
+from gmmkit.estimators.conditional import Conditional
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.kmeans import KMeansMachine
+from gmmkit.estimators.regressor import GMMRegressor
 from gmmkit.estimators.selection import Selection, select
 from gmmkit.kernel import stats
 from gmmkit.kernel.stats import GMMStats
@@ -17,8 +19,10 @@ from gmmkit.versions import show_versions
 
 __all__ = [
     "Blocks",
+    "Conditional",
     "FloorWarning",
     "GMMMachine",
+    "GMMRegressor",
     "GMMStats",
     "KMeansMachine",
     "Selection",

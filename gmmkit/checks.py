@@ -14,7 +14,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 
 _REAL = "fiub"  # the kinds of dtypes that hold real numbers
 _LEAST_SUM, _LARGEST_SUM = (
@@ -124,6 +124,14 @@ def block_of_numbers(value: Any, name: str) -> np.ndarray:
     array = dense(value, name)
     _refuse_dtype(array, name)
     return array
+
+
+def refuse_non_finite(samples: np.ndarray, name: str = "X") -> None:
+    """Raise a ValueError, in scikit-learn's words, if samples contain NaN or infinity."""
+    if np.isnan(samples).any():
+        raise ValueError(f"Input {name} contains NaN.")
+    if np.isinf(samples).any():
+        raise ValueError(f"Input {name} contains infinity or a value too large for its dtype.")
 
 
 def _refuse_dtype(array: Any, name: str, given: Any = None) -> None:
@@ -236,6 +244,30 @@ def _refuse_column(name: Any, dtype: Any, who: str) -> None:
     raise ValueError(
         f"{who} takes real numbers, but column {name!r} of the data frame X has the dtype {dtype}."
     )
+
+
+# Targets.
+
+
+def targets_in_memory(value: Any, name: str) -> np.ndarray:
+    """Targets (N,) or (N, B) in memory as an array of finite numbers, by scikit-learn's rules."""
+    if value is None:
+        raise ValueError(f"This requires {name} to be passed, but the target {name} is None.")
+    if isinstance(value, (list, tuple, np.ma.MaskedArray)):
+        value = dense(value, name)
+    targets: np.ndarray = check_array(
+        value, ensure_2d=False, dtype="numeric", input_name=name, ensure_min_samples=0
+    )
+    return targets
+
+
+def check_targets(Y: Any, name: str) -> None:
+    """Refuse targets (anything with shape and dtype) that are no (N,) or (N, B) real numbers."""
+    if Y.ndim not in (1, 2) or 0 in Y.shape[1:]:
+        raise ValueError(f"{name} must have the shape (N,) or (N, n_targets), got {shown(Y)}.")
+    _refuse_dtype(Y, name, Y)
+    if _is_sparse(getattr(Y, "_meta", None)):
+        raise TypeError(_sparse(name, ".map_blocks(lambda block: block.toarray())"))
 
 
 # Weights of samples.

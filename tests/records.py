@@ -8,6 +8,7 @@ from gmmkit.files.classifier import CLASSIFIER
 from gmmkit.files.clusters import read_kmeans, write_kmeans
 from gmmkit.files.hdf5 import write
 from gmmkit.files.mixture import read_gmm, write_gmm
+from gmmkit.files.regressor import REGRESSOR
 from gmmkit.files.statistics import read_stats, write_stats
 
 
@@ -76,6 +77,21 @@ SPARSE = dict.fromkeys(
         *("n_iter", "converged", "lower_bounds", "lower_bound", "n_jobs", "variance_floor"),
     )
 )
+
+
+def regressor(**changes):
+    """A record of a regressor, with every key."""
+    record = {
+        "n_features": 3,
+        "n_targets": 1,
+        "n_joint": 4,
+        "method": "best",
+        "target_ndim": 1,
+        "default_mixture": False,
+        "joint": gmm("full"),
+        "feature_names": ["a", "b", "c"],
+    }
+    return {**record, **changes}
 
 
 def stats(covariance_type="diag", block_size=None, **changes):
@@ -150,6 +166,7 @@ def classifier(**changes):
 KINDS = {
     "classifier": (CLASSIFIER.write, CLASSIFIER.read, classifier),
     "gmm": (write_gmm, read_gmm, gmm),
+    "regressor": (REGRESSOR.write, REGRESSOR.read, regressor),
     "stats": (write_stats, read_stats, stats),
     "kmeans": (write_kmeans, read_kmeans, kmeans),
 }

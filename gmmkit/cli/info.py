@@ -19,6 +19,7 @@ from gmmkit.files.rules import STRUCTURE
 _TITLES = {
     "GMMClassifier": "classifier of Gaussian mixtures",
     "GMMMachine": "Gaussian mixture",
+    "GMMRegressor": "regression by a Gaussian mixture",
     "GMMStats": "statistics of a Gaussian mixture",
     "KMeansMachine": "k-means",
 }

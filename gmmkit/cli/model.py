@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.kmeans import KMeansMachine
+from gmmkit.estimators.regressor import GMMRegressor
 from gmmkit.files.hdf5 import Reader, read
 from gmmkit.files.rules import kind_of
 from gmmkit.kernel.stats import GMMStats
 
 _CLASSES: dict[str, Any] = {
     "GMMMachine": GMMMachine,
+    "GMMRegressor": GMMRegressor,
     "GMMStats": GMMStats,
     "KMeansMachine": KMeansMachine,
 }

@@ -10,6 +10,7 @@ from gmmkit.files.clusters import read_kmeans, write_kmeans
 from gmmkit.files.composed import Schema
 from gmmkit.files.hdf5 import Reader
 from gmmkit.files.mixture import read_gmm, write_gmm
+from gmmkit.files.regressor import REGRESSOR
 from gmmkit.files.rules import Record
 from gmmkit.files.statistics import read_stats, write_stats
 
@@ -29,6 +30,7 @@ def _declared(schema: Schema) -> Format:
 FORMATS = {
     "GMMClassifier": _declared(CLASSIFIER),
     "GMMMachine": Format(write_gmm, read_gmm),
+    "GMMRegressor": _declared(REGRESSOR),
     "GMMStats": Format(write_stats, read_stats),
     "KMeansMachine": Format(write_kmeans, read_kmeans),
 }

@@ -31,6 +31,7 @@ _FROM_1_2 = ("variance_floor",)  # keys that older versions do not have
 WRITERS = {
     "GMMClassifier": "<class 'gmmkit.GMMClassifier'>",
     "GMMMachine": "<class 'gmmkit.gmm.GMMMachine'>",
+    "GMMRegressor": "<class 'gmmkit.GMMRegressor'>",
     "GMMStats": "<class 'gmmkit.stats.GMMStats'>",
     "KMeansMachine": "<class 'gmmkit.kmeans.KMeansMachine'>",
 }
@@ -40,6 +41,7 @@ _MARKS = {  # a key that only files of this class have
     "sumPx": "GMMStats",
     "centroids": "KMeansMachine",
     "classes": "GMMClassifier",
+    "n_joint": "GMMRegressor",
 }
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg.blas import dtrmm, strmm
 
+from gmmkit.checks import refuse_non_finite
 from gmmkit.kernel.densities import Densities, smallest_total
 from gmmkit.kernel.stats import GMMStats
 
@@ -412,14 +413,6 @@ def _product(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
         return b if a is None else a
     product: np.ndarray = a * b
     return product
-
-
-def refuse_non_finite(samples: np.ndarray, name: str = "X") -> None:
-    """Raise a ValueError, in scikit-learn's words, if samples contain NaN or infinity."""
-    if np.isnan(samples).any():
-        raise ValueError(f"Input {name} contains NaN.")
-    if np.isinf(samples).any():
-        raise ValueError(f"Input {name} contains infinity or a value too large for its dtype.")
 
 
 _LINE = 64  # bytes

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gmmkit.kernel.blocks import Block, ScoredBlock, refuse_non_finite
+from gmmkit.checks import refuse_non_finite
+from gmmkit.kernel.blocks import Block, ScoredBlock
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.plan import block_length, evaluator, strip_length
 from gmmkit.kernel.stats import GMMStats
@@ -19,10 +21,10 @@ QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ign
 
 
 def loaded_blocks(
-    densities: Densities, X: np.ndarray, longest: int | None = None
+    densities: Densities, X: np.ndarray, longest: int = sys.maxsize
 ) -> Iterator[tuple[slice, Any]]:
     """The blocks of X, of equal length, each loaded into the same buffers."""
-    n_blocks = -(-len(X) // min(strip_length(densities), longest or len(X)))
+    n_blocks = -(-len(X) // min(strip_length(densities), longest))
     length = -(-len(X) // max(n_blocks, 1))
     block = evaluator(densities)(densities, length)
     for start in range(0, len(X), max(length, 1)):

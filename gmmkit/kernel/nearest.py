@@ -16,12 +16,12 @@ import math
 import numpy as np
 from scipy.sparse import csc_array
 
+from gmmkit.checks import refuse_non_finite
 from gmmkit.kernel.blocks import (
     Block,
     allocate,
     first_true,
     not_one_true,
-    refuse_non_finite,
     unit_weights,
 )
 from gmmkit.kernel.centroids import distances_of

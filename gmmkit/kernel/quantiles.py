@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 _STEPS = 100  # bisection alone needs about as many as a bracket has bits
-_TOLERANCE = 4 * float(np.finfo(float).eps)  # of t, as a share of its size and of the least deviation
+_TOLERANCE = 4 * float(np.finfo(float).eps)  # share of the size of t and of a deviation
 
 
 def mixture_quantile(

@@ -27,7 +27,8 @@ import numpy as np
 from scipy.special import logsumexp, ndtri
 
 from gmmkit.cached import cached_property
-from gmmkit.kernel.blocks import ScoredBlock, multiply_triangular, refuse_non_finite
+from gmmkit.checks import refuse_non_finite
+from gmmkit.kernel.blocks import ScoredBlock, multiply_triangular
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.estep import QUIET, loaded_blocks
 from gmmkit.kernel.plan import block_length, mixture_densities

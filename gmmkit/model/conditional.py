@@ -21,7 +21,13 @@ import numpy as np
 from scipy.special import logsumexp
 
 from gmmkit.model.parameters import Parameters
-from gmmkit.model.structures import NOT_POSITIVE_DEFINITE, DegenerateError, Structure
+from gmmkit.model.structures import (
+    FULL,
+    NOT_POSITIVE_DEFINITE,
+    DegenerateError,
+    Structure,
+    make_structure,
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,8 @@ class Regression:
 def regression(parameters: Parameters, features: np.ndarray, others: np.ndarray) -> Regression:
     """The regression of the other features on some of them (indices), component by component."""
     ours, stack = parameters.structure, parameters.covariances
-    known = _part(parameters, features, ours.narrowed(features))
-    means, structure = parameters.means[:, others], ours.narrowed(others)
+    known = _part(parameters, features, _narrowed(ours, features))
+    means, structure = parameters.means[:, others], _narrowed(ours, others)
     if _is_diagonal(ours):
         variances = ours.diagonal(stack)[:, others, None, None]
         return Regression(known, structure, means, None, variances)
@@ -100,9 +106,7 @@ def _posterior(known: Parameters, offset: np.ndarray, size: float) -> np.ndarray
     squares = ((whitening @ structure.split(offset)[..., None]) ** 2).sum(axis=(1, 2, 3))  # (K,)
     squares = np.maximum(squares - squares[weights > 0].min(), 0.0)
     with np.errstate(divide="ignore", over="ignore"):
-        log_densities = np.log(weights) - 0.5 * (
-            known.log_determinants() + size * (size * squares)
-        )
+        log_densities = np.log(weights) - 0.5 * (known.log_determinants() + size * (size * squares))
     posterior: np.ndarray = np.exp(log_densities - logsumexp(log_densities))
     return posterior
 
@@ -116,6 +120,23 @@ def _part(parameters: Parameters, features: np.ndarray, structure: Structure) ->
         dense = ours.to_dense(stack)[:, features[:, None], features]
         covariances = structure.from_dense((dense + np.swapaxes(dense, -1, -2)) / 2)
     return Parameters(structure, parameters.weights, parameters.means[:, features], covariances)
+
+
+def _narrowed(structure: Structure, features: np.ndarray) -> Structure:
+    """The structure of some of the features, in which only features of one group correlate.
+
+    Unlike `Structure.of_part`, it keeps blocks, if the features of each group are neighbours.
+    """
+    if not structure.block_size:
+        return structure.of_part(len(features))
+    group = np.empty(structure.n_features, dtype=int)  # of each feature
+    for number, members in enumerate(structure.partition()):
+        group[members] = number
+    starts = np.flatnonzero(np.diff(group[features], prepend=-1))
+    if len(starts) > len(np.unique(group[features])):
+        return structure.of_part(len(features))
+    sizes = np.diff([*starts, len(features)])
+    return make_structure(FULL, len(features), sizes.tolist())
 
 
 def _is_diagonal(structure: Structure) -> bool:

@@ -129,22 +129,6 @@ class Structure:
         """The structure of some of the features; blocks, which may lose features, become full."""
         return make_structure(FULL if self.block_size else self.covariance_type, n_features)
 
-    def narrowed(self, features: np.ndarray) -> Structure:
-        """The structure of some of the features, in which only features of one group correlate.
-
-        Unlike `of_part`, it keeps blocks, if the features of each group are neighbours.
-        """
-        if not self.block_size:
-            return self.of_part(len(features))
-        group = np.empty(self.n_features, dtype=int)  # of each feature
-        for number, members in enumerate(self.partition()):
-            group[members] = number
-        starts = np.flatnonzero(np.diff(group[features], prepend=-1))
-        if len(starts) > len(np.unique(group[features])):
-            return self.of_part(len(features))
-        sizes = np.diff([*starts, len(features)])
-        return make_structure(FULL, len(features), sizes.tolist())
-
     def split_rows(self, y: np.ndarray) -> np.ndarray:
         """Samples (..., D, B) as (..., M, G, B), zero where a row has no feature.
 

@@ -7,6 +7,7 @@ gives a dask collection.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
@@ -79,25 +80,26 @@ class DaskSource:
     @classmethod
     def of(cls, X: Any, sample_weight: Any = None) -> DaskSource:
         """A source of X (N, D) and weights (N,), with whole rows in each block."""
-        import dask.array as da
-
         if X.numblocks[1] > 1:
             X = X.rechunk({1: -1})
         if sample_weight is None:
             return cls(X)
-        known = not np.isnan(X.chunks[0]).any()
-        if not is_dask(sample_weight) and known:
-            sample_weight = da.from_array(sample_weight, chunks=(X.chunks[0],))
-        elif is_dask(sample_weight) and known and not np.isnan(sample_weight.shape[0]):
-            sample_weight = sample_weight.rechunk((X.chunks[0],))
-        elif not is_dask(sample_weight) or sample_weight.numblocks[0] != X.numblocks[0]:
-            raise ValueError(
-                f"X has {X.numblocks[0]} blocks of unknown lengths, but sample_weight does not "
-                "have as many blocks. Call X.compute_chunk_sizes() first, or give sample_weight as "
-                "a dask array with blocks of the same lengths (for a data frame, one of its "
-                "columns)."
-            )
-        return cls(X, sample_weight)
+        return cls(X, _cut_like(X, sample_weight, "sample_weight"))
+
+    def beside(self, Y: Any, join: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> DaskSource:
+        """The source of rows [x, y], which `join` makes of each block of targets Y (N, B)."""
+        Y = _cut_like(self.X, Y, "y")
+        if Y.numblocks[1] > 1:
+            Y = Y.rechunk({1: -1})
+        dtype = np.result_type(self.X.dtype, Y.dtype)
+        rows = self.X.map_blocks(
+            join,
+            Y,
+            chunks=(self.X.chunks[0], (self.X.shape[1] + Y.shape[1],)),
+            dtype=dtype,
+            meta=np.empty((0, 0), dtype),
+        )
+        return DaskSource(rows, self.sample_weight)
 
     @property
     def n_samples(self) -> int | None:
@@ -156,16 +158,37 @@ class DaskSource:
         token = tokenize(kernel, self.X.name)
         shared = np.empty((1, 1), dtype=object)  # an array: it travels to each worker once
         shared[0, 0] = _BlockKernel(kernel, self._starts())
-        drop = () if kernel.tail else (1,)
+        n_axes = len(kernel.tail)  # of a row
+        axes = {} if n_axes == 1 else {"drop_axis": 1, "new_axis": list(range(1, 1 + n_axes))}
         return self.X.map_blocks(
             _block_rows,
             da.from_array(shared, chunks=1, name=f"{name}-kernel-{token}"),
             chunks=(self.X.chunks[0], *((n,) for n in kernel.tail)),
-            drop_axis=drop,
+            **axes,
             dtype=kernel.dtype,
-            meta=np.empty((0,) * (1 + len(kernel.tail)), dtype=kernel.dtype),
+            meta=np.empty((0,) * (1 + n_axes), dtype=kernel.dtype),
             name=f"{name}-{token}",
         )
+
+
+def _cut_like(X: Any, values: Any, name: str) -> Any:
+    """Values, one row for each row of X, as a dask array that is cut into blocks as X is."""
+    import dask.array as da
+
+    known = not np.isnan(X.chunks[0]).any()
+    if not is_dask(values) and known:
+        chunks = (X.chunks[0], *((size,) for size in values.shape[1:]))
+        return da.from_array(values, chunks=chunks)
+    if is_dask(values) and known and not np.isnan(values.shape[0]):
+        return values.rechunk({0: X.chunks[0]})
+    if not is_dask(values) or values.numblocks[0] != X.numblocks[0]:
+        raise ValueError(
+            f"X has {X.numblocks[0]} blocks of unknown lengths, but {name} does not have as many "
+            "blocks. Call X.compute_chunk_sizes() first, or give "
+            f"{name} as a dask array with blocks of the same lengths (for a data frame, one of its "
+            "columns)."
+        )
+    return values
 
 
 def _is_of_data(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmmkit.kernel.blocks import refuse_non_finite
+from gmmkit.checks import refuse_non_finite
 from gmmkit.kernel.estep import checked_weights
 from gmmkit.sources.base import ArraySource, Source
 from gmmkit.training.seeding import uniform

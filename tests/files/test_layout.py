@@ -274,6 +274,10 @@ REQUIRED = {
         *("gaussians/variance_thresholds", "trainer", "max_fitting_steps", "update_means"),
         *("covariance_type", "weight_floor", "map_alpha", "map_prior", "n_init", "warm_start"),
     ),
+    "regressor": (
+        *("n_features", "n_targets", "n_joint", "method", "target_ndim", "default_mixture"),
+        *("joint", "joint/weights"),
+    ),
     "stats": (
         *("n_gaussians", "n_features", "T", "log_likelihood", "n", "sumPx", "sumPxx"),
         *("sum_px_origin", "sum_pxx_origin", "covariance_type"),
@@ -294,6 +298,11 @@ WRONG = [
     ("classifier", "class_prior", [0.5, 0.75], "class_prior: expected a sum of one, got 1.25"),
     ("classifier", "temperature", -1.0, "temperature: expected a number from 0"),
     ("classifier", "mixtures/0/weights", [1.0, 1.0, 1.0], "mixtures/0/weights: expected a sum"),
+    ("regressor", "n_targets", 2, "n_joint: expected 5, the features and the targets, got 4"),
+    ("regressor", "n_features", 2, "n_joint: expected 3"),
+    ("regressor", "method", "most", "method: expected one of mean, best"),
+    ("regressor", "target_ndim", 3, "target_ndim: expected a number from 1 to 2"),
+    ("regressor", "joint/weights", [1.0, 1.0, 1.0], "joint/weights: expected a sum of one"),
     ("gmm", "n_gaussians", 4, "weights: expected the shape (4,), got (3,)"),
     ("gmm", "n_gaussians", 10**15, "weights: expected the shape"),
     ("gmm", "n_gaussians", 0, "n_gaussians: expected a number from 1"),
