@@ -47,8 +47,10 @@ class Conditional:
     --------
     >>> import numpy as np
     >>> from gmmkit import GMMMachine
-    >>> x = np.linspace(-3, 3, 400)
-    >>> machine = GMMMachine(8, covariance_type="full").fit(np.column_stack([x, np.sin(x)]))
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.uniform(-3, 3, 1000)
+    >>> y = np.sin(x) + 0.1 * rng.normal(size=1000)
+    >>> machine = GMMMachine(8, covariance_type="full").fit(np.column_stack([x, y]))
     >>> given = machine.conditional(0)
     >>> given.mean([[0.0], [1.5]]).round(1) + 0.0
     array([[0.],

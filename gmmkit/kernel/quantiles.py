@@ -47,7 +47,7 @@ def mixture_quantile(
     own = means + deviations * ndtri(probability)  # (K, N)
     low = np.where(weights > 0, own, np.inf).min(axis=0)
     high = np.where(weights > 0, own, -np.inf).max(axis=0)
-    found = (low + high) / 2
+    found: np.ndarray = (low + high) / 2
     active = np.flatnonzero(high > low)  # each mixture ends by itself, whatever its neighbours do
     found[active] = (weights * own).sum(axis=0)[active]
     before = (high - low)[active]  # the length of the step before the last one

@@ -90,7 +90,8 @@ class Conditionals:
         if self.gains is None:
             return np.broadcast_to(self.means[k], (self.n_others, x.shape[1]))
         regression: np.ndarray = self.gains[k % len(self.gains)] @ (x - self.centres[k])
-        return np.add(regression, self.means[k], out=regression)
+        regression += self.means[k]
+        return regression
 
     def mean(self, x: np.ndarray, responsibilities: np.ndarray) -> np.ndarray:
         """m (B, n) about the origin, for samples x (A, n) and responsibilities (K, n)."""
@@ -98,7 +99,8 @@ class Conditionals:
         if self.gains is None:
             return mean
         if len(self.gains) == 1:  # one gain for all components
-            return mean + self.gains[0] @ (x - self.centres[..., 0].T @ responsibilities)
+            mean += self.gains[0] @ (x - self.centres[..., 0].T @ responsibilities)
+            return mean
         offset = np.empty_like(x)
         for k, gain in enumerate(self.gains):
             np.subtract(x, self.centres[k], out=offset)
@@ -120,7 +122,8 @@ def _responsibilities(block: ScoredBlock) -> np.ndarray:
 
 def _mean(given: Conditionals, block: ScoredBlock, others: np.ndarray, start: int) -> np.ndarray:
     """m, (n, B)."""
-    return given.mean(given.samples(block), _responsibilities(block)).T + given.origin
+    mean: np.ndarray = given.mean(given.samples(block), _responsibilities(block)).T
+    return mean + given.origin
 
 
 def _best(given: Conditionals, block: ScoredBlock, others: np.ndarray, start: int) -> np.ndarray:
@@ -186,8 +189,9 @@ def _log_density(
         offset = np.array(structure.split_rows(y - given.component(k, x)), order="C")  # (M, G, n)
         multiply_triangular(whitening[c], offset)
         joint[k] = scores[k] + log_det[c] - 0.5 * np.einsum("mgn,mgn->n", offset, offset)
-    density: np.ndarray = logsumexp(joint, axis=0) - logsumexp(scores, axis=0)
-    return density - 0.5 * given.n_others * np.log(2 * np.pi)
+    constant = 0.5 * given.n_others * np.log(2 * np.pi)
+    density: np.ndarray = logsumexp(joint, axis=0) - logsumexp(scores, axis=0) - constant
+    return density
 
 
 def _draws(

@@ -16,7 +16,7 @@ import numpy as np
 from gmmkit import checks
 from gmmkit.sources.base import ArraySource, Source, noting
 from gmmkit.sources.dask_source import DaskSource, is_dask, is_dask_frame, is_dask_series
-from gmmkit.sources.streams import Blocks, DiskRows, StreamSource, WeightedRows, is_on_disk
+from gmmkit.sources.streams import Blocks, ReadRows, StreamSource, WeightedRows, is_on_disk
 
 
 def paired(source: Source, Y: Any, name: str = "y") -> Source:
@@ -50,7 +50,8 @@ def paired(source: Source, Y: Any, name: str = "y") -> Source:
     if isinstance(source, StreamSource):
         return replace(source, blocks=_PairedBlocks(source.blocks, Y, name))
     if isinstance(source, ArraySource):
-        return replace(source, X=Beside(source.X, Y[:], name))
+        rows: Any = Beside(source.X, Y[:], name)
+        return replace(source, X=rows)
     raise TypeError(
         f"{name} cannot be paired with a {type(source).__name__}: give X as an array, as a dask "
         "array or as Blocks."
@@ -141,7 +142,7 @@ class Beside:
 class _PairedBlocks:
     """Blocks of rows [x, y]: `Blocks` or rows on disk, each with its targets."""
 
-    def __init__(self, blocks: Blocks | DiskRows, Y: Any, name: str) -> None:
+    def __init__(self, blocks: ReadRows, Y: Any, name: str) -> None:
         self.blocks, self.Y, self.name = blocks, Y, name
 
     @property

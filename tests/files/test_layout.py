@@ -224,6 +224,7 @@ def test_a_file_of_another_class_is_refused(tmp_path, wanted, found):
     if wanted != found:
         names = {"gmm": "GMMMachine", "stats": "GMMStats", "kmeans": "KMeansMachine"}
         names |= {"classifier": "GMMClassifier"}
+        names |= {"regressor": "GMMRegressor"}
         path = save(tmp_path / "file", found, KINDS[found][2]())
         refused(path, wanted, f"gmmkit.{names[wanted]}", f"gmmkit.{names[found]}")
 
@@ -299,7 +300,7 @@ WRONG = [
     ("classifier", "temperature", -1.0, "temperature: expected a number from 0"),
     ("classifier", "mixtures/0/weights", [1.0, 1.0, 1.0], "mixtures/0/weights: expected a sum"),
     ("regressor", "n_targets", 2, "n_joint: expected 5, the features and the targets, got 4"),
-    ("regressor", "n_features", 2, "n_joint: expected 3"),
+    ("regressor", "n_joint", 5, "n_joint: expected 4"),
     ("regressor", "method", "most", "method: expected one of mean, best"),
     ("regressor", "target_ndim", 3, "target_ndim: expected a number from 1 to 2"),
     ("regressor", "joint/weights", [1.0, 1.0, 1.0], "joint/weights: expected a sum of one"),
