@@ -126,6 +126,10 @@ class Conditional:
         X : array-like, dask array or dask data frame of shape (N, A)
         Y : array-like, dask array or dask data frame of shape (N, B), or (N,) if B is 1
             Values of the other features.
+
+        Returns
+        -------
+        ndarray or dask array of shape (N,)
         """
         n_others, Y = self.shape[2], in_columns(targets(Y, "Y"))
         if Y.shape[1] != n_others:

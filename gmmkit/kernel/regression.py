@@ -38,7 +38,29 @@ from gmmkit.sources.base import Source
 
 _ELEMENTS = 1 << 19  # numbers of scratch for a block: a few MiB a thread
 _SHORTEST = 16  # rows of a block
+_MANY = 0.5  # pairs of features, for each component and feature, from which a loop is faster
 _LEAST = 2.0**-54  # in place of a uniform number of zero, whose normal quantile is infinite
+
+
+class Pairs(NamedTuple):
+    """Pairs (j, i) of another feature and a known one, with their gains, ordered by j.
+
+    The regression of a sample is a line as well: ``m(x) = sum_k R_k c_k + (sum_k R_k G_k) x``.
+    """
+
+    others: np.ndarray  # (P,): j
+    known: np.ndarray  # (P,): i
+    gains: np.ndarray  # (P, K)
+    intercepts: np.ndarray  # (B, K): c_k = mu_B - G_k mu_A, about the origins
+
+    def mean(self, x: np.ndarray, responsibilities: np.ndarray) -> np.ndarray:
+        """m (B, n), for samples x (A, n) and responsibilities (K, n)."""
+        mean: np.ndarray = self.intercepts @ responsibilities
+        slopes = self.gains @ responsibilities  # (P, n)
+        slopes *= x[self.known]
+        starts = np.flatnonzero(np.diff(self.others, prepend=-1))
+        mean[self.others[starts]] += np.add.reduceat(slopes, starts, axis=0)
+        return mean
 
 
 @dataclass(frozen=True)
@@ -76,6 +98,24 @@ class Conditionals:
         """G_k, (C, B, A), or None if all are zero."""
         return None if self.model.gains is None else self._cast(self.model.gains)
 
+    @cached_property
+    def pairs(self) -> Pairs | None:
+        """The pairs of features with a gain, if to average their gains is fast and exact enough.
+
+        Sums about one origin are as exact as the linear form of the densities.
+        """
+        gains = self.model.gains
+        if gains is None or len(gains) == 1 or not self.densities.linear:
+            return None
+        others, known = np.nonzero(gains.any(axis=0))
+        n_gaussians, n_known = self.densities.shape
+        if len(known) > _MANY * n_gaussians * (n_known + self.n_others):
+            return None
+        offset = gains @ (self.model.known.means - self.densities.origin)[..., None]
+        intercepts = self.model.means - self.origin - offset[..., 0]  # (K, B)
+        values = gains[:, others, known].T
+        return Pairs(others, known, self._cast(values), self._cast(intercepts.T))
+
     def _cast(self, array: np.ndarray) -> np.ndarray:
         return array.astype(self.densities.dtype)
 
@@ -95,6 +135,8 @@ class Conditionals:
 
     def mean(self, x: np.ndarray, responsibilities: np.ndarray) -> np.ndarray:
         """m (B, n) about the origin, for samples x (A, n) and responsibilities (K, n)."""
+        if self.pairs is not None:
+            return self.pairs.mean(x, responsibilities)
         mean: np.ndarray = self.means[..., 0].T @ responsibilities
         if self.gains is None:
             return mean
@@ -122,8 +164,8 @@ def _responsibilities(block: ScoredBlock) -> np.ndarray:
 
 def _mean(given: Conditionals, block: ScoredBlock, others: np.ndarray, start: int) -> np.ndarray:
     """m, (n, B)."""
-    mean: np.ndarray = given.mean(given.samples(block), _responsibilities(block)).T
-    return mean + given.origin
+    mean: np.ndarray = given.mean(given.samples(block), _responsibilities(block)).T + given.origin
+    return mean
 
 
 def _best(given: Conditionals, block: ScoredBlock, others: np.ndarray, start: int) -> np.ndarray:
@@ -284,7 +326,9 @@ class Question(NamedTuple):
         tail = tuple(given.n_others if size == "B" else int(size) for size in self.tail)
         n_gaussians, n_known = given.densities.shape
         scratch = math.prod(tail) * (n_gaussians if self.each else 1)
-        longest = max(_SHORTEST, _ELEMENTS // (scratch + n_known + given.n_others))
+        n_pairs = 0 if given.pairs is None else len(given.pairs.known)
+        scratch += n_known + given.n_others + n_pairs
+        longest = max(_SHORTEST, _ELEMENTS // scratch)
         kernel = _Rows(given, self.of_block, tail, source.dtype, longest)
         length = min(longest, block_length(given.densities))
         return source.map_rows(kernel, f"gmmkit-{self.name}", length)

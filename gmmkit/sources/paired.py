@@ -31,6 +31,10 @@ def paired(source: Source, Y: Any, name: str = "y") -> Source:
     name : str
         What to call Y in messages.
 
+    Returns
+    -------
+    Source
+
     Raises
     ------
     ValueError
