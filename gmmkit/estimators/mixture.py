@@ -287,16 +287,15 @@ class Mixture(DensityMixin, Machine):
     def _feature_numbers(self, features: Any) -> np.ndarray:
         check_is_fitted(self, "means_")
         names = list(getattr(self, "feature_names_in_", []))
-        if checks.is_whole(features) or isinstance(features, str):
-            features = [features]
+        alone = checks.is_whole(features) or isinstance(features, str)
         try:
-            features = list(features)
+            chosen = [features] if alone else list(features)
         except TypeError:
             raise TypeError(
                 f"features must be a list of numbers or names, got {checks.shown(features)}."
             ) from None
         numbers = []
-        for feature in features:
+        for feature in chosen:
             if isinstance(feature, str) and feature in names:
                 numbers.append(names.index(feature))
             elif checks.is_whole(feature) and 0 <= int(feature) < self.shape[1]:

@@ -77,7 +77,7 @@ def _stepped(
     before: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The next t, by Newton's step or by bisection, and the length of the step."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         newton = t - excess / slope
     good = (newton > low) & (newton < high) & (np.abs(newton - t) < before / 2)
     following = np.where(good, newton, (low + high) / 2)

@@ -222,9 +222,9 @@ def _log_density(
     structure = given.model.structure
     whitening = structure.whitening(given.model.covariances)  # (C, M, G, G)
     log_det = np.log(structure.diagonal(whitening)).sum(axis=-1)  # log|W|, (C,)
-    block.peak()  # corrects scores that overflowed
+    peak = block.peak()  # corrects scores that overflowed
+    scores = (block.scores - peak).astype(float)  # far away, scores are large and alike
     x, y = given.samples(block), others.T - given.origin[:, None]
-    scores = block.scores.astype(float)
     joint = np.empty_like(scores)
     for k in range(len(scores)):
         c = k % len(whitening)
