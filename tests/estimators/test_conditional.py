@@ -127,9 +127,7 @@ def test_samples_have_the_moments_of_the_conditional(structure):
     assert np.all(np.abs(drawn.mean(axis=1) - given.mean(x)) < 0.04 * scale)
     for row, covariance in zip(drawn, given.covariance(x), strict=True):
         unit = np.sqrt(np.diag(covariance))
-        assert_allclose(
-            np.cov(row.T) / np.outer(unit, unit), covariance / np.outer(unit, unit), atol=0.06
-        )
+        assert_allclose(np.cov((row / unit).T), covariance / np.outer(unit, unit), atol=0.06)
 
 
 def test_samples_follow_their_seed():
@@ -145,7 +143,7 @@ def test_samples_follow_their_seed():
     assert len(np.unique(same[..., 0])) == 6  # equal rows have draws of their own
 
 
-# ------------------------------------------------------------------------------- blocks, lazy, sizes
+# ------------------------------------------------------------------------------ blocks, lazy, sizes
 
 QUESTIONS = {
     "mean": (),
@@ -184,10 +182,8 @@ def test_densities_of_lazy_pairs(lazy_x, lazy_y):
     given = gmm.conditional(range(5))
     x, y = X[:, :5], X[:, 5]
     expected = gmm.score_samples(X) - gmm.marginal(range(5)).score_samples(x)
-    found = given.log_density(
-        da.from_array(x, chunks=(13, 2)) if lazy_x else x,
-        da.from_array(y, chunks=20) if lazy_y else y,
-    )
+    x = da.from_array(x, chunks=(13, 2)) if lazy_x else x
+    found = given.log_density(x, da.from_array(y, chunks=20) if lazy_y else y)
     assert isinstance(found, da.Array) == lazy_x
     assert_allclose(found, expected, rtol=1e-9)
 
@@ -202,7 +198,7 @@ def test_answers_do_not_depend_on_threads():
         assert_array_equal(getattr(one, name)(x, *arguments), getattr(two, name)(x, *arguments))
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("name", [name for name in QUESTIONS if name != "quantile"])  # slower
 def test_memory_is_that_of_a_block(name):
     structure = Structure("full")
     mixture = random_mixture(structure, n_gaussians=8)
@@ -233,7 +229,7 @@ def test_parts_of_blocks_keep_their_blocks():
     assert model.structure.block_size == (1, 2)
 
 
-# ------------------------------------------------------------------------------- names and arguments
+# ------------------------------------------------------------------------------ names and arguments
 
 
 def test_names_are_those_of_the_machine():
