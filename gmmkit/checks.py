@@ -14,7 +14,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 
 _REAL = "fiub"  # the kinds of dtypes that hold real numbers
 _LEAST_SUM, _LARGEST_SUM = (
@@ -250,14 +250,12 @@ def _refuse_column(name: Any, dtype: Any, who: str) -> None:
 
 
 def targets_in_memory(value: Any, name: str) -> np.ndarray:
-    """Targets (N,) or (N, B) in memory as an array of finite numbers, by scikit-learn's rules."""
+    """Targets (N,) or (N, B) in memory as an array of finite numbers."""
     if value is None:
         raise ValueError(f"This requires {name} to be passed, but the target {name} is None.")
-    if isinstance(value, (list, tuple, np.ma.MaskedArray)):
-        value = dense(value, name)
-    targets: np.ndarray = check_array(
-        value, ensure_2d=False, dtype="numeric", input_name=name, ensure_min_samples=0
-    )
+    dtype = np.float32 if getattr(value, "dtype", None) == np.float32 else np.float64
+    targets = real_array(value, name, finite=False).astype(dtype, copy=False)
+    refuse_non_finite(targets, name)
     return targets
 
 

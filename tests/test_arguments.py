@@ -24,8 +24,10 @@ from sklearn.mixture import GaussianMixture
 import gmmkit
 from gmmkit import (
     Blocks,
+    Conditional,
     FloorWarning,
     GMMMachine,
+    GMMRegressor,
     GMMStats,
     KMeansMachine,
     Selection,
@@ -42,7 +44,13 @@ pytestmark = [
 K, D, N = 2, 3, 40
 X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9.0
 LAZY_X = da.from_array(X, chunks=(15, D))
-CLASSES = [GMMMachine, KMeansMachine, GMMStats, Blocks]
+Y = X[:, 0] + 0.1 * X[::-1, 1]
+ESTIMATORS = {  # the arguments of each class for these data
+    GMMMachine: {"n_gaussians": K},
+    GMMRegressor: {"mixture": GMMMachine(K)},
+    KMeansMachine: {"n_clusters": K},
+}
+CLASSES = [*ESTIMATORS, Conditional, GMMStats, Blocks]
 FUNCTIONS = [select, show_versions]  # the second takes no argument
 RECORDS = [FloorWarning, Selection]  # made here only, of what was checked
 
@@ -232,6 +240,35 @@ WEIGHTS = {
         da.from_array(some(np.ones(N), 3, -9999.0), chunks=15), -9999
     ),
 }
+TARGETS = {
+    "None": None,
+    "number": 3,
+    "text": "abc",
+    "dict": {},
+    "object": object(),
+    "short": Y[:-1],
+    "3-D": np.ones((N, 1, 1)),
+    "no columns": np.ones((N, 0)),
+    "NaN": some(Y, 3, np.nan),
+    "infinity": some(Y, 3, np.inf),
+    "complex": Y + 1j,
+    "strings": np.full(N, "a"),
+    "dates": np.full(N, np.datetime64("2024-01-01")),
+    "durations": np.full(N, np.timedelta64(1, "s")),
+    "None inside": [None] * N,
+    "ragged": [[1.0], [2.0, 3.0]],
+    "masked": np.ma.masked_less(Y, 0),
+    "sparse": sp.csr_array(Y[None]),
+    "iterator": iter(Y),
+    "blocks": Blocks([Y[:, None]]),
+    "frame of text": FRAME[["a"]].assign(a="text"),
+    "lazy short": da.from_array(Y[:-1], chunks=15),
+    "lazy NaN": da.from_array(some(Y, 3, np.nan), chunks=15),
+    "lazy 3-D": da.ones((N, 1, 1), chunks=15),
+    "lazy strings": da.full(N, "a", chunks=15),
+    "lazy complex": da.ones(N, chunks=15) + 1j,
+    "lazy masked": da.ma.masked_less(da.from_array(Y, chunks=15), 0),
+}
 FILES = {"None": None, "number": 3, "list": [1], "dict": {}, "array": np.zeros(3)}
 FLAG = {"None": None, "text": "yes", "list": []}
 
@@ -285,6 +322,8 @@ CONSTRUCTOR = {
     "max_iter": whole(0),
     "init_max_iter": whole(),
     "oversampling_factor": real(0.0, -1.0),
+    "mixture": {"number": 3, "text": "a", "k-means": KMeansMachine()},
+    "method": choice(),
 }
 SIZES = {"n_gaussians": whole(), "n_features": whole()}
 STATS_CONSTRUCTOR = {
@@ -319,6 +358,12 @@ ARGUMENTS = {  # of methods
     },
     "n_gaussians": whole(),
     "n_samples": {**whole(), "too large": 10**30},
+    "n": {**whole(), "too large": 10**30},
+    "q": {**array(2, (2, 2)), "zero": 0.0, "one": 1.0, "one of two": [0.5, 1.5]},
+    "Y": TARGETS,
+    "method": choice(),
+    "return_std": {},  # anything is true or false
+    "return_cov": {},
     "random_state": {"text": "a", "fraction": 1.5, "list": [[]], "negative": -1, "dict": {}},
     "features": {
         **without(NO_NUMBER, "list", "vector"),
@@ -359,6 +404,8 @@ EXCEPTIONS = {  # methods for which some of these are right, or take another kin
     ("GMMStats", "of", "origin"): array((K, D), (K + 1, D)),
     ("GMMStats", "init_fields", "n"): MOMENTS["n"],
 }
+for name in ("fit", "log_density", "score"):
+    EXCEPTIONS["GMMRegressor", name, "y"] = TARGETS
 for name in ("about", "of"):  # an overflow is found later; a row is the origin of all components
     EXCEPTIONS["GMMStats", name, "origin"] = without(ARGUMENTS["origin"], "NaN", "infinity")
 SELECT = {
@@ -396,9 +443,12 @@ for name in ("e_step", "acc_stats"):  # empty statistics are right: only their s
 
 @cache
 def pickled(cls):
-    machine = (cls if cls is KMeansMachine else GMMMachine)(K).fit(X)
-    made = {GMMStats: lambda: machine.e_step(X), Blocks: lambda: Blocks([X])}
-    return pickle.dumps(made.get(cls, lambda: machine)())
+    if cls in ESTIMATORS:
+        return pickle.dumps(cls(**ESTIMATORS[cls]).fit(X, Y))
+    if cls is Conditional:
+        joint = GMMMachine(K, covariance_type="full").fit(np.column_stack([X, Y]))
+        return pickle.dumps(joint.conditional(range(D)))
+    return pickle.dumps(Blocks([X]) if cls is Blocks else GMMMachine(K).fit(X).e_step(X))
 
 
 def subject(cls):
@@ -410,6 +460,10 @@ def right(cls, method, parameter):
     """An argument that is right."""
     return {
         "X": X,
+        "y": Y,
+        "Y": Y,
+        "q": 0.5,
+        "machine": GMMMachine(K).fit(X),
         "n_samples": 2,
         "n_gaussians": 2 * K,
         "n_features": D,
@@ -519,7 +573,7 @@ def test_everything_public_is_covered():
     assert exported == {*CLASSES, *FUNCTIONS, *RECORDS}
     assert {parameter for _, _, parameter in METHODS} <= ARGUMENTS.keys()
     assert set(parameters(select)) == SELECT.keys()
-    for cls in (GMMMachine, KMeansMachine):
+    for cls in ESTIMATORS:
         assert set(parameters(cls.__init__)) <= CONSTRUCTOR.keys()
     assert set(parameters(GMMStats.__init__)) == STATS_CONSTRUCTOR.keys()
     for cls in CLASSES:
@@ -531,15 +585,14 @@ def test_everything_public_is_covered():
     "cls, parameter, value",
     cases(
         ((cls, parameter), CONSTRUCTOR[parameter])
-        for cls in (GMMMachine, KMeansMachine)
+        for cls in ESTIMATORS
         for parameter in parameters(cls.__init__)
     ),
 )
 def test_setting_is_refused_by_fit(cls, parameter, value):
-    size = {"n_gaussians": K} if cls is GMMMachine else {"n_clusters": K}
-    options = {**size, **({"trainer": "map"} if parameter == "ubm" else {}), parameter: value}
-    estimator = cls(**options)  # stores anything
-    refused(lambda: estimator.fit(X), parameter)
+    trainer = {"trainer": "map"} if parameter == "ubm" else {}
+    estimator = cls(**{**ESTIMATORS[cls], **trainer, parameter: value})  # stores anything
+    refused(lambda: estimator.fit(X, Y), parameter)
 
 
 @pytest.mark.parametrize(
@@ -573,6 +626,15 @@ def test_argument_of_a_method_is_refused(cls, method, parameter, value, tmp_path
     refused(lambda: call(**others, **{parameter: value}), parameter)
 
 
+def fitted_to(cls, X):
+    if cls is Conditional:
+        rows = (
+            pd.DataFrame(X).assign(y=Y) if isinstance(X, pd.DataFrame) else np.column_stack([X, Y])
+        )
+        return GMMMachine(K).fit(rows).conditional(range(D))
+    return cls(**ESTIMATORS[cls]).fit(X, Y)
+
+
 def fitted_only():
     """Methods of machines that look at samples with the features of the fit."""
     new = {"fit", "fit_predict", "initialize_gaussians"}
@@ -583,9 +645,11 @@ def fitted_only():
     "cls, method, parameter, value", cases((case, NARROW) for case in fitted_only())
 )
 def test_other_features_are_refused(cls, method, parameter, value):
-    fitted = cls(K).fit(FRAME if isinstance(value, pd.DataFrame) else X)
+    fitted, others = fitted_to(cls, FRAME if isinstance(value, pd.DataFrame) else X), {}
+    for name in required(getattr(fitted, method), "X"):
+        others[name] = right(cls, method, name)
     with pytest.raises(ValueError, match=r"features|feature names"):
-        getattr(fitted, method)(value)
+        getattr(fitted, method)(value, **others)
 
 
 @pytest.mark.parametrize(
@@ -594,7 +658,8 @@ def test_other_features_are_refused(cls, method, parameter, value):
 )
 def test_weights_of_lazy_samples_are_refused(cls, method, value):
     call = getattr(subject(cls), method)
-    refused(lambda: call(LAZY_X, sample_weight=value), "sample_weight")
+    others = {name: right(cls, method, name) for name in required(call, "sample_weight")}
+    refused(lambda: call(**{**others, "X": LAZY_X}, sample_weight=value), "sample_weight")
 
 
 @pytest.mark.parametrize(
@@ -631,9 +696,9 @@ def test_value_is_refused_before_there_is_a_model(attribute):
 
 FROM_NOTHING = {  # what needs no model
     *("fit", "fit_predict", "partial_fit", "initialize_gaussians", "m_step"),
-    *("from_hdf5", "from_sklearn", "load"),
+    *("from_hdf5", "from_sklearn", "load", "n_jobs", "verbose"),
 }
-MADE = {"X": X, "target": "never.h5", "other": None, "features": [0], "values": [0.0]}
+MADE = {"X": X, "y": Y, "target": "never.h5", "other": None, "features": [0], "values": [0.0]}
 
 
 def used(unfitted, name):
@@ -642,14 +707,14 @@ def used(unfitted, name):
     return attribute(**{each: MADE.get(each, 2) for each in required(attribute, None)})
 
 
-@pytest.mark.parametrize("cls", [GMMMachine, KMeansMachine])
+@pytest.mark.parametrize("cls", ESTIMATORS)
 def test_what_needs_a_model_says_so(cls, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, _ in members(cls):
         if name in FROM_NOTHING:
             continue
         with pytest.raises(NotFittedError, match=f"This {cls.__name__} instance is not fitted yet"):
-            used(cls(K), name)
+            used(cls(**ESTIMATORS[cls]), name)
     assert not list(tmp_path.iterdir())
 
 

@@ -131,10 +131,14 @@ class Conditional:
         -------
         ndarray or dask array of shape (N,)
         """
-        n_others, Y = self.shape[2], in_columns(targets(Y, "Y"))
+        return self._log_density(X, Y, "Y")
+
+    def _log_density(self, X: Any, Y: Any, name: str) -> Any:
+        """The log density of Y, which messages call by this name."""
+        n_others, Y = self.shape[2], in_columns(targets(Y, name))
         if Y.shape[1] != n_others:
-            raise ValueError(f"Y must have {n_others} columns, got {Y.shape[1]}.")
-        return self._answers(paired(self._known._open(X), Y, "Y"), regression.LOG_DENSITY)
+            raise ValueError(f"{name} must have {n_others} columns, got {Y.shape[1]}.")
+        return self._answers(paired(self._open(X), Y, name), regression.LOG_DENSITY)
 
     def sample(self, X: Any, n: int = 1, random_state: Any = None) -> Any:
         """Draw values of the other features for each row.
@@ -190,5 +194,6 @@ class Conditional:
 
     def _open(self, X: Any) -> Source:
         """The source of X; a source is taken as it is."""
-        source: Source = X if hasattr(X, "map_rows") else self._known._open(X)
+        is_source = hasattr(X, "map_sum") and hasattr(X, "map_rows")
+        source: Source = X if is_source else self._known._open(X)
         return source

@@ -221,7 +221,7 @@ class GMMRegressor(MultiOutputMixin, RegressorMixin, Composed):
     def log_density(self, X: Any, y: Any) -> Any:
         """The log density of each y given its x, in nats, (N,)."""
         check_is_fitted(self)
-        return self.conditional_.log_density(self._open(X), y)
+        return self.conditional_._log_density(self._open(X), y, "y")
 
     def _shaped(self, values: Any) -> Any:
         """Values (..., B) without the last axis, if the y of `fit` had one axis."""

@@ -361,7 +361,7 @@ def test_names_of_features_are_checked():
         regressor.predict(frame[["b", "a", "c"]])
     with pytest.raises(ValueError, match="feature names"):
         regressor.predict(frame[["a", "b"]])
-    with pytest.raises(ValueError, match="Y must have 2 columns"):
+    with pytest.raises(ValueError, match="y must have 2 columns"):
         regressor.log_density(frame, y[:, 0])
 
 
