@@ -241,6 +241,7 @@ class GMMRegressor(MultiOutputMixin, RegressorMixin, Composed):
     @property
     def n_joint_(self) -> int:
         """Number of features of the joint mixture."""
+        check_is_fitted(self)
         return int(self.joint_.n_features_in_)
 
     @property
