@@ -62,6 +62,8 @@ class Conditional:
     __module__ = "gmmkit"  # so that pickles load wherever its file moves
 
     def __init__(self, machine: Any, features: Any) -> None:
+        if not hasattr(machine, "marginal"):
+            raise TypeError(f"machine must be a GMMMachine, got {checks.shown(machine)}.")
         known = machine._feature_numbers(features)
         n_features = machine.shape[1]
         if len(known) == n_features:
