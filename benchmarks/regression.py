@@ -4,8 +4,8 @@
 
 Five-fold cross-validation, repeated three times with other folds; the same folds for all. R^2 is
 that of all held-out samples together, a mean over targets. ``log density`` is the mean of held-out
-targets, in nats, and ``inside 90 %`` the share of them between the 5 and the 95 % quantile, of those
-regressors that give a distribution (for scikit-learn's, the Gaussian of their mean and deviation).
+targets, in nats, and ``inside 90 %`` the share of them between the 5 and the 95 % quantile, of the
+regressors with a distribution (for scikit-learn's, the Gaussian of their mean and deviation).
 Targets are in units of their standard deviation, features are standardised, settings are the
 defaults. The mixture's number of components and structure are chosen by log density within the
 training samples.
