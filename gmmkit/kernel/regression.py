@@ -30,7 +30,7 @@ from gmmkit.cached import cached_property
 from gmmkit.checks import refuse_non_finite
 from gmmkit.kernel.blocks import ScoredBlock, multiply_triangular
 from gmmkit.kernel.densities import Densities
-from gmmkit.kernel.estep import QUIET, loaded_blocks
+from gmmkit.kernel.estep import QUIET, strips
 from gmmkit.kernel.plan import block_length, mixture_densities
 from gmmkit.kernel.quantiles import mixture_quantile
 from gmmkit.model.conditional import Regression
@@ -304,7 +304,7 @@ class _Rows:
         """The rows (B, *tail) of X (B, A) or (B, A + B)."""
         n_known, out = self.given.densities.shape[1], np.empty((len(X), *self.tail), self.dtype)
         known = X[:, :n_known]
-        for rows, block in loaded_blocks(self.given.densities, known, self.longest):
+        for rows, block in strips(self.given.densities, known, self.longest):
             out[rows] = self.output(self.given, block, X[rows, n_known:], start + rows.start)
         if not np.isfinite(out).all():
             raise ValueError("X or Y has values so large that results overflow.")
