@@ -6,11 +6,13 @@ from importlib.metadata import PackageNotFoundError, version
 from gmmkit import distances
 from gmmkit.estimators import gmm, kmeans, selection
 from gmmkit.estimators.combination import combine
+from gmmkit.estimators.conditional import Conditional
 from gmmkit.estimators.encoders import FisherVectorEncoder, SupervectorEncoder
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.imputer import GMMImputer
 from gmmkit.estimators.kmeans import KMeansMachine
 from gmmkit.estimators.outlier import GMMOutlierDetector
+from gmmkit.estimators.regressor import GMMRegressor
 from gmmkit.estimators.selection import Selection, select
 from gmmkit.kernel import stats
 from gmmkit.kernel.stats import GMMStats
@@ -24,11 +26,13 @@ from gmmkit.versions import show_versions
 
 __all__ = [
     "Blocks",
+    "Conditional",
     "FisherVectorEncoder",
     "FloorWarning",
     "GMMImputer",
     "GMMMachine",
     "GMMOutlierDetector",
+    "GMMRegressor",
     "GMMStats",
     "KMeansMachine",
     "Selection",

@@ -126,21 +126,21 @@ def block_of_numbers(value: Any, name: str) -> np.ndarray:
     return array
 
 
-def _refuse_dtype(array: Any, name: str, given: Any = None) -> None:
-    if getattr(array.dtype, "kind", "O") not in _REAL:
-        got = shown(array if array.shape else given)
-        raise ValueError(f"{name} must hold real numbers, got {got}.")
-
-
-def refuse_non_finite(samples: np.ndarray, gaps: bool = False) -> None:
+def refuse_non_finite(samples: np.ndarray, name: str = "X", gaps: bool = False) -> None:
     """Raise a ValueError, in scikit-learn's words, if samples contain NaN or infinity.
 
     With `gaps`, NaN stands for a missing value.
     """
     if not gaps and np.isnan(samples).any():
-        raise ValueError("Input X contains NaN.")
+        raise ValueError(f"Input {name} contains NaN.")
     if np.isinf(samples).any():
-        raise ValueError("Input X contains infinity or a value too large for its dtype.")
+        raise ValueError(f"Input {name} contains infinity or a value too large for its dtype.")
+
+
+def _refuse_dtype(array: Any, name: str, given: Any = None) -> None:
+    if getattr(array.dtype, "kind", "O") not in _REAL:
+        got = shown(array if array.shape else given)
+        raise ValueError(f"{name} must hold real numbers, got {got}.")
 
 
 def _is_sparse(value: Any) -> bool:
@@ -262,6 +262,28 @@ def _refuse_column(name: Any, dtype: Any, who: str) -> None:
     raise ValueError(
         f"{who} takes real numbers, but column {name!r} of the data frame X has the dtype {dtype}."
     )
+
+
+# Targets.
+
+
+def targets_in_memory(value: Any, name: str) -> np.ndarray:
+    """Targets (N,) or (N, B) in memory as an array of finite numbers."""
+    if value is None:
+        raise ValueError(f"This requires {name} to be passed, but the target {name} is None.")
+    dtype = np.float32 if getattr(value, "dtype", None) == np.float32 else np.float64
+    targets = real_array(value, name, finite=False).astype(dtype, copy=False)
+    refuse_non_finite(targets, name)
+    return targets
+
+
+def check_targets(Y: Any, name: str) -> None:
+    """Refuse targets (anything with shape and dtype) that are no (N,) or (N, B) real numbers."""
+    if Y.ndim not in (1, 2) or 0 in Y.shape[1:]:
+        raise ValueError(f"{name} must have the shape (N,) or (N, n_targets), got {shown(Y)}.")
+    _refuse_dtype(Y, name, Y)
+    if _is_sparse(getattr(Y, "_meta", None)):
+        raise TypeError(_sparse(name, ".map_blocks(lambda block: block.toarray())"))
 
 
 # Weights of samples.

@@ -11,6 +11,7 @@ from gmmkit.files.hdf5 import write
 from gmmkit.files.imputer import IMPUTER
 from gmmkit.files.mixture import read_gmm, write_gmm
 from gmmkit.files.outlier import OUTLIER
+from gmmkit.files.regressor import REGRESSOR
 from gmmkit.files.statistics import read_stats, write_stats
 
 
@@ -80,6 +81,21 @@ SPARSE = dict.fromkeys(
         *("n_iter", "converged", "lower_bounds", "lower_bound", "n_jobs", "variance_floor"),
     )
 )
+
+
+def regressor(**changes):
+    """A record of a regressor, with every key."""
+    record = {
+        "n_features": 3,
+        "n_targets": 1,
+        "n_joint": 4,
+        "method": "best",
+        "target_ndim": 1,
+        "default_mixture": False,
+        "joint": gmm("full"),
+        "feature_names": ["a", "b", "c"],
+    }
+    return {**record, **changes}
 
 
 def stats(covariance_type="diag", block_size=None, **changes):
@@ -223,6 +239,7 @@ KINDS = {
     "gmm": (write_gmm, read_gmm, gmm),
     "outlier": (OUTLIER.write, OUTLIER.read, outlier),
     "imputer": (IMPUTER.write, IMPUTER.read, imputer),
+    "regressor": (REGRESSOR.write, REGRESSOR.read, regressor),
     "stats": (write_stats, read_stats, stats),
     "kmeans": (write_kmeans, read_kmeans, kmeans),
     "supervectors": (SUPERVECTORS.write, SUPERVECTORS.read, supervectors),

@@ -24,11 +24,13 @@ from sklearn.mixture import GaussianMixture
 import gmmkit
 from gmmkit import (
     Blocks,
+    Conditional,
     FisherVectorEncoder,
     FloorWarning,
     GMMImputer,
     GMMMachine,
     GMMOutlierDetector,
+    GMMRegressor,
     GMMStats,
     KMeansMachine,
     Selection,
@@ -50,16 +52,18 @@ pytestmark = [
 K, D, N = 2, 3, 40
 X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9.0
 LAZY_X = da.from_array(X, chunks=(15, D))
+Y = X[:, 0] + 0.1 * X[::-1, 1]
 ESTIMATORS = {  # the arguments of each class for these data
     FisherVectorEncoder: {"ubm": GMMMachine(K)},
     GMMImputer: {"mixture": GMMMachine(K)},
     GMMMachine: {"n_gaussians": K},
     GMMOutlierDetector: {"mixture": GMMMachine(K)},
+    GMMRegressor: {"mixture": GMMMachine(K)},
     KMeansMachine: {"n_clusters": K},
     SupervectorEncoder: {"ubm": GMMMachine(K)},
 }
 OF_SEQUENCES = (FisherVectorEncoder, SupervectorEncoder)  # they take no single array
-CLASSES = [*ESTIMATORS, GMMStats, Blocks]
+CLASSES = [*ESTIMATORS, Conditional, GMMStats, Blocks]
 MODULES = [distances]
 FUNCTIONS = [combine, linear_scoring, log_likelihood_ratio, select]
 FUNCTIONS.append(show_versions)  # takes no argument
@@ -251,6 +255,35 @@ WEIGHTS = {
         da.from_array(some(np.ones(N), 3, -9999.0), chunks=15), -9999
     ),
 }
+TARGETS = {
+    "None": None,
+    "number": 3,
+    "text": "abc",
+    "dict": {},
+    "object": object(),
+    "short": Y[:-1],
+    "3-D": np.ones((N, 1, 1)),
+    "no columns": np.ones((N, 0)),
+    "NaN": some(Y, 3, np.nan),
+    "infinity": some(Y, 3, np.inf),
+    "complex": Y + 1j,
+    "strings": np.full(N, "a"),
+    "dates": np.full(N, np.datetime64("2024-01-01")),
+    "durations": np.full(N, np.timedelta64(1, "s")),
+    "None inside": [None] * N,
+    "ragged": [[1.0], [2.0, 3.0]],
+    "masked": np.ma.masked_less(Y, 0),
+    "sparse": sp.csr_array(Y[None]),
+    "iterator": iter(Y),
+    "blocks": Blocks([Y[:, None]]),
+    "frame of text": FRAME[["a"]].assign(a="text"),
+    "lazy short": da.from_array(Y[:-1], chunks=15),
+    "lazy NaN": da.from_array(some(Y, 3, np.nan), chunks=15),
+    "lazy 3-D": da.ones((N, 1, 1), chunks=15),
+    "lazy strings": da.full(N, "a", chunks=15),
+    "lazy complex": da.ones(N, chunks=15) + 1j,
+    "lazy masked": da.ma.masked_less(da.from_array(Y, chunks=15), 0),
+}
 FILES = {"None": None, "number": 3, "list": [1], "dict": {}, "array": np.zeros(3)}
 FLAG = {"None": None, "text": "yes", "list": []}
 
@@ -359,6 +392,7 @@ CONSTRUCTOR = {
     "sample_posterior": FLAG,
     "add_indicator": FLAG,
     "keep_empty_features": FLAG,
+    "method": choice(),
 }
 SIZES = {"n_gaussians": whole(), "n_features": whole()}
 STATS_CONSTRUCTOR = {
@@ -400,6 +434,12 @@ ARGUMENTS = {  # of methods
     "n_orders": whole(),
     "false_alarm_rate": real(0.0, 1.0, 0.001),
     "n_samples": {**whole(), "too large": 10**30},
+    "n": {**whole(), "too large": 10**30},
+    "q": {**array(2, (2, 2)), "zero": 0.0, "one": 1.0, "one of two": [0.5, 1.5]},
+    "Y": TARGETS,
+    "method": choice(),
+    "return_std": {},  # anything is true or false
+    "return_cov": {},
     "random_state": {"text": "a", "fraction": 1.5, "list": [[]], "negative": -1, "dict": {}},
     "features": {
         **without(NO_NUMBER, "list", "vector"),
@@ -458,6 +498,8 @@ for cls in OF_SEQUENCES:
 COMPLETE = ("NaN", "lazy NaN", "blocks of NaN", "None inside")
 for cls, name in [("GMMImputer", "fit"), ("GMMImputer", "transform"), ("GMMMachine", "impute")]:
     EXCEPTIONS[cls, name, "X"] = without(SAMPLES, *COMPLETE)  # missing values are right
+for name in ("fit", "log_density", "score"):
+    EXCEPTIONS["GMMRegressor", name, "y"] = TARGETS
 for name in ("about", "of"):  # an overflow is found later; a row is the origin of all components
     EXCEPTIONS["GMMStats", name, "origin"] = without(ARGUMENTS["origin"], "NaN", "infinity")
 SELECT = {
@@ -550,7 +592,10 @@ EXCEPTIONS["GMMStats", "from_responsibilities", "sample_weight"] = without(
 @cache
 def pickled(cls):
     if cls in ESTIMATORS:
-        return pickle.dumps(cls(**ESTIMATORS[cls]).fit(samples(cls)))
+        return pickle.dumps(cls(**ESTIMATORS[cls]).fit(samples(cls), Y))
+    if cls is Conditional:
+        joint = GMMMachine(K, covariance_type="full").fit(np.column_stack([X, Y]))
+        return pickle.dumps(joint.conditional(range(D)))
     return pickle.dumps(Blocks([X]) if cls is Blocks else GMMMachine(K).fit(X).e_step(X))
 
 
@@ -569,6 +614,10 @@ def right(cls, method, parameter):
     return {
         "X": samples(cls),
         "responsibilities": R,
+        "y": Y,
+        "Y": Y,
+        "q": 0.5,
+        "machine": GMMMachine(K).fit(X),
         "n_samples": 2,
         "n_gaussians": 2 * K,
         "n_features": D,
@@ -701,7 +750,7 @@ def test_everything_public_is_covered():
 def test_setting_is_refused_by_fit(cls, parameter, value):
     adapts = {"trainer": "map"} if parameter == "ubm" and cls is GMMMachine else {}
     estimator = cls(**{**ESTIMATORS[cls], **adapts, parameter: value})  # stores anything
-    refused(lambda: estimator.fit(samples(cls)), parameter)
+    refused(lambda: estimator.fit(samples(cls), Y), parameter)
 
 
 @pytest.mark.parametrize(
@@ -735,6 +784,15 @@ def test_argument_of_a_method_is_refused(cls, method, parameter, value, tmp_path
     refused(lambda: call(**others, **{parameter: value}), parameter)
 
 
+def fitted_to(cls, X):
+    if cls is Conditional:
+        rows = (
+            pd.DataFrame(X).assign(y=Y) if isinstance(X, pd.DataFrame) else np.column_stack([X, Y])
+        )
+        return GMMMachine(K).fit(rows).conditional(range(D))
+    return cls(**ESTIMATORS[cls]).fit(X, Y)
+
+
 def fitted_only():
     """Methods of machines that look at samples with the features of the fit."""
     new = {"fit", "fit_predict", "initialize_gaussians", "from_responsibilities"}
@@ -750,9 +808,11 @@ def fitted_only():
     "cls, method, parameter, value", cases((case, NARROW) for case in fitted_only())
 )
 def test_other_features_are_refused(cls, method, parameter, value):
-    fitted = cls(**ESTIMATORS[cls]).fit(FRAME if isinstance(value, pd.DataFrame) else X)
+    fitted, others = fitted_to(cls, FRAME if isinstance(value, pd.DataFrame) else X), {}
+    for name in required(getattr(fitted, method), "X"):
+        others[name] = right(cls, method, name)
     with pytest.raises(ValueError, match=r"features|feature names"):
-        getattr(fitted, method)(value)
+        getattr(fitted, method)(value, **others)
 
 
 @pytest.mark.parametrize(
@@ -832,10 +892,9 @@ def test_value_is_refused_before_there_is_a_model(attribute):
 
 FROM_NOTHING = {  # what needs no model
     *("fit", "fit_predict", "partial_fit", "initialize_gaussians", "m_step"),
-    *("from_hdf5", "from_sklearn", "load"),
-    *("n_jobs", "verbose"),  # of an estimator that takes them from its mixture
+    *("from_hdf5", "from_sklearn", "load", "n_jobs", "verbose"),
 }
-MADE = {"X": X, "target": "never.h5", "other": None, "features": [0], "values": [0.0]}
+MADE = {"X": X, "y": Y, "target": "never.h5", "other": None, "features": [0], "values": [0.0]}
 
 
 def used(unfitted, name):

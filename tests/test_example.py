@@ -73,6 +73,22 @@ def test_independent_processes_make_the_model_of_fit():
 
 
 @pytest.mark.slow
+def test_converted_frames_are_nearer_to_the_target_voice(tmp_path):
+    pytest.importorskip("matplotlib")
+    script, picture = EXAMPLES / "voice_conversion.py", tmp_path / "picture.png"
+    command = [sys.executable, "-W", "error", script, "--picture", picture]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    changes = re.findall(r"^ +(\S.*\S) +[\d.]+ +(-?[\d.]+)%$", run.stdout, re.MULTILINE)
+    means = [float(change) for way, change in changes if way == "mixture, mean"]
+    # -15.5 and -23.3 %
+    assert len(means) == 2
+    assert means[0] < -8
+    assert means[1] < -15
+    assert picture.stat().st_size > 10_000
+
+
+@pytest.mark.slow
 def test_a_process_without_its_files_fails(tmp_path):
     # as a scheduler needs it
     script = EXAMPLES / "independent_processes.py"

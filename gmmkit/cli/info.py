@@ -22,6 +22,7 @@ _TITLES = {
     "GMMImputer": "imputer by a Gaussian mixture",
     "GMMMachine": "Gaussian mixture",
     "GMMOutlierDetector": "outlier detector",
+    "GMMRegressor": "regression by a Gaussian mixture",
     "GMMStats": "statistics of a Gaussian mixture",
     "KMeansMachine": "k-means",
     "SupervectorEncoder": "encoder to supervectors",

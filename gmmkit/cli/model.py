@@ -9,6 +9,7 @@ from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.imputer import GMMImputer
 from gmmkit.estimators.kmeans import KMeansMachine
 from gmmkit.estimators.outlier import GMMOutlierDetector
+from gmmkit.estimators.regressor import GMMRegressor
 from gmmkit.files.hdf5 import Reader, read
 from gmmkit.files.rules import kind_of
 from gmmkit.kernel.stats import GMMStats
@@ -18,6 +19,7 @@ _CLASSES: dict[str, Any] = {
     "GMMImputer": GMMImputer,
     "GMMMachine": GMMMachine,
     "GMMOutlierDetector": GMMOutlierDetector,
+    "GMMRegressor": GMMRegressor,
     "GMMStats": GMMStats,
     "KMeansMachine": KMeansMachine,
     "SupervectorEncoder": SupervectorEncoder,

@@ -11,13 +11,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from gmmkit import checks
 from gmmkit.estimators.base import Machine
+from gmmkit.estimators.conditional import Conditional
 from gmmkit.kernel import estep
 from gmmkit.kernel.densities import Densities, LastDensities
 from gmmkit.kernel.expected import expected_log_likelihood
 from gmmkit.kernel.missing import Fill
 from gmmkit.kernel.plan import block_length, mixture_densities
 from gmmkit.kernel.stats import GMMStats, refuse_other_shape, weighty_statistics
-from gmmkit.model import conditional, information
+from gmmkit.model import information
+from gmmkit.model.conditional import condition, marginal
 from gmmkit.model.parameters import Parameters
 from gmmkit.model.structures import Structure
 from gmmkit.sources import progress
@@ -361,10 +363,12 @@ class Mixture(DensityMixin, Machine):
             "full".
         """
         chosen = self._feature_numbers(features)
-        return self._like(conditional.marginal(self.parameters_, chosen), chosen)
+        return self._like(marginal(self.parameters_, chosen), chosen)
 
     def condition(self, features: Any, values: Any) -> Any:
-        """The mixture over the other features, given the values of some.
+        """The mixture over the other features, given the values of some: one row of these.
+
+        `conditional` is the same for many rows.
 
         Parameters
         ----------
@@ -391,29 +395,44 @@ class Mixture(DensityMixin, Machine):
         if len(known) == n_features:
             raise ValueError(f"features must leave out at least one feature, got all {n_features}.")
         others = np.setdiff1d(np.arange(n_features), known)
-        return self._like(conditional.condition(self.parameters_, known, values), others)
+        return self._like(condition(self.parameters_, known, values), others)
+
+    def conditional(self, features: Any) -> Conditional:
+        """The distribution of the other features given some, for many rows at once.
+
+        Parameters
+        ----------
+        features : int, str or sequence of these
+            The known features' numbers or names.
+
+        Returns
+        -------
+        Conditional
+            It has the means, covariances, densities, quantiles and samples given each row.
+        """
+        check_is_fitted(self, "means_")
+        return Conditional(self, features)
 
     def _feature_numbers(self, features: Any) -> np.ndarray:
         check_is_fitted(self, "means_")
         names = list(getattr(self, "feature_names_in_", []))
-        if checks.is_whole(features) or isinstance(features, str):
-            features = [features]
+        alone = checks.is_whole(features) or isinstance(features, str)
         try:
-            features = list(features)
+            chosen = [features] if alone else list(features)
         except TypeError:
             raise TypeError(
                 f"features must be a list of numbers or names, got {checks.shown(features)}."
             ) from None
         numbers = []
-        for feature in features:
+        for feature in chosen:
             if isinstance(feature, str) and feature in names:
                 numbers.append(names.index(feature))
             elif checks.is_whole(feature) and 0 <= int(feature) < self.shape[1]:
                 numbers.append(int(feature))
             else:
                 raise ValueError(
-                    f"features must be numbers from 0 to {self.shape[1] - 1} or names in {names}, "
-                    f"got {checks.shown(feature)}."
+                    f"features must be numbers from 0 to {self.shape[1] - 1} or names in "
+                    f"{checks.shown(names)}, got {checks.shown(feature)}."
                 )
         if not numbers or len(set(numbers)) < len(numbers):
             raise ValueError(

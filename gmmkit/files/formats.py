@@ -13,6 +13,7 @@ from gmmkit.files.hdf5 import Reader
 from gmmkit.files.imputer import IMPUTER
 from gmmkit.files.mixture import read_gmm, write_gmm
 from gmmkit.files.outlier import OUTLIER
+from gmmkit.files.regressor import REGRESSOR
 from gmmkit.files.rules import Record
 from gmmkit.files.statistics import read_stats, write_stats
 
@@ -35,6 +36,7 @@ FORMATS = {
     "GMMImputer": _declared(IMPUTER),
     "GMMMachine": Format(write_gmm, read_gmm),
     "GMMOutlierDetector": _declared(OUTLIER),
+    "GMMRegressor": _declared(REGRESSOR),
     "GMMStats": Format(write_stats, read_stats),
     "KMeansMachine": Format(write_kmeans, read_kmeans),
     "SupervectorEncoder": _declared(SUPERVECTORS),

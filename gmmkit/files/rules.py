@@ -35,6 +35,7 @@ WRITERS = {
     "GMMImputer": "<class 'gmmkit.GMMImputer'>",
     "GMMMachine": "<class 'gmmkit.gmm.GMMMachine'>",
     "GMMOutlierDetector": "<class 'gmmkit.GMMOutlierDetector'>",
+    "GMMRegressor": "<class 'gmmkit.GMMRegressor'>",
     "GMMStats": "<class 'gmmkit.stats.GMMStats'>",
     "KMeansMachine": "<class 'gmmkit.kmeans.KMeansMachine'>",
     "SupervectorEncoder": "<class 'gmmkit.SupervectorEncoder'>",
@@ -49,6 +50,7 @@ _MARKS = {  # a key that only files of this class have
     "unit_norm": "FisherVectorEncoder",
     "whiten": "SupervectorEncoder",
     "incomplete": "GMMImputer",
+    "n_joint": "GMMRegressor",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from gmmkit.kernel import missing
 from gmmkit.kernel.blocks import Block, ScoredBlock
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.plan import block_length, evaluator, strip_length
-from gmmkit.kernel.stats import GMMStats, copies
+from gmmkit.kernel.stats import GMMStats, several
 from gmmkit.sources.base import Source
 from gmmkit.sources.batches import batches
 from gmmkit.sources.sequences import Sequences
@@ -23,21 +24,23 @@ _BLOCKS = 16  # for sequences that a thread works on before it takes others, mea
 QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
 
 
-def strips(densities: Densities, X: np.ndarray) -> Iterator[tuple[Any, Any]]:
+def strips(
+    densities: Densities, X: np.ndarray, longest: int = sys.maxsize
+) -> Iterator[tuple[Any, Any]]:
     """The blocks of X, each with its rows. Rows with missing values have blocks of their own."""
     if densities.takes_gaps:
         gaps = np.isnan(X).any(axis=1)
         if gaps.any():
-            return _separate_strips(densities, X, gaps)
-    return _equal_strips(densities, X)
+            return _separate_strips(densities, X, gaps, longest)
+    return _equal_strips(densities, X, longest)
 
 
 def _separate_strips(
-    densities: Densities, X: np.ndarray, gaps: np.ndarray
+    densities: Densities, X: np.ndarray, gaps: np.ndarray, longest: int
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """The blocks of the complete rows of X, then those of the rows with gaps."""
     complete = np.flatnonzero(~gaps)
-    for part, block in _equal_strips(densities, X[complete]):
+    for part, block in _equal_strips(densities, X[complete], longest):
         yield complete[part], block
     for rows in missing.strips(densities, X, np.flatnonzero(gaps)):
         block = evaluator(densities, gaps=True)(densities, len(rows))
@@ -45,9 +48,9 @@ def _separate_strips(
         yield rows, block
 
 
-def _equal_strips(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
+def _equal_strips(densities: Densities, X: np.ndarray, longest: int) -> Iterator[tuple[slice, Any]]:
     """The blocks of X, of equal length, each loaded into the same buffers."""
-    n_blocks = -(-len(X) // strip_length(densities))
+    n_blocks = -(-len(X) // min(strip_length(densities), longest))
     length = -(-len(X) // max(n_blocks, 1))
     block = evaluator(densities)(densities, length)
     for start in range(0, len(X), max(length, 1)):
@@ -85,7 +88,7 @@ def _with_weight(X: np.ndarray, weight: np.ndarray, gaps: bool) -> tuple[np.ndar
     counts = weight > 0
     if counts.all():
         return X, weight
-    refuse_non_finite(X[~counts], gaps)
+    refuse_non_finite(X[~counts], gaps=gaps)
     return X[counts], weight[counts]
 
 
@@ -107,8 +110,8 @@ class EachEStep:
         densities = self.densities
         length = min(len(X), block_length(densities))
         block: Any = evaluator(densities)(densities, length)
-        empty = GMMStats.of(densities.structure, densities.shape[0], densities.origins)
-        each = copies(empty, len(bounds) - 1)
+        n_gaussians = densities.shape[0]
+        each = several(len(bounds) - 1, densities.structure, n_gaussians, densities.origins)
         for pieces in batches(np.diff(bounds).tolist(), length):
             ends = np.cumsum([0, *(stop - start for _, start, stop in pieces)])
             first = bounds[pieces[0].number] + pieces[0].start

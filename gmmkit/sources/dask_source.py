@@ -7,6 +7,7 @@ gives a dask collection.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
@@ -81,18 +82,26 @@ class DaskSource:
         """A source of X (N, D) and weights (N,), with whole rows in each block."""
         if X.numblocks[1] > 1:
             X = X.rechunk({1: -1})
-        return cls(
-            X, None if sample_weight is None else _cut_like(X, sample_weight, "sample_weight")
+        if sample_weight is None:
+            return cls(X)
+        return cls(X, _cut_like(X, sample_weight, "sample_weight"))
+
+    def beside(
+        self, Y: Any, join: Callable[[np.ndarray, np.ndarray], np.ndarray], name: str
+    ) -> DaskSource:
+        """The source of rows [x, y], which `join` makes of each block of a table Y (N, B)."""
+        Y = _cut_like(self.X, Y, name)
+        if Y.numblocks[1] > 1:
+            Y = Y.rechunk({1: -1})
+        dtype = np.result_type(self.X.dtype, Y.dtype)
+        rows = self.X.map_blocks(
+            join,
+            Y,
+            chunks=(self.X.chunks[0], (self.X.shape[1] + Y.shape[1],)),
+            dtype=dtype,
+            meta=np.empty((0, 0), dtype),
         )
-
-    def beside(self, table: Any, name: str) -> DaskSource:
-        """The same rows with those of a table (N, C) or a column (N,) beside them."""
-        import dask.array as da
-
-        table = _cut_like(self.X, table, name)
-        table = table[:, None] if table.ndim == 1 else table.rechunk({1: -1})
-        both = da.concatenate([self.X, table], axis=1, allow_unknown_chunksizes=True)
-        return DaskSource(both.rechunk({1: -1}), self.sample_weight)
+        return DaskSource(rows, self.sample_weight)
 
     @property
     def n_samples(self) -> int | None:
@@ -129,19 +138,8 @@ class DaskSource:
         try:
             return dask_compute.computed(total, name)
         except Exception as error:
-            self._note_origin(error)
+            note_block(error, self._loading, _block_name)
             raise
-
-    def _note_origin(self, error: Exception) -> None:
-        """Find the block whose loading raised the error, and note it.
-
-        dask does not say which block it was, so blocks are loaded again: about one pass in all.
-        """
-        if has_note(error) or not _is_of_data(error):
-            return
-        number = _failing_block(self._loading, error)
-        if number is not None:
-            note(error, _block_name(number))
 
     def map_rows(self, kernel: RowKernel, name: str, block_length: int = 1) -> Any:
         """The kernel's rows, as a lazy dask array."""
@@ -151,35 +149,49 @@ class DaskSource:
         token = tokenize(kernel, self.X.name)
         shared = np.empty((1, 1), dtype=object)  # an array: it travels to each worker once
         shared[0, 0] = _BlockKernel(kernel, self._starts())
-        drop = () if kernel.tail else (1,)
+        n_axes = len(kernel.tail)  # of a row
+        axes = {} if n_axes == 1 else {"drop_axis": 1, "new_axis": list(range(1, 1 + n_axes))}
         return self.X.map_blocks(
             _block_rows,
             da.from_array(shared, chunks=1, name=f"{name}-kernel-{token}"),
             chunks=(self.X.chunks[0], *((n,) for n in kernel.tail)),
-            drop_axis=drop,
-            new_axis=list(range(2, 1 + len(kernel.tail))) or None,
+            **axes,
             dtype=kernel.dtype,
-            meta=np.empty((0,) * (1 + len(kernel.tail)), dtype=kernel.dtype),
+            meta=np.empty((0,) * (1 + n_axes), dtype=kernel.dtype),
             name=f"{name}-{token}",
         )
 
 
 def _cut_like(X: Any, values: Any, name: str) -> Any:
-    """Values of all rows of X, (N, ...), as a dask array whose blocks have the same rows."""
+    """Values, one row for each row of X, as a dask array that is cut into blocks as X is."""
     import dask.array as da
 
-    known, chunks = not np.isnan(X.chunks[0]).any(), (X.chunks[0], *values.shape[1:])
+    known = not np.isnan(X.chunks[0]).any()
     if not is_dask(values) and known:
+        chunks = (X.chunks[0], *((size,) for size in values.shape[1:]))
         return da.from_array(values, chunks=chunks)
     if is_dask(values) and known and not np.isnan(values.shape[0]):
-        return values.rechunk(chunks)
+        return values.rechunk({0: X.chunks[0]})
     if not is_dask(values) or values.numblocks[0] != X.numblocks[0]:
         raise ValueError(
             f"X has {X.numblocks[0]} blocks of unknown lengths, but {name} does not have as many "
-            f"blocks. Call X.compute_chunk_sizes() first, or give {name} as a dask array with "
-            "blocks of the same lengths (for a data frame, one of its columns)."
+            "blocks. Call X.compute_chunk_sizes() first, or give "
+            f"{name} as a dask array with blocks of the same lengths (for a data frame, one of its "
+            "columns)."
         )
     return values
+
+
+def note_block(error: Exception, loading: BlockTasks, name: Callable[[int], str]) -> None:
+    """Find the block whose loading raised the error, and note its name.
+
+    dask does not say which block it was, so blocks are loaded again: about one pass in all.
+    """
+    if has_note(error) or not _is_of_data(error):
+        return
+    number = _failing_block(loading, error)
+    if number is not None:
+        note(error, name(number))
 
 
 def _is_of_data(error: Exception) -> bool:

@@ -45,7 +45,8 @@ def joined(source: Source, table: Any, name: str) -> Source:
     if not isinstance(table, Blocks) and source.n_samples is not None:
         check_rows(name, table.shape[0], source.n_samples)
     if isinstance(source, DaskSource):
-        return source.beside(table, name)
+        table = table[:, None] if table.ndim == 1 else table
+        return source.beside(table, side_by_side, name)
     if is_dask(table):
         table = table.compute()
     if isinstance(source, ArraySource):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -184,13 +184,31 @@ def is_on_disk(X: Any) -> bool:
     )
 
 
+class ReadRows(Protocol):
+    """Blocks of rows that can be read again and again: `Blocks`, `DiskRows`."""
+
+    @property
+    def shape(self) -> tuple[int | None, int]:
+        """(N, D); N is None if it is not known."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the numbers."""
+
+    def __iter__(self) -> Iterator[WeightedRows]:
+        """The blocks."""
+
+    def _name(self, number: int) -> str:
+        """What to call a block."""
+
+
 @dataclass(frozen=True)
 class StreamSource:
     """Blocks read one after the other, computed in slices over a pool of threads."""
 
     X: Any  # as the user gave it
     sample_weight: np.ndarray | None
-    blocks: Blocks | DiskRows
+    blocks: ReadRows
     n_jobs: int | None = None
     in_memory = False
 

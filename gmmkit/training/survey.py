@@ -64,7 +64,7 @@ class _Look:
             least, largest = (np.fmin, np.fmax) if self.gaps else (np.minimum, np.maximum)
             lowest = least.reduce(rows, axis=0).astype(float)
             highest = largest.reduce(rows, axis=0).astype(float)
-            refuse_non_finite(np.stack([lowest, highest]), self.gaps)
+            refuse_non_finite(np.stack([lowest, highest]), gaps=self.gaps)
         part = (np.asarray(X[drawn]), weight[drawn])
         gaps = self.gaps and bool(np.isnan(rows).any())
         return _Found(len(rows), lowest, highest, (part,), gaps)

@@ -23,6 +23,7 @@ from gmmkit import (
     GMMImputer,
     GMMMachine,
     GMMOutlierDetector,
+    GMMRegressor,
     KMeansMachine,
     SupervectorEncoder,
 )
@@ -78,7 +79,12 @@ class RowsToSupervectors(EachRow, SupervectorEncoder):
 
 RANDOM_START = [GMMMachine(2), GMMMachine(2, trainer="map"), KMeansMachine()]
 ENCODERS = [RowsToFisherVectors(GMMMachine(2)), RowsToSupervectors(GMMMachine(2))]
-ON_TOP = [GMMImputer(), GMMOutlierDetector(), *ENCODERS]  # of estimators that are made of mixtures
+ON_TOP = [
+    GMMImputer(),
+    GMMOutlierDetector(),
+    GMMRegressor(),
+    *ENCODERS,
+]  # of estimators that are made of mixtures
 WITH_GAPS = [GMMImputer(add_indicator=True), GMMMachine(missing="marginalize")]
 CHECKED = [GMMMachine(), GMMMachine(trainer="map"), *RANDOM_START, *WITH_GAPS, *ON_TOP]
 # one of each kind in every run

@@ -249,6 +249,7 @@ def test_a_file_of_another_class_is_refused(tmp_path, wanted, found):
         names |= {"fisher vectors": "FisherVectorEncoder"}
         names |= {"supervectors": "SupervectorEncoder"}
         names |= {"imputer": "GMMImputer"}
+        names |= {"regressor": "GMMRegressor"}
         path = save(tmp_path / "file", found, KINDS[found][2]())
         refused(path, wanted, f"gmmkit.{names[wanted]}", f"gmmkit.{names[found]}")
 
@@ -307,6 +308,10 @@ REQUIRED = {
         *("n_features", "n_kept", "sample_posterior", "add_indicator", "keep_empty_features"),
         *("default_mixture", "kept", "incomplete", "machine", "machine/weights"),
     ),
+    "regressor": (
+        *("n_features", "n_targets", "n_joint", "method", "target_ndim", "default_mixture"),
+        *("joint", "joint/weights"),
+    ),
     "stats": (
         *("n_gaussians", "n_features", "T", "log_likelihood", "n", "sumPx", "sumPxx"),
         *("sum_px_origin", "sum_pxx_origin", "covariance_type"),
@@ -339,6 +344,11 @@ WRONG = [
     ("imputer", "incomplete", [2, 0, 0, 0, 0, 0], "incomplete: expected numbers from 0 to 1"),
     ("imputer", "n_kept", 3, "machine: expected a mixture of 3 features, got 4"),
     ("gmm", "missing", "guess", "missing: expected one of marginalize"),
+    ("regressor", "n_targets", 2, "n_joint: expected 5, the features and the targets, got 4"),
+    ("regressor", "n_joint", 5, "joint: expected a mixture of 5 features, got 4 features"),
+    ("regressor", "method", "most", "method: expected one of mean, best"),
+    ("regressor", "target_ndim", 3, "target_ndim: expected a number from 1 to 2"),
+    ("regressor", "joint/weights", [1.0, 1.0, 1.0], "joint/weights: expected a sum of one"),
     ("gmm", "n_gaussians", 4, "weights: expected the shape (4,), got (3,)"),
     ("gmm", "n_gaussians", 10**15, "weights: expected the shape"),
     ("gmm", "n_gaussians", 0, "n_gaussians: expected a number from 1"),
