@@ -14,8 +14,9 @@ exponential and in every product.
 from __future__ import annotations
 
 import math
+from copy import copy
 from itertools import accumulate
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.linalg.blas import dtrmm, strmm
@@ -78,6 +79,13 @@ class ScoredBlock(Block):
         self._far_terms: np.ndarray | None = None
         self._load_terms()
         self.score()
+
+    def part(self, rows: slice) -> Self:
+        """The block of some of the samples, not assigned yet. It shares this block's memory."""
+        part = copy(self)
+        part.samples, part.scores = self.samples[rows], self.scores[:, rows]
+        part.n_rows = len(part.samples)
+        return part
 
     def _load_terms(self) -> None:
         """Compute, once, what scoring needs of the samples."""
@@ -214,6 +222,11 @@ class LinearBlock(ScoredBlock):
         self.centred -= self._origin
         self._load_products()
 
+    def part(self, rows: slice) -> Self:
+        part = super().part(rows)
+        part.terms, part.centred = self.terms[:, rows], self.centred[:, rows]
+        return part
+
     def score(self) -> None:
         """Compute L = Theta @ T(X)."""
         np.matmul(self._theta, self.terms[: self._theta.shape[1]], out=self.scores)
@@ -278,6 +291,11 @@ class CentredBlock(ScoredBlock):
     def _load_terms(self) -> None:
         self._columns = self._terms[1:, : self.n_rows]  # (D, B)
         copy_transposed(self.samples, self._columns)
+
+    def part(self, rows: slice) -> Self:
+        part = super().part(rows)
+        part._terms, part._columns = self._terms[:, rows], self._columns[:, rows]
+        return part
 
     def score(self) -> None:
         """Compute ``c_k - |W_k (x - mu_k)|^2 / 2``."""
