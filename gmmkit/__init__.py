@@ -4,6 +4,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from gmmkit.estimators import gmm, kmeans, selection
+from gmmkit.estimators.classifier import GMMClassifier
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.kmeans import KMeansMachine
 from gmmkit.estimators.selection import Selection, select
@@ -18,6 +19,7 @@ from gmmkit.versions import show_versions
 __all__ = [
     "Blocks",
     "FloorWarning",
+    "GMMClassifier",
     "GMMMachine",
     "GMMStats",
     "KMeansMachine",

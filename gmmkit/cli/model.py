@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from gmmkit.estimators.classifier import GMMClassifier
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.kmeans import KMeansMachine
 from gmmkit.files.hdf5 import Reader, read
@@ -11,6 +12,7 @@ from gmmkit.files.rules import kind_of
 from gmmkit.kernel.stats import GMMStats
 
 _CLASSES: dict[str, Any] = {
+    "GMMClassifier": GMMClassifier,
     "GMMMachine": GMMMachine,
     "GMMStats": GMMStats,
     "KMeansMachine": KMeansMachine,

@@ -83,19 +83,28 @@ class BagSequences:
         joined: list[Any] = dask_compute.computed(total, name)
         return joined
 
-    def frames(self) -> Source:
-        """The frames of all sequences, a block for each partition."""
+    def _masks(self, mask: np.ndarray | None) -> list[np.ndarray | None]:
+        """A mask of the sequences, cut for the partitions. That takes a pass over the bag."""
+        if mask is None:
+            return [None] * int(self.X.npartitions)
+        counts = self._joined(_count, "gmmkit-count")
+        return list(np.split(mask, np.cumsum(counts)[:-1]))
+
+    def frames(self, mask: np.ndarray | None = None) -> Source:
+        """The frames of all sequences, or of those that a mask (n,) chooses: blocks as the bag."""
         import dask.array as da
         from dask.delayed import delayed
 
         n_features, dtype = self._first
         blocks = [
             da.from_delayed(
-                delayed(_frames)(number, part, n_features, dtype, self.who),
+                delayed(_frames)(number, part, mine, n_features, dtype, self.who),
                 (np.nan, n_features),
                 dtype,
             )
-            for number, part in enumerate(self.X.to_delayed())
+            for number, (part, mine) in enumerate(
+                zip(self.X.to_delayed(), self._masks(mask), strict=True)
+            )
         ]
         return DaskSource.of(da.concatenate(blocks))
 
@@ -129,10 +138,20 @@ def _header(
     return (sequences.n_features, sequences.dtype) if sequences.arrays else None
 
 
+def _count(sequences: ArraySequences) -> list[int]:
+    return [len(sequences.arrays)]
+
+
 def _frames(
-    number: int, partition: Iterable[Any], n_features: int, dtype: np.dtype, who: str
+    number: int,
+    partition: Iterable[Any],
+    mask: np.ndarray | None,
+    n_features: int,
+    dtype: np.dtype,
+    who: str,
 ) -> np.ndarray:
     sequences = _opened(number, partition, n_features, who)
+    sequences = sequences if mask is None else sequences.chosen(mask)
     if not sequences.arrays:
         return np.empty((0, n_features), dtype)
     (everything,) = batches(sequences.lengths().tolist(), sys.maxsize)

@@ -79,25 +79,31 @@ class DaskSource:
     @classmethod
     def of(cls, X: Any, sample_weight: Any = None) -> DaskSource:
         """A source of X (N, D) and weights (N,), with whole rows in each block."""
-        import dask.array as da
-
         if X.numblocks[1] > 1:
             X = X.rechunk({1: -1})
         if sample_weight is None:
             return cls(X)
-        known = not np.isnan(X.chunks[0]).any()
-        if not is_dask(sample_weight) and known:
-            sample_weight = da.from_array(sample_weight, chunks=(X.chunks[0],))
-        elif is_dask(sample_weight) and known and not np.isnan(sample_weight.shape[0]):
-            sample_weight = sample_weight.rechunk((X.chunks[0],))
-        elif not is_dask(sample_weight) or sample_weight.numblocks[0] != X.numblocks[0]:
+        sample_weight = cls(X).aligned(sample_weight, "sample_weight")
+        return cls(X, sample_weight)
+
+    def aligned(self, values: Any, name: str) -> Any:
+        """Values (N,) of the rows as a dask array with the same blocks. The name is for errors."""
+        import dask.array as da
+
+        lengths = self.X.chunks[0]
+        known = not np.isnan(lengths).any()
+        if not is_dask(values) and known:
+            return da.from_array(values, chunks=(lengths,))
+        if is_dask(values) and known and not np.isnan(values.shape[0]):
+            return values.rechunk((lengths,))
+        if not is_dask(values) or values.numblocks[0] != len(lengths):
             raise ValueError(
-                f"X has {X.numblocks[0]} blocks of unknown lengths, but sample_weight does not "
-                "have as many blocks. Call X.compute_chunk_sizes() first, or give sample_weight as "
+                f"X has {len(lengths)} blocks of unknown lengths, but {name} does not "
+                f"have as many blocks. Call X.compute_chunk_sizes() first, or give {name} as "
                 "a dask array with blocks of the same lengths (for a data frame, one of its "
                 "columns)."
             )
-        return cls(X, sample_weight)
+        return values
 
     @property
     def n_samples(self) -> int | None:
@@ -239,3 +245,11 @@ def _block_result(
 def _block_rows(X: np.ndarray, shared: np.ndarray, *, block_id: tuple[int, ...]) -> np.ndarray:
     kernel: RowKernel = shared[0, 0]
     return kernel(X, None, block_id[0])
+
+
+def distinct(values: Any) -> np.ndarray:
+    """The distinct values of a dask array, ascending. That takes a pass over them."""
+    import dask.array as da
+
+    found: np.ndarray = np.unique(da.unique(values).compute())
+    return found

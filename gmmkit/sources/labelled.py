@@ -6,6 +6,7 @@ a dask array, too: its blocks are those of the samples.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -44,7 +45,9 @@ class LabelledRows:
         if not isinstance(source, (ArraySource, StreamSource, DaskSource)):
             raise TypeError(f"y needs rows that can be chosen, but X is {checks.shown(source)}.")
         check_lengths(source.n_samples, numbers.shape[0])
-        return cls(source, source.aligned(numbers) if isinstance(source, DaskSource) else numbers)
+        return cls(
+            source, source.aligned(numbers, "y") if isinstance(source, DaskSource) else numbers
+        )
 
     def frames(self) -> Source:
         return self.source
@@ -110,19 +113,18 @@ class _Chosen(Blocks):
         self._blocks, self._mask = blocks, mask
         self.shape = int(mask.sum()), blocks.shape[1]
         self.dtype = blocks.dtype
-        self._name = blocks._name
 
-    def __iter__(self) -> Any:
+    def _name(self, number: int) -> str:
+        name: str = self._blocks._name(number)
+        return name
+
+    def __iter__(self) -> Iterator[WeightedRows]:
         start = 0
         for X, weight in self._blocks:
             mine = _part(self._mask, start, len(X))
             start += len(X)
-            yield self._rows(X, weight, mine)
+            yield X[mine], None if weight is None else weight[mine]
         check_lengths(start, len(self._mask))
-
-    @staticmethod
-    def _rows(X: np.ndarray, weight: np.ndarray | None, mine: np.ndarray) -> WeightedRows:
-        return X[mine], None if weight is None else weight[mine]
 
 
 def _part(values: np.ndarray, start: int, length: int) -> np.ndarray:
