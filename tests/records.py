@@ -135,7 +135,7 @@ def classifier(**changes):
         "n_gaussians": 3,
         "covariance_type": "full",
         "adapt": True,
-        "ubm_given": False,
+        "own_ubm": True,
         "temperature": 2.5,
         "threshold": -np.inf,
         "random_state": 3,

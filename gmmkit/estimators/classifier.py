@@ -202,7 +202,7 @@ class GMMClassifier(ClassifierMixin, Composed):
             ubm = self._find_ubm(lambda machine: machine.fit(data.frames()))
             self.classes_ = classes[present]
             self.mixtures_ = []
-            for number, label in zip(present, self.classes_, strict=True):
+            for number, label in zip(present.tolist(), self.classes_, strict=True):
                 with _naming(label):
                     self.mixtures_.append(self._machine(ubm).fit(data.of_class(number)))
             self._keep_counts(counts[present])
@@ -249,11 +249,9 @@ class GMMClassifier(ClassifierMixin, Composed):
                 self.class_count_ = np.zeros(len(known))
                 self._find_ubm(lambda machine: machine.fit(data.frames()))
             mixtures = list(self.mixtures_)
-            for number in np.flatnonzero(counts > 0):
+            for number in np.flatnonzero(counts > 0).tolist():
                 with _naming(known[number]):
-                    mixtures[number] = self._stepped(
-                        mixtures[number], data.of_class(int(number)), kappa
-                    )
+                    mixtures[number] = self._stepped(mixtures[number], data.of_class(number), kappa)
             self.mixtures_ = mixtures
             self._keep_counts(self.class_count_ + counts)
         return self
@@ -527,7 +525,7 @@ class GMMClassifier(ClassifierMixin, Composed):
             if machine is None:
                 raise ValueError(f"Cannot save: class {label!r} has had no samples yet.")
         record = super()._record()
-        record["ubm_given"] = self.ubm is not None
+        record["own_ubm"] = self.ubm is None
         record["ubm"] = self._as_record("ubm", getattr(self, "ubm_", None))
         return record
 
@@ -535,7 +533,7 @@ class GMMClassifier(ClassifierMixin, Composed):
         super()._load_record(record)
         if self.ubm is not None:
             self.ubm_ = self.ubm
-        if not record["ubm_given"]:
+        if record["own_ubm"]:
             self.ubm = None
 
     @property

@@ -33,7 +33,7 @@ CLASSIFIER = Schema(
         "n_gaussians": SIZE._replace(optional=True),
         "covariance_type": Rule(str, optional=True),
         "adapt": Rule(bool),
-        "ubm_given": Rule(bool),
+        "own_ubm": Rule(bool),
         "temperature": POSITIVE,
         "threshold": Rule(float, optional=True),  # may be -inf
         "random_state": OPTIONAL_COUNT,

@@ -175,8 +175,8 @@ def test_mixtures_in_a_file_can_be_read_by_themselves(tmp_path):
 
 
 def trained(**settings):
-    X = np.random.default_rng(0).normal(size=(60, 3)) + np.arange(60)[:, None] % 2
-    return GMMClassifier(2, **settings).fit(X, np.array(["no", "yes"])[np.arange(60) % 2])
+    X = np.random.default_rng(0).normal(size=(400, 3)) + np.arange(400)[:, None] % 2
+    return GMMClassifier(2, **settings).fit(X, np.array(["no", "yes"])[np.arange(400) % 2])
 
 
 @pytest.mark.parametrize("priors", ["uniform", np.array([0.5, 0.5])])
@@ -218,7 +218,7 @@ def test_a_machine_s_file_is_not_an_estimator_s(tmp_path):
 
 
 def test_clone_keeps_the_ubm_that_is_data():
-    estimator = trained(ubm=GMMMachine(2).fit(np.eye(3)))
+    estimator = trained(ubm=GMMMachine(2).fit(np.random.default_rng(1).normal(size=(200, 3))))
     twin = clone(estimator)
     assert twin.ubm is estimator.ubm
     assert not hasattr(twin, "classes_")

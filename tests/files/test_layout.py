@@ -267,7 +267,7 @@ def edit(path, kind, key, value, record=None):
 REQUIRED = {
     "classifier": (
         *("n_classes", "n_features", "adapt", "temperature", "classes", "class_prior"),
-        *("class_count", "ubm_given", "mixtures", "mixtures/1/weights"),
+        *("class_count", "own_ubm", "mixtures", "mixtures/1/weights"),
     ),
     "gmm": (
         *("n_gaussians", "weights", "gaussians", "gaussians/means", "gaussians/variances"),
