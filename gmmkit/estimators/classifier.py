@@ -17,7 +17,7 @@ from gmmkit import checks
 from gmmkit.estimators.base import transaction
 from gmmkit.estimators.composed import Composed
 from gmmkit.estimators.gmm import GMMMachine
-from gmmkit.estimators.targets import checked_labels, distinct_labels, numbered
+from gmmkit.estimators.targets import checked_labels, distinct_labels, numbered, said
 from gmmkit.kernel import many
 from gmmkit.kernel.classes import Bayes, Decisions, Gate, Labeller, Scores, rejection_threshold
 from gmmkit.sources import progress
@@ -275,8 +275,8 @@ class GMMClassifier(ClassifierMixin, Composed):
         wanted = distinct_labels(checked_labels(classes, type(self).__name__))
         if not first and not np.array_equal(wanted, self.classes_):
             raise ValueError(
-                f"classes={list(wanted)} is not the same as on the first call to partial_fit, "
-                f"which was {list(self.classes_)}."
+                f"classes={wanted.tolist()} is not the same as on the first call to partial_fit, "
+                f"which was {self.classes_.tolist()}."
             )
         return wanted if first else self.classes_
 
@@ -523,7 +523,7 @@ class GMMClassifier(ClassifierMixin, Composed):
         check_is_fitted(self, "mixtures_")
         for label, machine in zip(self.classes_, self.mixtures_, strict=True):
             if machine is None:
-                raise ValueError(f"Cannot save: class {label!r} has had no samples yet.")
+                raise ValueError(f"Cannot save: class {said(label)} has had no samples yet.")
         record = super()._record()
         record["own_ubm"] = self.ubm is None
         record["ubm"] = self._as_record("ubm", getattr(self, "ubm_", None))
@@ -561,4 +561,4 @@ def _naming(label: Any) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"Class {label!r}: {error}") from error
+        raise ValueError(f"Class {said(label)}: {error}") from error

@@ -21,6 +21,7 @@ def checked_labels(y: Any, who: str) -> Any:
     if y is None:
         raise ValueError(f"{who} requires y to be passed, but the target y is None.")
     if is_dask_series(y):
+        y = y if isinstance(y.dtype, np.dtype) else y.astype(object)  # pandas' texts
         y = y.to_dask_array()
     if not is_dask(y):
         labels = column_or_1d(checks.dense(y, "y"), warn=True)
@@ -55,10 +56,15 @@ def _numbered(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
     if (numbers < 0).any():
         first = int(np.argmax(numbers < 0))
         raise ValueError(
-            f"y has the label {labels[first]!r} for {what} {first}, but the classes are "
+            f"y has the label {said(labels[first])} for {what} {first}, but the classes are "
             f"{checks.shown(classes.tolist())}."
         )
     return numbers
+
+
+def said(label: Any) -> str:
+    """A label in a message."""
+    return repr(label.item() if isinstance(label, np.generic) else label)
 
 
 def _check_values(labels: np.ndarray) -> None:
