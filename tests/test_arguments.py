@@ -25,6 +25,7 @@ import gmmkit
 from gmmkit import (
     Blocks,
     FloorWarning,
+    GMMClassifier,
     GMMMachine,
     GMMStats,
     KMeansMachine,
@@ -42,7 +43,13 @@ pytestmark = [
 K, D, N = 2, 3, 40
 X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9.0
 LAZY_X = da.from_array(X, chunks=(15, D))
-CLASSES = [GMMMachine, KMeansMachine, GMMStats, Blocks]
+LABELS = np.repeat([0, 1], N // 2)
+ESTIMATORS = {  # the arguments of each class for these data
+    GMMClassifier: {"n_gaussians": K},
+    GMMMachine: {"n_gaussians": K},
+    KMeansMachine: {"n_clusters": K},
+}
+CLASSES = [*ESTIMATORS, GMMStats, Blocks]
 FUNCTIONS = [select, show_versions]  # the second takes no argument
 RECORDS = [FloorWarning, Selection]  # made here only, of what was checked
 
@@ -285,7 +292,12 @@ CONSTRUCTOR = {
     "max_iter": whole(0),
     "init_max_iter": whole(),
     "oversampling_factor": real(0.0, -1.0),
+    "adapt": FLAG,
+    "priors": {**choice(), **without(array(2, 3), "text"), "sum": [0.5, 0.6], "negative": [-1, 2]},
+    "temperature": real(0.0, -1.0, np.inf),
+    "estimator": {"number": 3, "text": "a", "k-means": KMeansMachine(), "class": GMMMachine},
 }
+del CONSTRUCTOR["priors"]["list"]
 SIZES = {"n_gaussians": whole(), "n_features": whole()}
 STATS_CONSTRUCTOR = {
     "n_gaussians": {**SIZES["n_gaussians"], "too large": 10**30},
@@ -308,6 +320,9 @@ ARGUMENTS = {  # of methods
     "y": {},  # ignored
     "sample_weight": WEIGHTS,
     "kappa": real(0.5, 1.1),
+    "classes": {},
+    "unknown": {"text": "a", "list": [1], "class": 1, "NaN": np.nan, "object": object()},
+    "false_acceptance_rate": real(-0.1, 1.1),
     "stats": {
         "None": None,
         "number": 3,
@@ -359,6 +374,41 @@ EXCEPTIONS = {  # methods for which some of these are right, or take another kin
     ("GMMStats", "of", "origin"): array((K, D), (K + 1, D)),
     ("GMMStats", "init_fields", "n"): MOMENTS["n"],
 }
+TARGETS = {
+    "None": None,
+    "number": 3,
+    "text": "abc",
+    "dict": {"a": 1},
+    "short": LABELS[:-1],
+    "2-D": np.stack([LABELS, LABELS], axis=1),
+    "NaN": some(LABELS.astype(float), 3, np.nan),
+    "infinity": some(LABELS.astype(float), 3, np.inf),
+    "continuous": X[:, 0],
+    "complex": LABELS + 1j,
+    "dates": np.full(N, np.datetime64("2024-01-01")),
+    "durations": np.full(N, np.timedelta64(1, "s")),
+    "objects": np.full(N, object()),
+    "mixed": some(LABELS.astype(object), 3, "a"),
+    "None inside": some(LABELS.astype(object), 3, None),
+    "masked": np.ma.masked_equal(LABELS, 1),
+    "sparse": sp.csr_array(LABELS[None]),
+    "lazy short": da.from_array(LABELS[:-1], chunks=15),
+    "lazy 2-D": da.zeros((N, 2), chunks=15),
+    "lazy NaN": da.from_array(some(LABELS.astype(float), 3, np.nan), chunks=15),
+    "lazy continuous": LAZY_X[:, 0],
+    "lazy dates": da.full(N, np.datetime64("2024-01-01"), chunks=15),
+}
+SEQUENCES = ("list of arrays", "tuple of arrays")
+for name in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+    EXCEPTIONS["GMMClassifier", name, "X"] = without(SAMPLES, *SEQUENCES)  # which are right
+for name in ("familiarity", "is_known"):
+    EXCEPTIONS["GMMClassifier", name, "X"] = without(SAMPLES, *SEQUENCES)
+for name in ("fit", "partial_fit", "score", "calibrate"):
+    EXCEPTIONS["GMMClassifier", name, "y"] = TARGETS
+EXCEPTIONS["GMMClassifier", "__init__", "priors"] = CONSTRUCTOR["priors"]
+EXCEPTIONS["GMMClassifier", "partial_fit", "classes"] = without(
+    TARGETS, "None", "short", "lazy short"
+)
 for name in ("about", "of"):  # an overflow is found later; a row is the origin of all components
     EXCEPTIONS["GMMStats", name, "origin"] = without(ARGUMENTS["origin"], "NaN", "infinity")
 SELECT = {
@@ -396,9 +446,15 @@ for name in ("e_step", "acc_stats"):  # empty statistics are right: only their s
 
 @cache
 def pickled(cls):
-    machine = (cls if cls is KMeansMachine else GMMMachine)(K).fit(X)
-    made = {GMMStats: lambda: machine.e_step(X), Blocks: lambda: Blocks([X])}
-    return pickle.dumps(made.get(cls, lambda: machine)())
+    if cls in ESTIMATORS:
+        return pickle.dumps(fitted(cls, X))
+    return pickle.dumps(Blocks([X]) if cls is Blocks else GMMMachine(K).fit(X).e_step(X))
+
+
+def fitted(cls, samples):
+    """An estimator that can do all that it has methods for."""
+    estimator = cls(**ESTIMATORS[cls]).fit(samples, LABELS)
+    return estimator.calibrate(samples, LABELS) if cls is GMMClassifier else estimator
 
 
 def subject(cls):
@@ -410,6 +466,7 @@ def right(cls, method, parameter):
     """An argument that is right."""
     return {
         "X": X,
+        "y": LABELS,
         "n_samples": 2,
         "n_gaussians": 2 * K,
         "n_features": D,
@@ -519,7 +576,7 @@ def test_everything_public_is_covered():
     assert exported == {*CLASSES, *FUNCTIONS, *RECORDS}
     assert {parameter for _, _, parameter in METHODS} <= ARGUMENTS.keys()
     assert set(parameters(select)) == SELECT.keys()
-    for cls in (GMMMachine, KMeansMachine):
+    for cls in ESTIMATORS:
         assert set(parameters(cls.__init__)) <= CONSTRUCTOR.keys()
     assert set(parameters(GMMStats.__init__)) == STATS_CONSTRUCTOR.keys()
     for cls in CLASSES:
@@ -531,15 +588,14 @@ def test_everything_public_is_covered():
     "cls, parameter, value",
     cases(
         ((cls, parameter), CONSTRUCTOR[parameter])
-        for cls in (GMMMachine, KMeansMachine)
+        for cls in ESTIMATORS
         for parameter in parameters(cls.__init__)
     ),
 )
 def test_setting_is_refused_by_fit(cls, parameter, value):
-    size = {"n_gaussians": K} if cls is GMMMachine else {"n_clusters": K}
-    options = {**size, **({"trainer": "map"} if parameter == "ubm" else {}), parameter: value}
-    estimator = cls(**options)  # stores anything
-    refused(lambda: estimator.fit(X), parameter)
+    adapts = {"trainer": "map"} if parameter == "ubm" and cls is GMMMachine else {}
+    estimator = cls(**{**ESTIMATORS[cls], **adapts, parameter: value})  # stores anything
+    refused(lambda: estimator.fit(X, LABELS), parameter)
 
 
 @pytest.mark.parametrize(
@@ -583,9 +639,10 @@ def fitted_only():
     "cls, method, parameter, value", cases((case, NARROW) for case in fitted_only())
 )
 def test_other_features_are_refused(cls, method, parameter, value):
-    fitted = cls(K).fit(FRAME if isinstance(value, pd.DataFrame) else X)
+    call = getattr(fitted(cls, FRAME if isinstance(value, pd.DataFrame) else X), method)
+    others = {name: right(cls, method, name) for name in required(call, "X")}
     with pytest.raises(ValueError, match=r"features|feature names"):
-        getattr(fitted, method)(value)
+        call(value, **others)
 
 
 @pytest.mark.parametrize(
@@ -594,7 +651,8 @@ def test_other_features_are_refused(cls, method, parameter, value):
 )
 def test_weights_of_lazy_samples_are_refused(cls, method, value):
     call = getattr(subject(cls), method)
-    refused(lambda: call(LAZY_X, sample_weight=value), "sample_weight")
+    others = {name: right(cls, method, name) for name in required(call, "X")}
+    refused(lambda: call(LAZY_X, **others, sample_weight=value), "sample_weight")
 
 
 @pytest.mark.parametrize(
@@ -633,7 +691,7 @@ FROM_NOTHING = {  # what needs no model
     *("fit", "fit_predict", "partial_fit", "initialize_gaussians", "m_step"),
     *("from_hdf5", "from_sklearn", "load"),
 }
-MADE = {"X": X, "target": "never.h5", "other": None, "features": [0], "values": [0.0]}
+MADE = {"X": X, "y": LABELS, "target": "never.h5", "other": None, "features": [0], "values": [0.0]}
 
 
 def used(unfitted, name):
@@ -642,14 +700,14 @@ def used(unfitted, name):
     return attribute(**{each: MADE.get(each, 2) for each in required(attribute, None)})
 
 
-@pytest.mark.parametrize("cls", [GMMMachine, KMeansMachine])
+@pytest.mark.parametrize("cls", ESTIMATORS)
 def test_what_needs_a_model_says_so(cls, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, _ in members(cls):
         if name in FROM_NOTHING:
             continue
         with pytest.raises(NotFittedError, match=f"This {cls.__name__} instance is not fitted yet"):
-            used(cls(K), name)
+            used(cls(**ESTIMATORS[cls]), name)
     assert not list(tmp_path.iterdir())
 
 

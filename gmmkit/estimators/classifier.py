@@ -17,7 +17,13 @@ from gmmkit import checks
 from gmmkit.estimators.base import transaction
 from gmmkit.estimators.composed import Composed
 from gmmkit.estimators.gmm import GMMMachine
-from gmmkit.estimators.targets import checked_labels, distinct_labels, numbered, said
+from gmmkit.estimators.targets import (
+    checked_labels,
+    distinct_labels,
+    labels_in_memory,
+    numbered,
+    said,
+)
 from gmmkit.kernel import many
 from gmmkit.kernel.classes import Bayes, Decisions, Gate, Labeller, Scores, rejection_threshold
 from gmmkit.sources import progress
@@ -28,6 +34,7 @@ from gmmkit.sources.labelled import (
     check_lengths,
     class_numbers,
 )
+from gmmkit.sources.open import checked_weight
 from gmmkit.sources.sequences import is_sequences
 from gmmkit.training.job import NO_UBM
 
@@ -97,7 +104,8 @@ class GMMClassifier(ClassifierMixin, Composed):
     Data may be frames (N, D): an array in memory or on disk, `Blocks`, a dask array or data frame.
     They may also be sequences, i.e. a list of arrays (n_frames, D), an `h5py.Group` whose datasets
     are the sequences, or a `dask.bag` of arrays; then `y` has a label for each sequence, and so
-    have the predictions. Predictions for dask arrays are lazy.
+    have the predictions. Predictions for dask arrays are lazy. Probabilities are float64 whatever
+    the type of X: float32 has too few digits for a probability close to 1.
 
     References
     ----------
@@ -196,7 +204,7 @@ class GMMClassifier(ClassifierMixin, Composed):
             labels = checked_labels(y, type(self).__name__)
             classes = distinct_labels(labels)
             data = self._labelled(X, labels, classes, sample_weight, reset=True)
-            counts = data.counts(len(classes))
+            counts = _counts(data, classes)
             present = np.flatnonzero(counts > 0)
             self._forget("ubm_", "threshold_")
             ubm = self._find_ubm(lambda machine: machine.fit(data.frames()))
@@ -243,7 +251,7 @@ class GMMClassifier(ClassifierMixin, Composed):
             data = self._labelled(
                 X, checked_labels(y, type(self).__name__), known, sample_weight, reset=first
             )
-            counts = data.counts(len(known))
+            counts = _counts(data, known)
             if first:
                 self.classes_, self.mixtures_ = known, [None] * len(known)
                 self.class_count_ = np.zeros(len(known))
@@ -272,7 +280,7 @@ class GMMClassifier(ClassifierMixin, Composed):
             if first:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             return self.classes_
-        wanted = distinct_labels(checked_labels(classes, type(self).__name__))
+        wanted = distinct_labels(labels_in_memory(classes, type(self).__name__, "classes"))
         if not first and not np.array_equal(wanted, self.classes_):
             raise ValueError(
                 f"classes={wanted.tolist()} is not the same as on the first call to partial_fit, "
@@ -385,11 +393,11 @@ class GMMClassifier(ClassifierMixin, Composed):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy: the share of samples or sequences whose class is predicted right."""
-        labels = checks.dense(checked_labels(y, type(self).__name__), "y")
+        labels = labels_in_memory(y, type(self).__name__)
         predicted = checks.dense(self.predict(X), "X")
         check_lengths(len(predicted), len(labels), "rows or sequences")
         if sample_weight is not None:
-            sample_weight = checks.weights_in_memory(sample_weight, len(labels))
+            sample_weight = checked_weight(sample_weight, labels)
         return float(accuracy_score(labels, predicted, sample_weight=sample_weight))
 
     # Unknown classes.
@@ -415,7 +423,7 @@ class GMMClassifier(ClassifierMixin, Composed):
         """Whether each sample or sequence is of a known class: not below ``threshold_``."""
         check_is_fitted(self, "mixtures_")
         gate = Gate(self._bayes(), self._threshold())
-        return self._decided(X, gate, dtype=np.dtype(bool), background=True)
+        return self._decided(X, gate, dtype=bool, background=True)
 
     def calibrate(self, X: Any, y: Any, false_acceptance_rate: float = 0.01) -> GMMClassifier:
         """Set the threshold below which a class is unknown, on data not used for training.
@@ -438,7 +446,7 @@ class GMMClassifier(ClassifierMixin, Composed):
         rate = checks.real_number(false_acceptance_rate, "false_acceptance_rate")
         if not 0 <= rate <= 1:
             raise ValueError(f"false_acceptance_rate must be in [0, 1], got {rate}.")
-        labels = checks.dense(checked_labels(y, type(self).__name__), "y")
+        labels = labels_in_memory(y, type(self).__name__)
         scores = self._scores(X)
         check_lengths(len(scores.L), len(labels), "rows or sequences")
         numbers = class_numbers(labels, self.classes_)
@@ -494,7 +502,7 @@ class GMMClassifier(ClassifierMixin, Composed):
         X: Any,
         decide: Callable[[Scores], np.ndarray],
         tail: tuple[int, ...] = (),
-        dtype: np.dtype | None = None,
+        dtype: Any = float,
         background: bool = False,
     ) -> Any:
         """What ``decide(L, n_frames)`` makes of the log-likelihoods, for each row or sequence."""
@@ -503,10 +511,10 @@ class GMMClassifier(ClassifierMixin, Composed):
                 sequences = self._open_sequences(X)
                 L = many.log_likelihood_sums(sequences, self._parameters(background))
                 scores = Scores(L, sequences.lengths() if background else 1)
-                return decide(scores).astype(dtype or sequences.dtype)
+                return decide(scores)
             source = self._open(X)
             mixtures = many.Mixtures.of(self._parameters(background), source.dtype)
-            kernel = Decisions(mixtures, decide, tail, dtype or source.dtype)
+            kernel = Decisions(mixtures, decide, tail, np.dtype(dtype))
             return source.map_rows(kernel, "gmmkit-classes", mixtures.block_length)
 
     def _scores(self, X: Any) -> Scores:
@@ -539,7 +547,16 @@ class GMMClassifier(ClassifierMixin, Composed):
     @property
     def n_classes_(self) -> int:
         """Number of classes."""
+        check_is_fitted(self, "classes_")
         return len(self.classes_)
+
+
+def _counts(data: Labelled, classes: np.ndarray) -> np.ndarray:
+    """The weight of each class. Without any weight there is nothing to learn from."""
+    counts = data.counts(len(classes))
+    if not counts.any():
+        raise ValueError("sample_weight must have a positive value, but all its values are zero.")
+    return counts
 
 
 def _settings(estimator: Any) -> GMMMachine:
