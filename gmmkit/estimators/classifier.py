@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -266,12 +267,8 @@ class GMMClassifier(ClassifierMixin, Composed):
 
     def _stepped(self, machine: GMMMachine | None, source: Any, kappa: float) -> GMMMachine:
         """A machine after a batch. The machine itself stays as it is, in case another one fails."""
-        if machine is None:
-            machine = self._machine(getattr(self, "ubm_", None))
-        else:
-            stepped = GMMMachine.__new__(GMMMachine)
-            stepped.__dict__.update(machine.__dict__)
-            machine = stepped
+        ubm = getattr(self, "ubm_", None)
+        machine = self._machine(ubm) if machine is None else copy.copy(machine)
         machine.partial_fit(source, kappa=kappa)
         return machine
 
@@ -405,8 +402,10 @@ class GMMClassifier(ClassifierMixin, Composed):
     def familiarity(self, X: Any) -> Any:
         """How well the best class explains each sample or sequence, in nats a frame.
 
-        The largest log-likelihood among the classes, less that of the ubm if there is one, divided
-        by the number of frames.
+        The largest log-likelihood among the classes, divided by the number of frames. If a ``ubm``
+        was given, its log-likelihood is subtracted first: a ubm that was trained on many classes
+        explains strangers, too. A ubm that was trained here on the known classes does not, and is
+        not subtracted.
 
         Parameters
         ----------
@@ -493,7 +492,7 @@ class GMMClassifier(ClassifierMixin, Composed):
         Together they are one product for the kernel.
         """
         machines = [machine for machine in self.mixtures_ if machine is not None]
-        if background and hasattr(self, "ubm_"):
+        if background and self.ubm is not None:
             machines.append(self.ubm_)
         return [machine.parameters_ for machine in machines]
 

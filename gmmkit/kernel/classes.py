@@ -14,7 +14,8 @@ A class is unknown if even the most likely class explains the frames badly:
 
     s(X) = (max over c of log p(X | c) - log p(X | background)) / number of frames of X
 
-without the second term if there is no background model.
+without the second term if there is no background model. It must have seen more than the known
+classes: else it explains strangers as badly as these do, and the difference says nothing.
 """
 
 from __future__ import annotations
