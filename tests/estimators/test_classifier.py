@@ -443,6 +443,7 @@ def test_the_rate_of_false_acceptance_holds_on_other_data(kind, rate):
     test, truth = with_strangers(3)
     accepted = classifier.is_known(test[truth == "yew"]).mean()
     assert abs(accepted - rate) < 4 * np.sqrt(rate * (1 - rate) / 400)
+    assert classifier.is_known(test[truth != "yew"]).mean() > 0.8
     predicted = classifier.predict(test, unknown="unknown")
     assert_array_equal(predicted == "unknown", ~classifier.is_known(test))
     known = predicted != "unknown"
