@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from gmmkit import distances
 from gmmkit.estimators import gmm, kmeans, selection
+from gmmkit.estimators.classifier import GMMClassifier
 from gmmkit.estimators.combination import combine
 from gmmkit.estimators.conditional import Conditional
 from gmmkit.estimators.encoders import FisherVectorEncoder, SupervectorEncoder
@@ -29,6 +30,7 @@ __all__ = [
     "Conditional",
     "FisherVectorEncoder",
     "FloorWarning",
+    "GMMClassifier",
     "GMMImputer",
     "GMMMachine",
     "GMMOutlierDetector",

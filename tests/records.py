@@ -152,16 +152,22 @@ def classifier(**changes):
     record = {
         "n_features": 4,
         "n_classes": 2,
+        "n_gaussians": 3,
+        "covariance_type": "full",
         "adapt": True,
+        "own_ubm": True,
         "temperature": 2.5,
+        "threshold": -np.inf,
         "random_state": 3,
         "n_jobs": 2,
         "verbose": 1,
         "classes": np.array(["no", "ü"]),
+        "class_count": np.array([1.5, 4.5]),
         "class_prior": np.array([0.25, 0.75]),
         "priors": np.array([0.5, 0.5]),
-        "mixtures": [gmm(), gmm("full", seed=1)],
         "ubm": gmm(seed=2),
+        "mixtures": [gmm(), gmm("full", seed=1)],
+        "estimator": gmm(seed=3),
         "feature_names": ["a", "b", "c", "d"],
     }
     return {**record, **changes}
@@ -231,6 +237,16 @@ def imputer(**changes):
         "feature_names": ["a", "b", "c", "d", "e", "f"],
     }
     return {**record, **changes}
+
+
+def classifier_that_loads():
+    """A record of a classifier whose settings fit its parameters."""
+    fitted, adapted = {"unset": ["verbose"]}, {"trainer": "map", "unset": ["verbose", "ubm"]}
+    return classifier(
+        ubm=gmm(seed=2, **fitted),
+        mixtures=[gmm(**adapted), gmm(seed=1, **adapted)],
+        estimator=gmm("full", seed=3, **fitted),
+    )
 
 
 KINDS = {

@@ -27,6 +27,7 @@ from gmmkit import (
     Conditional,
     FisherVectorEncoder,
     FloorWarning,
+    GMMClassifier,
     GMMImputer,
     GMMMachine,
     GMMOutlierDetector,
@@ -53,8 +54,10 @@ K, D, N = 2, 3, 40
 X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9.0
 LAZY_X = da.from_array(X, chunks=(15, D))
 Y = X[:, 0] + 0.1 * X[::-1, 1]
+LABELS = np.arange(N) % K
 ESTIMATORS = {  # the arguments of each class for these data
     FisherVectorEncoder: {"ubm": GMMMachine(K)},
+    GMMClassifier: {"n_gaussians": K},
     GMMImputer: {"mixture": GMMMachine(K)},
     GMMMachine: {"n_gaussians": K},
     GMMOutlierDetector: {"mixture": GMMMachine(K)},
@@ -297,7 +300,6 @@ UPDATE = {
     "ragged": [[True], [True, False]],
 }
 R = np.full((N, K), 1 / K)
-LABELS = np.arange(N) % K
 RESPONSIBILITIES = {
     "number": 3,
     "text": "abc",
@@ -393,7 +395,12 @@ CONSTRUCTOR = {
     "add_indicator": FLAG,
     "keep_empty_features": FLAG,
     "method": choice(),
+    "adapt": FLAG,
+    "priors": {**choice(), **without(array(2, 3), "text"), "sum": [0.5, 0.6], "negative": [-1, 2]},
+    "temperature": real(0.0, -1.0, np.inf),
+    "estimator": {"number": 3, "text": "a", "k-means": KMeansMachine(), "class": GMMMachine},
 }
+del CONSTRUCTOR["priors"]["list"]
 SIZES = {"n_gaussians": whole(), "n_features": whole()}
 STATS_CONSTRUCTOR = {
     "n_gaussians": {**SIZES["n_gaussians"], "too large": 10**30},
@@ -419,6 +426,9 @@ ARGUMENTS = {  # of methods
     "y": {},  # ignored
     "sample_weight": WEIGHTS,
     "kappa": real(0.5, 1.1),
+    "classes": {},
+    "unknown": {"text": "a", "list": [1], "class": 1, "NaN": np.nan, "object": object()},
+    "false_acceptance_rate": real(-0.1, 1.1),
     "stats": {
         "None": None,
         "number": 3,
@@ -500,6 +510,41 @@ for cls, name in [("GMMImputer", "fit"), ("GMMImputer", "transform"), ("GMMMachi
     EXCEPTIONS[cls, name, "X"] = without(SAMPLES, *COMPLETE)  # missing values are right
 for name in ("fit", "log_density", "score"):
     EXCEPTIONS["GMMRegressor", name, "y"] = TARGETS
+CLASS_LABELS = {
+    "None": None,
+    "number": 3,
+    "text": "abc",
+    "dict": {"a": 1},
+    "short": LABELS[:-1],
+    "2-D": np.stack([LABELS, LABELS], axis=1),
+    "NaN": some(LABELS.astype(float), 3, np.nan),
+    "infinity": some(LABELS.astype(float), 3, np.inf),
+    "continuous": X[:, 0],
+    "complex": LABELS + 1j,
+    "dates": np.full(N, np.datetime64("2024-01-01")),
+    "durations": np.full(N, np.timedelta64(1, "s")),
+    "objects": np.full(N, object()),
+    "mixed": some(LABELS.astype(object), 3, "a"),
+    "None inside": some(LABELS.astype(object), 3, None),
+    "masked": np.ma.masked_equal(LABELS, 1),
+    "sparse": sp.csr_array(LABELS[None]),
+    "lazy short": da.from_array(LABELS[:-1], chunks=15),
+    "lazy 2-D": da.zeros((N, 2), chunks=15),
+    "lazy NaN": da.from_array(some(LABELS.astype(float), 3, np.nan), chunks=15),
+    "lazy continuous": LAZY_X[:, 0],
+    "lazy dates": da.full(N, np.datetime64("2024-01-01"), chunks=15),
+}
+SEQUENCES = ("list of arrays", "tuple of arrays")
+for name in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+    EXCEPTIONS["GMMClassifier", name, "X"] = without(SAMPLES, *SEQUENCES)  # which are right
+for name in ("familiarity", "is_known"):
+    EXCEPTIONS["GMMClassifier", name, "X"] = without(SAMPLES, *SEQUENCES)
+for name in ("fit", "partial_fit", "score", "calibrate"):
+    EXCEPTIONS["GMMClassifier", name, "y"] = CLASS_LABELS
+EXCEPTIONS["GMMClassifier", "__init__", "priors"] = CONSTRUCTOR["priors"]
+EXCEPTIONS["GMMClassifier", "partial_fit", "classes"] = without(
+    CLASS_LABELS, "None", "short", "lazy short"
+)
 for name in ("about", "of"):  # an overflow is found later; a row is the origin of all components
     EXCEPTIONS["GMMStats", name, "origin"] = without(ARGUMENTS["origin"], "NaN", "infinity")
 SELECT = {
@@ -592,7 +637,7 @@ EXCEPTIONS["GMMStats", "from_responsibilities", "sample_weight"] = without(
 @cache
 def pickled(cls):
     if cls in ESTIMATORS:
-        return pickle.dumps(cls(**ESTIMATORS[cls]).fit(samples(cls), Y))
+        return pickle.dumps(fitted_to(cls, samples(cls)))
     if cls is Conditional:
         joint = GMMMachine(K, covariance_type="full").fit(np.column_stack([X, Y]))
         return pickle.dumps(joint.conditional(range(D)))
@@ -602,6 +647,11 @@ def pickled(cls):
 def samples(cls):
     """Samples that are right."""
     return [X] if cls in OF_SEQUENCES else X
+
+
+def targets(cls):
+    """Labels for a classifier, numbers for a regressor; others ignore them."""
+    return LABELS if cls is GMMClassifier else Y
 
 
 def subject(cls):
@@ -614,7 +664,7 @@ def right(cls, method, parameter):
     return {
         "X": samples(cls),
         "responsibilities": R,
-        "y": Y,
+        "y": targets(cls),
         "Y": Y,
         "q": 0.5,
         "machine": GMMMachine(K).fit(X),
@@ -750,7 +800,7 @@ def test_everything_public_is_covered():
 def test_setting_is_refused_by_fit(cls, parameter, value):
     adapts = {"trainer": "map"} if parameter == "ubm" and cls is GMMMachine else {}
     estimator = cls(**{**ESTIMATORS[cls], **adapts, parameter: value})  # stores anything
-    refused(lambda: estimator.fit(samples(cls), Y), parameter)
+    refused(lambda: estimator.fit(samples(cls), targets(cls)), parameter)
 
 
 @pytest.mark.parametrize(
@@ -785,12 +835,14 @@ def test_argument_of_a_method_is_refused(cls, method, parameter, value, tmp_path
 
 
 def fitted_to(cls, X):
+    """An estimator that can do all that it has methods for."""
     if cls is Conditional:
         rows = (
             pd.DataFrame(X).assign(y=Y) if isinstance(X, pd.DataFrame) else np.column_stack([X, Y])
         )
         return GMMMachine(K).fit(rows).conditional(range(D))
-    return cls(**ESTIMATORS[cls]).fit(X, Y)
+    estimator = cls(**ESTIMATORS[cls]).fit(X, targets(cls))
+    return estimator.calibrate(X, LABELS) if cls is GMMClassifier else estimator
 
 
 def fitted_only():

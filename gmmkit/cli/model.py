@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from gmmkit.estimators.classifier import GMMClassifier
 from gmmkit.estimators.encoders import FisherVectorEncoder, SupervectorEncoder
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.imputer import GMMImputer
@@ -15,6 +16,7 @@ from gmmkit.files.rules import kind_of
 from gmmkit.kernel.stats import GMMStats
 
 _CLASSES: dict[str, Any] = {
+    "GMMClassifier": GMMClassifier,
     "FisherVectorEncoder": FisherVectorEncoder,
     "GMMImputer": GMMImputer,
     "GMMMachine": GMMMachine,

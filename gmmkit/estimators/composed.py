@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from gmmkit.estimators import stored
 from gmmkit.estimators.base import Estimator
 from gmmkit.estimators.gmm import GMMMachine
-from gmmkit.files.composed import Mixtures, OneMixture, Schema
+from gmmkit.files.composed import Mixtures, OneMixture, Schema, Settings
 from gmmkit.files.formats import FORMATS
+from gmmkit.model.parameters import standard_parameters
+from gmmkit.training.job import shape_wanted
 
 
 class Composed(Estimator):
@@ -35,16 +38,42 @@ class Composed(Estimator):
             **{size: getattr(self, f"{size}_") for size in schema.sizes},
         }
         for name in schema:
-            record[name] = _as_record(getattr(self, self._attribute(name), None))
+            record[name] = self._as_record(name, getattr(self, self._attribute(name), None))
         return record
 
+    def _as_record(self, name: str, value: Any) -> Any:
+        """A value as files keep it: mixtures as records."""
+        part = self._schema().parts.get(name)
+        if isinstance(part, Settings) and value is not None:
+            return _settings_record(value, self.n_features_in_)
+        if isinstance(part, OneMixture) and value is not None:
+            return stored.record_of(value)
+        if isinstance(part, Mixtures) and value is not None:
+            shared: dict[str, Any] = {} if part.prior is None else {"ubm": None}
+            return [stored.record_of(each) | shared for each in value]
+        return value
+
     def _load_record(self, record: dict[str, Any]) -> None:
-        schema = self._schema()
+        schema, loaded = self._schema(), dict(record)
         for name in schema:
-            value, attribute = record[name], self._attribute(name)
+            value = loaded[name] = self._from_record(name, loaded)
+            attribute = self._attribute(name)
             if value is not None or attribute == name:  # what was not learned is no attribute
-                setattr(self, attribute, _as_machines(schema.parts.get(name), value))
+                setattr(self, attribute, value)
         self._load_features(record)
+
+    def _from_record(self, name: str, loaded: dict[str, Any]) -> Any:
+        """A value of a file: records of mixtures as machines. `loaded` has what came before."""
+        value, part = loaded[name], self._schema().parts.get(name)
+        if value is None:
+            return None
+        if isinstance(part, Mixtures):
+            prior = None if part.prior is None else loaded[part.prior]
+            return [machine_of(each, prior) for each in value]
+        if isinstance(part, OneMixture):
+            machine = machine_of(value)
+            return clone(machine) if isinstance(part, Settings) else machine
+        return value
 
     def _attribute(self, name: str) -> str:
         return name if name in self._get_param_names() else f"{name}_"
@@ -55,23 +84,17 @@ class Composed(Estimator):
         return schema
 
 
-def _as_record(value: Any) -> Any:
-    """A value as files keep it: mixtures as records."""
-    if isinstance(value, GMMMachine):
-        return stored.record_of(value)
-    if isinstance(value, list):
-        return [_as_record(each) for each in value]
-    return value
-
-
-def _as_machines(part: Any, value: Any) -> Any:
-    """A value of a record: records of mixtures as machines."""
-    if isinstance(part, Mixtures) and value is not None:
-        return [_machine(each) for each in value]
-    return _machine(value) if isinstance(part, OneMixture) and value is not None else value
-
-
-def _machine(record: dict[str, Any]) -> GMMMachine:
+def machine_of(record: dict[str, Any], ubm: GMMMachine | None = None) -> GMMMachine:
+    """The machine of a record, with its prior if that is not in the record."""
     machine = GMMMachine()
-    machine._load_record(record)
+    machine._load_record(record, ubm)
     return machine
+
+
+def _settings_record(machine: GMMMachine, n_features: int) -> dict[str, Any]:
+    """The record of a machine that is not fitted: its settings, and a model that says nothing."""
+    bare: GMMMachine = clone(machine)
+    structure = bare._structure(n_features)
+    bare._keep_parameters(standard_parameters(structure, shape_wanted(bare)[0]))
+    bare.n_features_in_ = n_features
+    return stored.record_of(bare)

@@ -7,8 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from gmmkit.files.composed import Array, Labels, Mixtures, OneMixture, Schema, TextOr
-from gmmkit.files.rules import EXECUTION, OPTIONAL_COUNT, Rule
+from gmmkit.files.composed import (
+    Array,
+    Labels,
+    Mixtures,
+    OneMixture,
+    Schema,
+    Settings,
+    TextOr,
+)
+from gmmkit.files.rules import EXECUTION, OPTIONAL_COUNT, POSITIVE, SIZE, Rule
 from gmmkit.model.structures import Refuse
 
 
@@ -22,17 +30,23 @@ CLASSIFIER = Schema(
     "GMMClassifier",
     sizes=("n_classes",),
     settings={
+        "n_gaussians": SIZE._replace(optional=True),
+        "covariance_type": Rule(str, optional=True),
         "adapt": Rule(bool),
-        "temperature": Rule(float, 0),
+        "own_ubm": Rule(bool),
+        "temperature": POSITIVE,
+        "threshold": Rule(float, optional=True),  # may be -inf
         "random_state": OPTIONAL_COUNT,
         **EXECUTION,
     },
     parts={
         "classes": Labels("n_classes"),
+        "class_count": Array(("n_classes",), low=0),
         "class_prior": Array(("n_classes",), low=0, high=1),
         "priors": TextOr(("data", "uniform"), Array(("n_classes",), low=0, high=1)),
-        "mixtures": Mixtures("n_classes"),
         "ubm": OneMixture(optional=True),
+        "mixtures": Mixtures("n_classes", prior="ubm"),
+        "estimator": Settings(optional=True),
     },
     check=_check_priors,
 )

@@ -194,11 +194,17 @@ class OneMixture:
 
 
 @dataclass(frozen=True)
+class Settings(OneMixture):
+    """The settings of a mixture that is not fitted. The model in the group says nothing."""
+
+
+@dataclass(frozen=True)
 class Mixtures:
     """A list of mixtures: a group of this name, with a group for each, called 0, 1 and so on."""
 
     count: str  # the size that is their number
     n_features: str = "n_features"
+    prior: str | None = None  # an earlier part that is the ubm of all, which then stands only there
     optional: bool = False
 
     def put(self, group: Any, name: str, value: Any) -> None:

@@ -8,7 +8,7 @@ returns n results. The results for the parts of a sequence are added up, in thei
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -153,9 +153,17 @@ class ArraySequences:
         more = f" or one of the {last - first} after it" if last > first else ""
         return self.names[first] + more
 
-    def frames(self) -> Source:
-        """The frames of all sequences, one after the other."""
-        blocks = _Frames(self)
+    def chosen(self, mask: np.ndarray) -> ArraySequences:
+        """The sequences that a mask (n,) chooses. They keep their names."""
+        arrays, names = (
+            [value for value, mine in zip(values, mask, strict=True) if mine]
+            for values in (self.arrays, self.names)
+        )
+        return replace(self, arrays=arrays, names=names)
+
+    def frames(self, mask: np.ndarray | None = None) -> Source:
+        """The frames of all sequences, or of those that a mask (n,) chooses, in their order."""
+        blocks = _Frames(self if mask is None else self.chosen(mask))
         return StreamSource(blocks, None, blocks, self.n_jobs)
 
 

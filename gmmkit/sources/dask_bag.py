@@ -112,17 +112,26 @@ class BagSequences:
             raise
         return joined
 
-    def frames(self) -> Source:
-        """The frames of all sequences, a block for each partition."""
+    def _masks(self, mask: np.ndarray | None) -> list[np.ndarray | None]:
+        """A mask of the sequences, cut for the partitions. That takes a pass over the bag."""
+        if mask is None:
+            return [None] * int(self.X.npartitions)
+        counts = self._joined(_count, "gmmkit-count")
+        return list(np.split(mask, np.cumsum(counts)[:-1]))
+
+    def frames(self, mask: np.ndarray | None = None) -> Source:
+        """The frames of all sequences, or of those that a mask (n,) chooses: blocks as the bag."""
         import dask.array as da
         from dask.delayed import delayed
 
         shape = (np.nan, self.n_features)
         blocks = [
             da.from_delayed(
-                delayed(_frames)(number, partition, self._checked, self.dtype), shape, self.dtype
+                delayed(_frames)(number, part, mine, self._checked, self.dtype), shape, self.dtype
             )
-            for number, partition in enumerate(self.X.to_delayed())
+            for number, (part, mine) in enumerate(
+                zip(self.X.to_delayed(), self._masks(mask), strict=True)
+            )
         ]
         return DaskSource.of(da.concatenate(blocks))
 
@@ -142,8 +151,15 @@ def _header(number: int, partition: Iterable[Any], door: Door) -> tuple[int, np.
     return (sequences.n_features, sequences.dtype) if sequences.arrays else None
 
 
-def _frames(number: int, partition: Iterable[Any], door: Door, dtype: np.dtype) -> np.ndarray:
+def _count(sequences: ArraySequences) -> list[int]:
+    return [len(sequences.arrays)]
+
+
+def _frames(
+    number: int, partition: Iterable[Any], mask: np.ndarray | None, door: Door, dtype: np.dtype
+) -> np.ndarray:
     sequences = door.open(number, partition)
+    sequences = sequences if mask is None else sequences.chosen(mask)
     if not sequences.arrays:
         return np.empty((0, door.n_features or 0), dtype)
     (everything,) = batches(sequences.lengths().tolist(), sys.maxsize)

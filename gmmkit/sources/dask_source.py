@@ -103,6 +103,10 @@ class DaskSource:
         )
         return DaskSource(rows, self.sample_weight)
 
+    def aligned(self, values: Any, name: str) -> Any:
+        """Values (N,) of the rows as a dask array with the same blocks. The name is for errors."""
+        return _cut_like(self.X, values, name)
+
     @property
     def n_samples(self) -> int | None:
         """Number of rows, where dask knows it."""
@@ -265,3 +269,11 @@ def _block_result(
 def _block_rows(X: np.ndarray, shared: np.ndarray, *, block_id: tuple[int, ...]) -> np.ndarray:
     kernel: RowKernel = shared[0, 0]
     return kernel(X, None, block_id[0])
+
+
+def distinct(values: Any) -> np.ndarray:
+    """The distinct values of a dask array, ascending. That takes a pass over them."""
+    import dask.array as da
+
+    found: np.ndarray = np.unique(da.unique(values).compute())
+    return found

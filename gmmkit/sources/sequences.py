@@ -50,8 +50,8 @@ class Sequences(Protocol):
         The kernel must be picklable, since tasks take it along.
         """
 
-    def frames(self) -> Source:
-        """The frames of all sequences, one after the other, e.g. to fit a mixture to them."""
+    def frames(self, mask: np.ndarray | None = None) -> Source:
+        """The frames of all sequences, or of those that a mask (n,) chooses, in their order."""
 
 
 def is_sequences(X: Any) -> bool:

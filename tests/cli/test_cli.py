@@ -17,7 +17,7 @@ from recipes import every_structure
 from records import read_1_0
 
 import gmmkit
-from gmmkit import GMMMachine, GMMStats, KMeansMachine
+from gmmkit import GMMClassifier, GMMMachine, GMMStats, KMeansMachine
 from gmmkit.cli.main import main
 from gmmkit.model.structures import make_structure
 
@@ -106,6 +106,26 @@ def test_info_of_clusters_and_statistics(call, eruptions, path):
     lines = lines_of(call("info", path)[1])
     assert lines["kind"] == "statistics of a Gaussian mixture (GMMStats)"
     assert lines["samples"] == "272"
+
+
+def test_info_of_a_classifier(call, eruptions, path):
+    labels = np.where(eruptions[:, 0] > 3, "long", "short")
+    GMMClassifier(2, adapt=True, priors=[0.25, 0.75]).fit(eruptions, labels).save(path)
+    status, output, errors = call("info", path)
+    assert (status, errors) == (0, "")
+    assert texts_at_one_column(output)
+    lines = lines_of(output)
+    assert lines["kind"] == "classifier of Gaussian mixtures (GMMClassifier)"
+    assert lines["classes"] == "long, short"
+    assert lines["priors"] == "0.25, 0.75"
+    assert lines["class count"] == "array of shape (2,)"
+    assert lines["ubm"] == "2 components, diag, trainer ml"
+    assert lines["mixtures"] == "2, each 2 components, diag, trainer map"
+    assert "threshold" not in lines  # None
+    facts = json.loads(call("info", path, "--json")[1])
+    assert facts["classes"] == ["long", "short"]
+    assert facts["class_count"] == {"shape": [2]}
+    assert [mixture["n_gaussians"] for mixture in facts["mixtures"]] == [2, 2]
 
 
 @pytest.mark.parametrize("name", BOBS)
@@ -264,13 +284,14 @@ def digest(path):
         return bytes(file.attrs["digest"])
 
 
-@pytest.mark.parametrize("kind", ["map", "k-means", "statistics"])
+@pytest.mark.parametrize("kind", ["map", "k-means", "statistics", "classifier"])
 def test_our_own_files_come_out_as_they_were(kind, call, eruptions, path, tmp_path):
     ubm = GMMMachine(2, covariance_type="tied").fit(eruptions)
     made = {
         "map": lambda: GMMMachine(trainer="map", ubm=ubm).fit(eruptions),
         "k-means": lambda: KMeansMachine(2).fit(eruptions),
         "statistics": lambda: ubm.e_step(eruptions),
+        "classifier": lambda: GMMClassifier(ubm=ubm).fit(eruptions, eruptions[:, 0] > 3),
     }[kind]()
     made.save(path)
     before = digest(path)
@@ -278,6 +299,15 @@ def test_our_own_files_come_out_as_they_were(kind, call, eruptions, path, tmp_pa
     assert digest(tmp_path / "new.h5") == before
     assert call("convert", path, path)[0] == 0  # in its own place
     assert digest(path) == before
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_older_versions_cannot_hold_a_classifier(version, call, eruptions, path, tmp_path):
+    GMMClassifier().fit(eruptions, eruptions[:, 0] > 3).save(path)
+    status, _, errors = call("convert", path, tmp_path / "new.h5", "--to", version)
+    assert status == 1
+    assert f"version {version} cannot hold a GMMClassifier" in errors
+    assert not (tmp_path / "new.h5").exists()
 
 
 @pytest.mark.parametrize("name", ["bob_gmm_v1", "bob_gmm_legacy"])

@@ -20,6 +20,7 @@ from sklearn.utils import estimator_checks
 
 from gmmkit import (
     FisherVectorEncoder,
+    GMMClassifier,
     GMMImputer,
     GMMMachine,
     GMMOutlierDetector,
@@ -79,14 +80,10 @@ class RowsToSupervectors(EachRow, SupervectorEncoder):
 
 RANDOM_START = [GMMMachine(2), GMMMachine(2, trainer="map"), KMeansMachine()]
 ENCODERS = [RowsToFisherVectors(GMMMachine(2)), RowsToSupervectors(GMMMachine(2))]
-ON_TOP = [
-    GMMImputer(),
-    GMMOutlierDetector(),
-    GMMRegressor(),
-    *ENCODERS,
-]  # of estimators that are made of mixtures
+ON_TOP = [GMMClassifier(), GMMImputer(), GMMOutlierDetector(), GMMRegressor(), *ENCODERS]
 WITH_GAPS = [GMMImputer(add_indicator=True), GMMMachine(missing="marginalize")]
-CHECKED = [GMMMachine(), GMMMachine(trainer="map"), *RANDOM_START, *WITH_GAPS, *ON_TOP]
+ADAPTED = [GMMMachine(trainer="map"), GMMClassifier(adapt=True)]
+CHECKED = [GMMMachine(), *ADAPTED, *RANDOM_START, *WITH_GAPS, *ON_TOP]
 # one of each kind in every run
 QUICK = [GMMMachine(2), GMMMachine(trainer="map"), KMeansMachine(), *ON_TOP]
 

@@ -1,7 +1,6 @@
 """Files of estimators that are made of mixtures: schemas, and how estimators use them."""
 
 import copy
-from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -10,8 +9,7 @@ from damage import same
 from records import KINDS, classifier, gmm, save
 from sklearn.base import clone
 
-from gmmkit import GMMMachine
-from gmmkit.estimators.composed import Composed
+from gmmkit import GMMClassifier, GMMMachine
 from gmmkit.files.composed import Array, Labels, Mixtures, OneMixture, Schema, TextOr
 from gmmkit.files.hdf5 import FileFormatError, read, write
 from gmmkit.files.rules import UNIT
@@ -176,65 +174,56 @@ def test_mixtures_in_a_file_can_be_read_by_themselves(tmp_path):
 # Estimators.
 
 
-class Pair(Composed):
-    """Two mixtures under two names."""
-
-    _format = "GMMClassifier"
-    _kept_by_clone: ClassVar = ("ubm",)
-
-    def __init__(self, priors="data", adapt=False, temperature=1.0, ubm=None, n_jobs=None):
-        self.priors = priors
-        self.adapt = adapt
-        self.temperature = temperature
-        self.ubm = ubm
-        self.n_jobs = n_jobs
-
-    @property
-    def n_classes_(self):
-        return len(self.classes_)
-
-    def fit(self, X):
-        source = self._open(X, reset=True)
-        self.random_state_, self.verbose_ = None, 0
-        self.classes_, self.class_prior_ = np.array(["no", "yes"]), np.array([0.25, 0.75])
-        self.mixtures_ = [GMMMachine(k).fit(X) for k in (1, 2)]
-        assert source.n_features == self.n_features_in_
-        return self
-
-
-def pair(**settings):
-    X = np.random.default_rng(0).normal(size=(60, 3))
-    return Pair(ubm=GMMMachine(2).fit(X), **settings).fit(X)
+def trained(**settings):
+    X = np.random.default_rng(0).normal(size=(400, 3)) + np.arange(400)[:, None] % 2
+    return GMMClassifier(2, **settings).fit(X, np.array(["no", "yes"])[np.arange(400) % 2])
 
 
 @pytest.mark.parametrize("priors", ["uniform", np.array([0.5, 0.5])])
 def test_an_estimator_comes_back(tmp_path, priors):
-    estimator = pair(priors=priors, temperature=3.0)
+    template = GMMMachine(5, covariance_type="full", block_size=3, n_init=3)
+    estimator = trained(priors=priors, temperature=3.0, estimator=template)
     estimator.save(tmp_path / "file")
-    found = Pair.from_hdf5(tmp_path / "file")
+    found = GMMClassifier.from_hdf5(tmp_path / "file")
     assert same(np.asarray(found.priors), np.asarray(priors))
     assert same(found.class_prior_, estimator.class_prior_)
     assert found.mixtures_ == estimator.mixtures_
-    assert found.ubm == estimator.ubm
     assert found.temperature == 3.0
-    other = Pair()
+    assert found.get_params()["estimator"].get_params() == template.get_params()
+    assert not hasattr(found.estimator, "means_")
+    other = GMMClassifier()
     other.load(tmp_path / "file")
     assert other.classes_.tolist() == ["no", "yes"]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_ubm_of_all_mixtures_is_stored_once(tmp_path, given):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    estimator = trained(adapt=not given, ubm=GMMMachine(2).fit(X) if given else None)
+    estimator.save(tmp_path / "file")
+    with h5py.File(tmp_path / "file") as file:
+        assert "ubm" in file
+        assert "ubm" not in file["mixtures/0"]
+    found = GMMClassifier.from_hdf5(tmp_path / "file")
+    assert found.ubm_ == estimator.ubm_
+    assert (found.ubm is None) is not given
+    assert all(machine.ubm is found.ubm_ for machine in found.mixtures_)
+    assert found.mixtures_ == estimator.mixtures_
 
 
 def test_a_machine_s_file_is_not_an_estimator_s(tmp_path):
     GMMMachine(1).fit(np.eye(3)).save(tmp_path / "file")
     with pytest.raises(FileFormatError, match=r"gmmkit\.GMMClassifier, got gmmkit\.GMMMachine"):
-        Pair.from_hdf5(tmp_path / "file")
+        GMMClassifier.from_hdf5(tmp_path / "file")
 
 
 def test_clone_keeps_the_ubm_that_is_data():
-    estimator = pair()
+    estimator = trained(ubm=GMMMachine(2).fit(np.random.default_rng(1).normal(size=(200, 3))))
     twin = clone(estimator)
     assert twin.ubm is estimator.ubm
     assert not hasattr(twin, "classes_")
 
 
 def test_estimators_that_are_no_transformers_have_the_constructors_hints():
-    with pytest.raises(TypeError, match=r"Pair\(\) .*'shape'"):
-        Pair(shape=3)
+    with pytest.raises(TypeError, match="n_components is called n_gaussians here"):
+        GMMClassifier(n_components=3)

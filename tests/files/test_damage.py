@@ -4,7 +4,7 @@ import h5py
 import pytest
 from damage import STATUS, cuts, flips, flips_of_values, run_apart, sweep_apart
 from material import DATA
-from records import gmm, kmeans, save, stats
+from records import classifier_that_loads, gmm, kmeans, save, stats
 
 from gmmkit.files.hdf5 import write
 from gmmkit.files.mixture import write_gmm
@@ -13,6 +13,7 @@ SOURCES = {
     "mixture": "GMMMachine",
     "statistics": "GMMStats",
     "k-means": "KMeansMachine",
+    "classifier": "GMMClassifier",
     "group": "GMMMachine",
     "bob": "GMMMachine",
 }
@@ -33,6 +34,7 @@ def whole_file(source, folder):
             "mixture": ("gmm", record),
             "statistics": ("stats", stats()),
             "k-means": ("kmeans", kmeans()),
+            "classifier": ("classifier", classifier_that_loads()),
         }
         save(path, *kinds[source])
     return path

@@ -293,7 +293,7 @@ def edit(path, kind, key, value, record=None):
 REQUIRED = {
     "classifier": (
         *("n_classes", "n_features", "adapt", "temperature", "classes", "class_prior"),
-        *("mixtures", "mixtures/1/weights"),
+        *("class_count", "own_ubm", "mixtures", "mixtures/1/weights"),
     ),
     "fisher vectors": (
         *("n_features", "by_weights", "by_means", "by_variances", "power", "unit_norm"),
