@@ -17,7 +17,13 @@ from recipes import every_structure
 from records import read_1_0
 
 import gmmkit
-from gmmkit import GMMMachine, GMMStats, KMeansMachine
+from gmmkit import (
+    FisherVectorEncoder,
+    GMMMachine,
+    GMMStats,
+    KMeansMachine,
+    SupervectorEncoder,
+)
 from gmmkit.cli.main import main
 from gmmkit.model.structures import make_structure
 
@@ -106,6 +112,15 @@ def test_info_of_clusters_and_statistics(call, eruptions, path):
     lines = lines_of(call("info", path)[1])
     assert lines["kind"] == "statistics of a Gaussian mixture (GMMStats)"
     assert lines["samples"] == "272"
+
+
+@pytest.mark.parametrize("Encoder", [FisherVectorEncoder, SupervectorEncoder])
+def test_info_of_encoders(Encoder, call, eruptions, path):
+    Encoder(GMMMachine(2, covariance_type="full")).fit([eruptions]).save(path)
+    lines = lines_of(call("info", path)[1])
+    assert lines["kind"].endswith(f"({Encoder.__name__})")
+    assert lines["ubm"] == "2 components, full, trainer ml"
+    assert lines["ubm origin"] == "settings"
 
 
 @pytest.mark.parametrize("name", BOBS)
@@ -264,13 +279,14 @@ def digest(path):
         return bytes(file.attrs["digest"])
 
 
-@pytest.mark.parametrize("kind", ["map", "k-means", "statistics"])
+@pytest.mark.parametrize("kind", ["map", "k-means", "statistics", "encoder"])
 def test_our_own_files_come_out_as_they_were(kind, call, eruptions, path, tmp_path):
     ubm = GMMMachine(2, covariance_type="tied").fit(eruptions)
     made = {
         "map": lambda: GMMMachine(trainer="map", ubm=ubm).fit(eruptions),
         "k-means": lambda: KMeansMachine(2).fit(eruptions),
         "statistics": lambda: ubm.e_step(eruptions),
+        "encoder": lambda: FisherVectorEncoder(ubm).fit([eruptions]),
     }[kind]()
     made.save(path)
     before = digest(path)
