@@ -139,6 +139,6 @@ def _whiten(whitening: np.ndarray, vectors: np.ndarray, structure: Structure) ->
 
 
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Matrix products; those of numbers, i.e. of 1 x 1 matrices, are several times faster so."""
+    """Matrix products. For 1 x 1 matrices, plain multiplication is several times faster."""
     product: np.ndarray = a * b if a.shape[-1] == 1 else a @ b
     return product
