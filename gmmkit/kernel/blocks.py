@@ -25,13 +25,13 @@ from scipy.linalg.blas import dtrmm, strmm
 from gmmkit.kernel.densities import Densities, smallest_total
 from gmmkit.kernel.stats import GMMStats
 
-_STRIDE = 61  # every so many samples, one is looked at, to learn what a block's scores are like
+STRIDE = 61  # every so many samples, one is looked at, to learn what a block's scores are like
 _FEW_LOW = 1e-3  # share of subnormal scores up to which removing them costs more than keeping them
 _SUMMED = 1024  # samples that are added up in the block's own type, at most, measured
 _TRANSPOSED, _TRANSPOSED_ROWS = 1 << 13, 128  # numbers, and samples at least, transposed at once
 _FEW_ROWS = 4  # up to so many samples, the calls take longer than the products
 _MOST_ZERO = 0.5  # if a component has a smaller share of the samples, the others are left out
-_MANY_FAR = 0.25  # if a larger share of the samples lies far out, maxima are found for all
+MANY_FAR = 0.25  # if a larger share of the samples lies far out, maxima are found for all
 
 
 class Block:
@@ -128,8 +128,8 @@ class ScoredBlock(Block):
         return sums
 
     def _many_are_far(self) -> bool:
-        far = self.scores[:, ::_STRIDE].max(axis=0) < math.log(self.smallest_total)
-        return bool(np.count_nonzero(far) > _MANY_FAR * far.size)
+        far = self.scores[:, ::STRIDE].max(axis=0) < math.log(self.smallest_total)
+        return bool(np.count_nonzero(far) > MANY_FAR * far.size)
 
     def _assign_by_maxima(self) -> np.ndarray:
         peak = self.peak()
@@ -424,7 +424,7 @@ def exponentials(scores: np.ndarray, lowest: np.floating, kept: np.ndarray) -> n
     All other results are the plain exponentials, bit by bit. If almost none of the scores that are
     looked at are so low, none is replaced. Overwrites `kept` (K, B).
     """
-    low = scores[:, ::_STRIDE] < lowest
+    low = scores[:, ::STRIDE] < lowest
     if np.count_nonzero(low) <= _FEW_LOW * low.size:
         np.exp(scores, out=scores)
         return scores
@@ -433,6 +433,17 @@ def exponentials(scores: np.ndarray, lowest: np.floating, kept: np.ndarray) -> n
     np.greater(scores, np.exp(lowest), out=kept)
     np.multiply(scores, kept, out=scores)
     return scores
+
+
+def exponentials_above(scores: np.ndarray, lowest: np.floating) -> None:
+    """exp of scores (K, B), in place, to be summed: scores below `lowest` count as `lowest`.
+
+    That is faster than `exponentials`. If almost none of the scores are so low, none is raised.
+    """
+    low = scores[:, ::STRIDE] < lowest
+    if np.count_nonzero(low) > _FEW_LOW * low.size:
+        np.maximum(scores, lowest, out=scores)
+    np.exp(scores, out=scores)
 
 
 def unit_weights(weight: np.ndarray | None, dtype: np.dtype) -> tuple[np.ndarray | None, float]:

@@ -11,7 +11,7 @@ import numpy as np
 from gmmkit.kernel.blocks import Block, ScoredBlock, refuse_non_finite
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.plan import block_length, evaluator, strip_length
-from gmmkit.kernel.stats import GMMStats, copies
+from gmmkit.kernel.stats import GMMStats, several
 from gmmkit.sources.base import Source
 from gmmkit.sources.batches import batches
 from gmmkit.sources.sequences import Sequences
@@ -82,8 +82,8 @@ class EachEStep:
         densities = self.densities
         length = min(len(X), block_length(densities))
         block: Any = evaluator(densities)(densities, length)
-        empty = GMMStats.of(densities.structure, densities.shape[0], densities.origins)
-        each = copies(empty, len(bounds) - 1)
+        n_gaussians = densities.shape[0]
+        each = several(len(bounds) - 1, densities.structure, n_gaussians, densities.origins)
         for pieces in batches(np.diff(bounds).tolist(), length):
             ends = np.cumsum([0, *(stop - start for _, start, stop in pieces)])
             first = bounds[pieces[0].number] + pieces[0].start

@@ -448,9 +448,15 @@ class GMMStats:
         return stats
 
 
-def copies(stats: GMMStats, count: int) -> list[GMMStats]:
-    """Copies side by side in one piece of memory, which is much faster to get than many."""
-    return [stats._with(buffer) for buffer in np.tile(stats.buffer, (count, 1))]
+def several(
+    count: int, structure: Structure, n_gaussians: int, origin: np.ndarray
+) -> list[GMMStats]:
+    """Empty statistics like those of `GMMStats.of`, in one piece of memory.
+
+    To get memory in many small pieces would take a tenth of the time of an E-step.
+    """
+    one = GMMStats.of(structure, n_gaussians, origin)
+    return [one._with(buffer) for buffer in np.zeros((count, one.buffer.size))]
 
 
 def weighty_statistics(statistics: GMMStats) -> GMMStats:

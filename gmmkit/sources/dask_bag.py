@@ -15,7 +15,7 @@ from gmmkit.sources import dask_compute
 from gmmkit.sources.base import Source, noting
 from gmmkit.sources.batches import ArraySequences, SequenceKernel, batches
 from gmmkit.sources.dask_graph import BlockTasks, Sum
-from gmmkit.sources.dask_source import DaskSource
+from gmmkit.sources.dask_source import DaskSource, note_block
 
 
 def is_dask_bag(X: Any) -> bool:
@@ -32,12 +32,17 @@ class Door:
     who: str
     name: str
 
+    def name_of(self, number: int) -> str:
+        """What to call a partition."""
+        return f"partition {number} of {self.name}, counted from 0"
+
     def open(self, number: int, partition: Iterable[Any]) -> ArraySequences:
         """The sequences of a partition, checked."""
-        where = f"partition {number} of {self.name}"
-        with noting(f"{where}, counted from 0"):
+        with noting(self.name_of(number)):
             items = list(partition)
-            names = [f"Sequence {i} of {where}" for i in range(len(items))]
+            names = [
+                f"Sequence {i} of partition {number} of {self.name}" for i in range(len(items))
+            ]
             return ArraySequences.checked(items, names, self.n_features, n_jobs=1, who=self.who)
 
 
@@ -100,7 +105,11 @@ class BagSequences:
     def _joined(self, results: Callable[[ArraySequences], Any], name: str) -> list[Any]:
         """The results for the sequences of all partitions: a sum of lists joins them."""
         total = Sum.over(self._loading, _results, (self._checked, results), name)
-        joined: list[Any] = dask_compute.computed(total, name)
+        try:
+            joined: list[Any] = dask_compute.computed(total, name)
+        except Exception as error:
+            note_block(error, self._loading, self.door.name_of)
+            raise
         return joined
 
     def frames(self) -> Source:
