@@ -126,8 +126,9 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Compose
         with progress.shown(self.verbose >= 2):
             statistics = estep.sweep_each(sequences, densities)
         vectors = np.empty((len(statistics), self._n_features_out), sequences.dtype)
-        for vector, stats in zip(vectors, statistics, strict=True):
-            vector[:] = encode(stats)
+        statistics.reverse()
+        for vector in vectors:
+            vector[:] = encode(statistics.pop())  # what is encoded is kept no longer
         return vectors
 
     # Files.

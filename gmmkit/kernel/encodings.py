@@ -96,11 +96,13 @@ class FisherVectors:
         stats = stats.about(self.parameters.means)
         scatter = _product(whitening, structure.unpack(stats.second))
         scatter = _product(scatter, np.swapaxes(whitening, -1, -2))
-        scatter -= structure.share(stats.n)[:, None, None, None] * structure.identity()
+        expected = structure.share(stats.n)[:, None] * _coordinates(structure, structure.identity())
+        scale = _inverse_roots(weights) / stats.t
+        shared_scale = _inverse_roots(2 * structure.share(weights)) / stats.t
         return (
-            _over(stats.t, weights, stats.n - stats.t * weights),
-            _over(stats.t, weights, _whiten(whitening, stats.first, structure)),
-            _over(stats.t, 2 * structure.share(weights), _coordinates(structure, scatter)),
+            (stats.n - stats.t * weights) * scale,
+            _whiten(whitening, stats.first, structure) * scale[:, None],
+            (_coordinates(structure, scatter) - expected) * shared_scale[:, None],
         )
 
     @cached_property
@@ -121,11 +123,11 @@ def _coordinates(structure: Structure, stack: np.ndarray) -> np.ndarray:
     return coordinates
 
 
-def _over(t: float, information: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Sums (K, ...) over t sqrt(information); 0 if a weight is 0: the component has no frames."""
-    each = information.reshape(-1, *[1] * (sums.ndim - 1))  # (K, 1, ...)
-    scaled: np.ndarray = np.divide(sums, t * np.sqrt(each), out=np.zeros_like(sums), where=each > 0)
-    return scaled
+def _inverse_roots(information: np.ndarray) -> np.ndarray:
+    """1 / sqrt(information), (C,); 0 for a component of weight 0, which has no frames."""
+    roots = np.sqrt(information)
+    inverses: np.ndarray = np.divide(1.0, roots, out=np.zeros_like(roots), where=roots > 0)
+    return inverses
 
 
 def _whitening(parameters: Parameters) -> np.ndarray:
@@ -139,6 +141,6 @@ def _whiten(whitening: np.ndarray, vectors: np.ndarray, structure: Structure) ->
 
 
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Matrix products; those of numbers, i.e. of 1 x 1 matrices, are several times faster so."""
+    """Matrix products. For 1 x 1 matrices, plain multiplication is several times faster."""
     product: np.ndarray = a * b if a.shape[-1] == 1 else a @ b
     return product

@@ -17,7 +17,14 @@ from recipes import every_structure
 from records import read_1_0
 
 import gmmkit
-from gmmkit import GMMClassifier, GMMMachine, GMMStats, KMeansMachine
+from gmmkit import (
+    FisherVectorEncoder,
+    GMMClassifier,
+    GMMMachine,
+    GMMStats,
+    KMeansMachine,
+    SupervectorEncoder,
+)
 from gmmkit.cli.main import main
 from gmmkit.model.structures import make_structure
 
@@ -126,6 +133,15 @@ def test_info_of_a_classifier(call, eruptions, path):
     assert facts["classes"] == ["long", "short"]
     assert facts["class_count"] == {"shape": [2]}
     assert [mixture["n_gaussians"] for mixture in facts["mixtures"]] == [2, 2]
+
+
+@pytest.mark.parametrize("Encoder", [FisherVectorEncoder, SupervectorEncoder])
+def test_info_of_encoders(Encoder, call, eruptions, path):
+    Encoder(GMMMachine(2, covariance_type="full")).fit([eruptions]).save(path)
+    lines = lines_of(call("info", path)[1])
+    assert lines["kind"].endswith(f"({Encoder.__name__})")
+    assert lines["ubm"] == "2 components, full, trainer ml"
+    assert lines["ubm origin"] == "settings"
 
 
 @pytest.mark.parametrize("name", BOBS)
@@ -284,7 +300,7 @@ def digest(path):
         return bytes(file.attrs["digest"])
 
 
-@pytest.mark.parametrize("kind", ["map", "k-means", "statistics", "classifier"])
+@pytest.mark.parametrize("kind", ["map", "k-means", "statistics", "classifier", "encoder"])
 def test_our_own_files_come_out_as_they_were(kind, call, eruptions, path, tmp_path):
     ubm = GMMMachine(2, covariance_type="tied").fit(eruptions)
     made = {
@@ -292,6 +308,7 @@ def test_our_own_files_come_out_as_they_were(kind, call, eruptions, path, tmp_pa
         "k-means": lambda: KMeansMachine(2).fit(eruptions),
         "statistics": lambda: ubm.e_step(eruptions),
         "classifier": lambda: GMMClassifier(ubm=ubm).fit(eruptions, eruptions[:, 0] > 3),
+        "encoder": lambda: FisherVectorEncoder(ubm).fit([eruptions]),
     }[kind]()
     made.save(path)
     before = digest(path)

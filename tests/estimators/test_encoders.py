@@ -332,9 +332,11 @@ def test_a_single_array_is_refused(Encoder):
 
 
 @every_encoder
-def test_a_ubm_of_other_features_is_refused(Encoder):
+def test_a_ubm_of_other_features_is_refused_and_leaves_no_trace(Encoder):
+    encoder = Encoder(ubm()).fit(sequences())
     with pytest.raises(ValueError, match="sequences have 2 features, but the ubm has 6"):
-        Encoder(ubm()).fit([np.zeros((3, 2))])
+        encoder.fit([np.zeros((3, 2))])
+    assert encoder.transform(sequences()).shape[0] == len(LENGTHS)
 
 
 @every_encoder
