@@ -149,8 +149,8 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
         (
             "mstep",
             "MStep._covariances",
-            "means - total.origin if not self.update_means else None",
-            "means - total.origin if True else None",
+            "None if all_move else means - total.origin",
+            "means - total.origin",
         ),
         ("mstep", "floor_weights", "floor == 0 or (weights >= floor).all()", "False"),
         (

@@ -58,7 +58,8 @@ def kl_divergence(
 
     Parameters
     ----------
-    p, q : GMMMachine
+    p : GMMMachine
+    q : GMMMachine
         Fitted machines over the same features.
     n_samples : int, default=100000
         Number of samples that are drawn from `p`, at least 2.
@@ -93,7 +94,8 @@ def jensen_shannon(
 
     Parameters
     ----------
-    p, q : GMMMachine
+    p : GMMMachine
+    q : GMMMachine
         Fitted machines over the same features.
     n_samples : int, default=100000
         Number of samples that are drawn from each machine, at least 2.
@@ -133,7 +135,8 @@ def kl_approximation(p: GMMMachine, q: GMMMachine, method: str = "variational") 
 
     Parameters
     ----------
-    p, q : GMMMachine
+    p : GMMMachine
+    q : GMMMachine
         Fitted machines over the same features.
     method : {"variational", "matched"}, default="variational"
         "variational" is Hershey and Olsen's approximation. "matched" compares each component of `p`
@@ -170,7 +173,8 @@ def kl_bounds(p: GMMMachine, q: GMMMachine) -> tuple[float, float]:
 
     Parameters
     ----------
-    p, q : GMMMachine
+    p : GMMMachine
+    q : GMMMachine
         Fitted machines over the same features.
 
     Returns
@@ -207,7 +211,8 @@ def component_distances(p: GMMMachine, q: GMMMachine, measure: str = "bhattachar
 
     Parameters
     ----------
-    p, q : GMMMachine
+    p : GMMMachine
+    q : GMMMachine
         Fitted machines over the same features.
     measure : {"bhattacharyya", "kl", "wasserstein"}, default="bhattacharyya"
         Bhattacharyya's distance, the divergence KL(component of p || component of q), both in nats,
@@ -249,7 +254,8 @@ def wasserstein(p: GMMMachine, q: GMMMachine) -> float:
 
     Parameters
     ----------
-    p, q : GMMMachine
+    p : GMMMachine
+    q : GMMMachine
         Fitted machines over the same features.
 
     Returns
@@ -278,7 +284,8 @@ def transport_plan(p: GMMMachine, q: GMMMachine) -> np.ndarray:
 
     Parameters
     ----------
-    p, q : GMMMachine
+    p : GMMMachine
+    q : GMMMachine
         Fitted machines over the same features.
 
     Returns

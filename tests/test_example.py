@@ -5,8 +5,11 @@ import subprocess
 import sys
 
 import h5py
+import numpy as np
 import pytest
 from material import EXAMPLES, SPEECH
+from PIL import Image
+from sklearn.datasets import load_sample_image
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +100,60 @@ def test_a_process_without_its_files_fails(tmp_path):
     assert run.returncode != 0
     assert run.stdout == ""
     assert "none.h5" in run.stderr
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    """What the example on an image prints, and its picture."""
+    picture = tmp_path_factory.mktemp("colours") / "picture.png"
+    command = [sys.executable, "-W", "error", EXAMPLES / "colours.py", "--picture", picture]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    return run.stdout, picture
+
+
+@pytest.mark.slow
+def test_merging_is_a_good_way_to_few_colours(colours):
+    names = ["32 colours", "merged into 12", "  and trained", "12 colours at once"]
+    likelihoods = [
+        float(re.search(rf"^{name} +log-likelihood ([\d.]+) per", colours[0], re.MULTILINE)[1])
+        for name in names
+    ]
+    many, merged, trained, direct = likelihoods
+    assert many > trained > merged > 3.9
+    assert trained > direct - 0.05
+
+
+@pytest.mark.slow
+def test_strokes_find_the_parts_of_the_photograph(colours):
+    assert int(re.search(r"(\d+)% of these are found", colours[0])[1]) >= 90
+    shares = dict(re.findall(r"(\w+) (\d+)%(?:,|$)", colours[0], re.MULTILINE))
+    assert 30 <= int(shares["sky"]) <= 45
+    assert sum(map(int, shares.values())) in range(97, 104)
+
+
+@pytest.mark.slow
+def test_halves_of_one_photograph_are_the_nearest(colours):
+    rows = re.findall(r"^(?:china|flower), (?:left|right) +(.*)$", colours[0], re.MULTILINE)
+    numbers = np.array([row.split() for row in rows], float).reshape(4, 4, 2)
+    numbers[range(4), range(4)] = np.inf  # from itself
+    for distances in numbers.transpose(2, 0, 1):
+        np.testing.assert_array_equal(distances.argmin(axis=1), [1, 0, 3, 2])
+
+
+@pytest.mark.slow
+def test_picture_shows_the_photograph_and_three_segmentations(colours):
+    with Image.open(colours[1]) as picture:
+        pixels = np.asarray(picture)
+    panels = [half for row in np.split(pixels, 2) for half in np.split(row, 2, axis=1)]
+    np.testing.assert_array_equal(panels[0], load_sample_image("china.jpg"))
+    counts = [len(np.unique(panel.reshape(-1, 3), axis=0)) for panel in panels[1:]]
+    assert counts == [32, 12, 5]
+
+
+def test_example_says_which_package_is_missing():
+    code = "import runpy, sys; sys.modules['PIL'] = None; runpy.run_path(sys.argv[1])"
+    command = [sys.executable, "-c", code, EXAMPLES / "colours.py"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.endswith("for which it needs Pillow: pip install pillow\n")

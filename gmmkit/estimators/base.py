@@ -126,8 +126,9 @@ class Estimator(BaseEstimator):
     def save(self, target: Any) -> None:
         """Write to an HDF5 file (atomically) or into an open `h5py.File` or `h5py.Group`.
 
-        Files do not keep a ``k_means_trainer``, a ``checkpoint`` or a ``random_state`` that is a
-        generator. These are None after loading; everything else is unchanged.
+        Files do not keep a ``k_means_trainer``, ``responsibilities_init``, a ``checkpoint`` or a
+        ``random_state`` that is a generator. These are None after loading; everything else is
+        unchanged.
 
         Parameters
         ----------

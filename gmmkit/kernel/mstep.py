@@ -114,11 +114,8 @@ class MStep:
     ) -> np.ndarray:
         structure, thresholds = total.structure, self.thresholds(total.structure)
         seen = structure.share(seen & self.update_variances) > 0  # (C,)
-        offsets = None  # (K, D) of the means that are kept
-        if not np.all(self.update_means):
-            updated = np.broadcast_to(self.update_means, len(means))[:, None]
-            offsets = np.where(updated, _mean_offsets(total), means - total.origin)
-        stack = covariances_about(total, offsets)
+        all_move = np.all(self.update_means)  # else some covariances are about means that are kept
+        stack = covariances_about(total, None if all_move else means - total.origin)
         if self.rounding and thresholds.any():
             # If a component shrinks fast, smaller variances, and its mean, would be mere rounding,
             # and the likelihood might fall. The next E-step takes a form that resolves more.

@@ -103,8 +103,9 @@ def divergences(p: Parameters, q: Parameters) -> np.ndarray:
     columns = []
     for k, mean in enumerate(g.means):
         other = _factors(g.matrix(k))
-        traces = _sum_of_squares(_solve(other, L)) - n_rows  # (C,)
-        squares = _sum_of_squares(_solve(other, (f.means - mean)[..., None]))  # (K_p,)
+        W = _solve(other, np.eye(other.shape[-1]))
+        traces = _sum_of_squares(W @ L) - n_rows  # (C,)
+        squares = _sum_of_squares(W @ (f.means - mean)[..., None])  # (K_p,)
         columns.append(traces + squares + _log_determinants(other) - _log_determinants(L))
     return _not_negative(np.stack(columns, axis=1) / 2)
 
