@@ -128,6 +128,16 @@ class MStep:
             return np.zeros((1, structure.n_features))
         return self.variance_thresholds
 
+    def bounded(self, parameters: Parameters) -> Parameters:
+        """The parameters, with those that are estimated raised to their floors."""
+        structure, weights = parameters.structure, parameters.weights
+        covariances = parameters.covariances
+        if self.update_variances:
+            covariances = structure.floor(covariances, self.thresholds(structure))
+        if self.update_weights:
+            weights = floor_weights(weights, self.weight_floor)
+        return parameters.having(weights=weights, covariances=covariances)
+
     def _weights(self, stats: GMMStats) -> np.ndarray:
         weights = stats.n / stats.n.sum() if self.prior is None else self.prior.weights(stats)
         return floor_weights(weights, self.weight_floor)
