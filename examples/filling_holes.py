@@ -1,14 +1,14 @@
-"""Filling holes in a table: 178 wines, 13 measurements of each, a third of them lost.
+"""Filling holes in a table: 569 tumours, ten measurements of each, 30 % of them lost.
 
-1. remove 30 % of the values at random, and keep them aside to compare;
+1. remove 30 % of the values at random, and keep them aside for comparison;
 2. choose a mixture by its BIC, from the table with its holes;
 3. fill the holes by what the mixture expects, and compare with common ways of filling;
 4. fill a second time, twenty times by draws, to see how uncertain a result is that comes from a
    table with holes (multiple imputation; Rubin, Multiple imputation for nonresponse in surveys,
    Wiley, 1987).
 
-The wines come from three cultivars; the mixture is not told which. The table is scikit-learn's
-``load_wine``.
+The table is the first part of scikit-learn's ``load_breast_cancer``. A tumour is benign or
+malignant; the mixture is not told which.
 
 Run it from anywhere; with matplotlib, it can draw a picture::
 
@@ -18,7 +18,7 @@ Run it from anywhere; with matplotlib, it can draw a picture::
 import argparse
 
 import numpy as np
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_breast_cancer
 from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score
@@ -28,13 +28,14 @@ from sklearn.preprocessing import StandardScaler
 
 from gmmkit import GMMImputer, GMMMachine, select
 
-PAIR = ("flavanoids", "od280/od315_of_diluted_wines")
+PAIR = ("mean area", "mean concave points")
 
 
-def read_wines():
-    """The table in deviations of its columns, their names and the wines' cultivars."""
-    wines = load_wine()
-    return StandardScaler().fit_transform(wines.data), wines.feature_names, wines.target
+def read_tumours():
+    """The table in deviations of its columns, their names, and whether tumours are benign."""
+    tumours = load_breast_cancer()
+    names = tumours.feature_names[:10].tolist()
+    return StandardScaler().fit_transform(tumours.data[:, :10]), names, tumours.target
 
 
 def with_holes(table, share=0.3):
@@ -45,18 +46,17 @@ def with_holes(table, share=0.3):
 
 def choose_mixture(table):
     """The mixture with the best BIC. Its steps see observed values only."""
-    estimator = GMMMachine(missing="marginalize", acceleration="squarem", n_init=2)
-    machine = select(table, [1, 2, 3, 4], ["diag", "tied", "full"], estimator=estimator).best
-    print(
-        f"chosen      {machine.n_gaussians} components, {machine.covariance_type} covariance",
-        end=", ",
-    )
-    print(f"log-likelihood {machine.score(table):.2f} per wine, of what is observed")
+    estimator = GMMMachine(missing="marginalize", acceleration="squarem")
+    structures = ["diag", "tied", "full"]
+    selection = select(table, [1, 2, 3, 4], structures, estimator=estimator, start="k-means")
+    machine = selection.best
+    print(f"chosen      {machine.n_gaussians} components, {machine.covariance_type}", end=", ")
+    print(f"log-likelihood {machine.score(table):.2f} per tumour, of what is observed")
     return machine
 
 
-def compare_fills(table, holes, complete, cultivars, machine):
-    """Print errors of filled values, and how well the filled tables tell the cultivars apart."""
+def compare_fills(table, holes, complete, diagnoses, machine):
+    """Print errors of filled values, and how well the filled tables predict the diagnoses."""
     ways = {
         "mean": SimpleImputer(),
         "5 nearest": KNNImputer(),
@@ -67,8 +67,8 @@ def compare_fills(table, holes, complete, cultivars, machine):
     for name, imputer in ways.items():
         filled = imputer.fit_transform(table)
         error = np.sqrt(np.mean((filled - complete)[holes] ** 2))
-        found = cross_val_score(make_pipeline(imputer, classifier), table, cultivars, cv=5)
-        print(f"{name:<11} error {error:.2f} deviations, cultivars found {found.mean():.1%}")
+        found = cross_val_score(make_pipeline(imputer, classifier), table, diagnoses, cv=5)
+        print(f"{name:<11} error {error:.2f} deviations, diagnoses right {found.mean():.1%}")
 
 
 def slope(table, names):
@@ -112,7 +112,7 @@ def draw_picture(path, table, holes, complete, names, machine):
         axis.scatter(x[~was_hole], y[~was_hole], s=12, color="0.6", label="both observed")
         axis.scatter(x[was_hole], y[was_hole], s=12, color="C3", label="one or both removed")
         axis.set(title=title, xlabel=f"{PAIR[0]} (deviations)")
-    axes[0].set_ylabel("OD280/OD315 (deviations)")
+    axes[0].set_ylabel(f"{PAIR[1]} (deviations)")
     axes[0].legend(loc="lower right", fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
@@ -121,18 +121,16 @@ def draw_picture(path, table, holes, complete, names, machine):
 
 def main():
     """Run all steps."""
-    parser = argparse.ArgumentParser(description="Fill holes in a table of wines.")
+    parser = argparse.ArgumentParser(description="Fill holes in a table of tumours.")
     parser.add_argument("--picture", help="where to write the picture")
     options = parser.parse_args()
-    complete, names, cultivars = read_wines()
+    complete, names, diagnoses = read_tumours()
     table, holes = with_holes(complete)
-    print(
-        f"table       {table.shape[0]} wines, {table.shape[1]} columns, {holes.mean():.0%} removed"
-    )
+    print(f"table       {len(table)} tumours, {len(names)} columns, {holes.mean():.0%} removed")
     machine = choose_mixture(table)
-    agreement = adjusted_rand_score(cultivars, machine.predict(table))
-    print(f"clusters    agree with the cultivars: adjusted Rand index {agreement:.2f}")
-    compare_fills(table, holes, complete, cultivars, machine)
+    agreement = adjusted_rand_score(diagnoses, machine.predict(table))
+    print(f"clusters    agree with the diagnoses: adjusted Rand index {agreement:.2f}")
+    compare_fills(table, holes, complete, diagnoses, machine)
     compare_slopes(table, complete, names, machine)
     if options.picture:
         draw_picture(options.picture, table, holes, complete, names, machine)
