@@ -157,3 +157,21 @@ def test_example_says_which_package_is_missing():
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert run.stderr.endswith("for which it needs Pillow: pip install pillow\n")
+
+
+@pytest.mark.slow
+def test_holes_are_filled(tmp_path):
+    script = EXAMPLES / "filling_holes.py"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    errors = dict(re.findall(r"^(\S+).* error ([\d.]+) deviations", run.stdout, re.MULTILINE))
+    assert float(errors["mixture"]) < 0.6 < float(errors["5"]) < float(errors["mean"])
+    slopes = dict(re.findall(r"^(\w+) +slope ([\d.]+)", run.stdout, re.MULTILINE))
+    assert abs(float(slopes["draws"]) - float(slopes["complete"])) < 0.05
+    assert float(slopes["mean"]) < float(slopes["complete"]) - 0.2

@@ -132,15 +132,27 @@ class MStep:
             return np.zeros((1, structure.n_features))
         return self.variance_thresholds
 
+    def bounded(self, parameters: Parameters) -> Parameters:
+        """The parameters, with those that are estimated raised to their floors."""
+        structure, covariances = parameters.structure, parameters.covariances
+        if np.any(self.update_variances):
+            moves = np.broadcast_to(self.update_variances, parameters.n_gaussians)
+            floored = structure.floor(covariances, self.thresholds(structure))
+            covariances = np.where(_each(structure.share(moves) > 0), floored, covariances)
+        weights = self._within_floor(parameters.weights, parameters.weights)
+        return parameters.having(weights=weights, covariances=covariances)
+
     def _weights(self, stats: GMMStats, kept: Parameters) -> np.ndarray:
         """The weights (K,). Those that are updated share what the kept weights leave over."""
-        if not np.any(self.update_weights):
-            return kept.weights
         weights = stats.n / stats.n.sum() if self.prior is None else self.prior.weights(stats)
+        return self._within_floor(weights, kept.weights)
+
+    def _within_floor(self, weights: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        if not np.any(self.update_weights):
+            return kept
         if np.all(self.update_weights):
             return floor_weights(weights, self.weight_floor)
-        updated = np.asarray(self.update_weights)
-        return share_weights(weights, kept.weights, updated, self.weight_floor)
+        return share_weights(weights, kept, np.asarray(self.update_weights), self.weight_floor)
 
 
 def component_means(stats: GMMStats) -> tuple[np.ndarray, np.ndarray]:

@@ -197,8 +197,9 @@ class Mixture(Problem):
     def extrapolate(
         self, path: tuple[Parameters, Parameters, Parameters], longest: float
     ) -> tuple[Parameters, float]:
-        """The jump of SQUAREM."""
-        return squarem(path, longest)
+        """The jump of SQUAREM. It ends within the floors: else the next step would lose by them."""
+        jumped, length = squarem(path, longest)
+        return self._m_step.bounded(jumped), length
 
     def _log(self, level: int, what: str, value: Any) -> None:
         """Log a value if it differs from the last one. Print it at this level of verbosity."""

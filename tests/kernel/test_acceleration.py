@@ -1,5 +1,7 @@
 """SQUAREM: the same maximum in fewer passes, the likelihood never lower."""
 
+import warnings
+
 import numpy as np
 import pytest
 import recipes
@@ -7,8 +9,10 @@ from covering import in_turn
 from material import random_data, random_mixture
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import FORMULAS, Mixture, constrain, from_matrices
+from sklearn.datasets import load_iris
+from sklearn.preprocessing import StandardScaler
 
-from gmmkit import Blocks, GMMMachine
+from gmmkit import Blocks, FloorWarning, GMMMachine
 from gmmkit.kernel.acceleration import squarem
 from gmmkit.model.parameters import Parameters
 from gmmkit.model.structures import COVARIANCE_TYPES, DegenerateError, make_structure
@@ -310,3 +314,14 @@ def test_streams_are_accelerated_alike():
 def test_unknown_schemes_are_refused():
     with pytest.raises(ValueError, match="acceleration"):
         GMMMachine(acceleration="newton").fit(overlapping())
+
+
+@pytest.mark.parametrize("kind, floor", [("full", 0.1), ("tied", 0.03), ("full", 0.03)])
+def test_jumps_end_within_the_floor(kind, floor):
+    """Below the floor the likelihood is higher, and the next step would lose it again."""
+    X = StandardScaler().fit_transform(load_iris().data)
+    options = {"variance_thresholds": floor, "convergence_threshold": 1e-8}
+    machine = GMMMachine(5, covariance_type=kind, acceleration="squarem", **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FloorWarning)
+        assert np.diff(machine.fit(X).lower_bounds_).min() > -1e-9
