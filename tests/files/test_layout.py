@@ -300,7 +300,7 @@ WRONG = [
     ("classifier", "temperature", -1.0, "temperature: expected a number from 0"),
     ("classifier", "mixtures/0/weights", [1.0, 1.0, 1.0], "mixtures/0/weights: expected a sum"),
     ("regressor", "n_targets", 2, "n_joint: expected 5, the features and the targets, got 4"),
-    ("regressor", "n_joint", 5, "n_joint: expected 4"),
+    ("regressor", "n_joint", 5, "joint: expected a mixture of 5 features"),
     ("regressor", "method", "most", "method: expected one of mean, best"),
     ("regressor", "target_ndim", 3, "target_ndim: expected a number from 1 to 2"),
     ("regressor", "joint/weights", [1.0, 1.0, 1.0], "joint/weights: expected a sum of one"),
