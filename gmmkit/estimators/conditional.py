@@ -8,7 +8,6 @@ import numpy as np
 
 from gmmkit import checks
 from gmmkit.kernel import estep, regression
-from gmmkit.kernel.plan import mixture_densities
 from gmmkit.model import conditional
 from gmmkit.sources import progress
 from gmmkit.sources.base import Source
@@ -71,6 +70,7 @@ class Conditional:
         others = np.setdiff1d(np.arange(n_features), known)
         self._known = machine.marginal(known)  # opens X
         self._model = conditional.regression(machine.parameters_, known, others)
+        self._ready: dict[np.dtype, regression.Conditionals] = {}  # by the type to evaluate them in
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -187,12 +187,18 @@ class Conditional:
     def _answers(self, X: Any, question: regression.Question) -> Any:
         source = self._open(X)
         with progress.shown(self._known.verbose >= 2):
-            return question.of(source, self._model)
+            return question.of(source, self._given(question.dtype(source)))
 
     def _of_known(self, X: Any, output: estep.Output) -> Any:
         source = self._open(X)
         with progress.shown(self._known.verbose >= 2):
-            return output.of(source, mixture_densities(self._model.known, source.dtype))
+            return output.of(source, self._given(source.dtype).densities)
+
+    def _given(self, dtype: np.dtype) -> regression.Conditionals:
+        """The conditionals, ready to be evaluated in a type."""
+        if dtype not in self._ready:
+            self._ready[dtype] = regression.Conditionals.of(self._model, dtype)
+        return self._ready[dtype]
 
     def _open(self, X: Any) -> Source:
         """The source of X; a source is taken as it is."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -77,6 +77,10 @@ class Conditionals:
         weights = model.known.weights
         origin = weights @ model.means / weights.sum()
         return cls(mixture_densities(model.known, dtype), model, origin)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # what follows from the fields is computed again where it is needed, so tasks stay small
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def n_others(self) -> int:
@@ -306,7 +310,7 @@ class _Rows:
         known = X[:, :n_known]
         for rows, block in strips(self.given.densities, known, self.longest):
             out[rows] = self.output(self.given, block, X[rows, n_known:], start + rows.start)
-        if not np.isfinite(out).all():
+        if np.isnan(out).any() or (self.tail and np.isinf(out).any()):  # a density may be zero
             raise ValueError("X or Y has values so large that results overflow.")
         return out
 
@@ -320,9 +324,12 @@ class Question(NamedTuple):
     exact: bool = True  # whether float64 is needed, whatever the type of the samples
     each: bool = False  # whether a block needs as much scratch for each component
 
-    def of(self, source: Source, model: Regression) -> Any:
+    def dtype(self, source: Source) -> np.dtype:
+        """The type to evaluate conditionals in."""
+        return np.dtype(float) if self.exact else source.dtype
+
+    def of(self, source: Source, given: Conditionals) -> Any:
         """The answers for all rows of a source, lazy where it is."""
-        given = Conditionals.of(model, np.dtype(float) if self.exact else source.dtype)
         tail = tuple(given.n_others if size == "B" else int(size) for size in self.tail)
         n_gaussians, n_known = given.densities.shape
         scratch = math.prod(tail) * (n_gaussians if self.each else 1)

@@ -92,6 +92,12 @@ def test_rows_far_from_all_components_have_the_same_conditionals(structure, dist
     assert_allclose(given.log_density(x, y), part.score_samples(y), rtol=1e-6)
 
 
+@every_structure
+def test_impossible_values_have_a_density_of_zero(structure):
+    given = machine_at(random_mixture(structure), structure).conditional(SOME)
+    assert_array_equal(given.log_density(np.zeros((1, 3)), np.full((1, 3), 1e200)), [-np.inf])
+
+
 @pytest.mark.parametrize("covariance_type", ["full", "tied"])
 def test_components_a_million_deviations_apart(covariance_type):
     # the densities are in the centred form then, and the means are taken about each component's own

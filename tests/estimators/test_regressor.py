@@ -283,7 +283,7 @@ def test_bad_targets_are_refused_wherever_they_are(kind, tmp_path):
         (None, "y is None"),
         (np.zeros((80, 1, 1)), "y"),
         (np.full(80, "a"), "y|convert"),
-        (np.zeros(80) + 1j, "real numbers"),
+        (np.zeros(80) + 1j, "y must hold real numbers"),
         (da.zeros((80, 1, 1)), "y must have the shape"),
         (da.full(80, "a", chunks=40), "y must hold real numbers"),
         (da.zeros((80, 0)), "y must have the shape"),

@@ -345,7 +345,7 @@ WRONG = [
     ("imputer", "n_kept", 3, "machine: expected a mixture of 3 features, got 4"),
     ("gmm", "missing", "guess", "missing: expected one of marginalize"),
     ("regressor", "n_targets", 2, "n_joint: expected 5, the features and the targets, got 4"),
-    ("regressor", "n_joint", 5, "joint: expected a mixture of 5 features, got 4 features"),
+    ("regressor", "n_joint", 5, "joint: expected a mixture of 5 features"),
     ("regressor", "method", "most", "method: expected one of mean, best"),
     ("regressor", "target_ndim", 3, "target_ndim: expected a number from 1 to 2"),
     ("regressor", "joint/weights", [1.0, 1.0, 1.0], "joint/weights: expected a sum of one"),
