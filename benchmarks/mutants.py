@@ -540,14 +540,23 @@ def judge(
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 del running[child]
-                late = os.WIFSIGNALED(status) and os.WTERMSIG(status) in LATE
-                yield mutant, "timed out" if late else "killed" if status else "survived", n_tests
+                yield mutant, _fate(status), n_tests
             elif time.monotonic() > latest:
                 os.killpg(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 del running[child]
                 yield mutant, "timed out", n_tests
         time.sleep(0.02)
+
+
+def _fate(status: int) -> str:
+    """What became of a mutant, by the status of its process."""
+    if os.WIFSIGNALED(status):
+        return "timed out" if os.WTERMSIG(status) in LATE else "killed"
+    code = os.WEXITSTATUS(status)
+    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise RuntimeError("a mutant met none of its tests")
+    return "killed" if code else "survived"
 
 
 def report(results: list[tuple[Mutant, str]], modules: list[str]) -> None:
