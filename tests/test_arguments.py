@@ -249,6 +249,7 @@ BLOCKS = {
     "fractions": [1.5, D - 1.5],
     "texts": ["1", "2"],
     "none": [],
+    "none, of whole numbers": np.empty(0, dtype=int),
     "a table": np.ones((1, D), dtype=int),
     "ragged": [[1], [1, 2]],
 }

@@ -1,6 +1,6 @@
 """Draws: k-means from several draws at once, on the few rows that serve to find a start.
 
-    scores = C M X' - c' M c / 2   (R, K, B)   of R draws of K centroids each, M diagonal
+    scores = C M X' - c' M c / 2   (K, R, B)   of R draws of K centroids each, M diagonal
     moments                        (R, K, 1 + D)   sums of [1, x] over each label's samples
 
 Each draw has its own metric: a weight for the squared difference of each feature. One product
@@ -89,8 +89,9 @@ def _blocks(X: np.ndarray, centroids: np.ndarray) -> list[slice]:
 
 
 def _scores(X: np.ndarray, centroids: np.ndarray, metrics: np.ndarray) -> np.ndarray:
-    """Minus half the squared distances, except for x' M x / 2, (R, K, B)."""
-    weighted = centroids * metrics[:, None]  # (R, K, D)
+    """Minus half the squared distances, except for x' M x / 2, (K, R, B)."""
+    centroids = centroids.swapaxes(0, 1)  # (K, R, D)
+    weighted = centroids * metrics
     scores: np.ndarray = weighted.reshape(-1, X.shape[1]) @ X.T
     scores -= 0.5 * (weighted * centroids).sum(axis=-1).reshape(-1, 1)
     return scores.reshape(*centroids.shape[:2], len(X))
@@ -115,7 +116,7 @@ class _Peaks:
         """The peaks of X (B, D)."""
         out = np.empty((len(X), *self.tail))
         for rows in _blocks(X, self.centroids):
-            out[rows] = _scores(X[rows], self.centroids, self.metrics).max(axis=1).T
+            out[rows] = _scores(X[rows], self.centroids, self.metrics).max(axis=0).T
         return out
 
 
@@ -149,6 +150,6 @@ class _Assign:
     def _labels(self, x: np.ndarray) -> np.ndarray:
         """Each draw's nearest centroid for the samples x (B, D), (R, B); ties go to the first."""
         scores = _scores(x, self.centroids, self.metrics)
-        margin = _TIED * (self.metrics @ (x**2).T)
-        near = scores >= (scores.max(axis=1) - margin)[:, None]
-        return np.stack([first_true(each) for each in near])
+        lowest = scores.max(axis=0) - _TIED * (self.metrics @ (x**2).T)  # (R, B)
+        near = (scores >= lowest).reshape(len(scores), -1)
+        return first_true(near).reshape(lowest.shape)
