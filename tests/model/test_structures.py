@@ -338,7 +338,7 @@ def test_floor_below_all_eigenvalues_changes_no_bit(structure):
 @pytest.mark.parametrize("size", [1.0, 1e-105], ids=str)
 @every_structure
 def test_a_floor_of_zero_sets_no_variance_however_small(structure, size):
-    X, start = problem(structure)
+    start = problem(structure)[1]
     tiny = start._replace(means=size * start.means, covariances=size**2 * start.covariances)
     stack = machine_at(tiny, structure).parameters_.covariances
     kind = make_structure(structure.covariance_type, D, structure.block_size)
