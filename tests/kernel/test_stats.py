@@ -178,6 +178,19 @@ def test_what_is_set_is_about_zero(kind, block_size, origin):
     assert again == GMMStats(K, D, kind, block_size)
 
 
+@every_kind
+@every_origin
+@pytest.mark.parametrize("name", ["n", "sum_px", "sum_pxx"])
+def test_setting_some_sums_leaves_the_others(name, kind, block_size, origin):
+    stats, before = (accumulated(kind, block_size, origin) for _ in range(2))
+    other = accumulated(kind, block_size, seed=1)
+    setattr(stats, name, getattr(other, name))
+    for field in ("t", "n", "sum_px", "sum_pxx", "log_likelihood"):
+        assert_array_equal(
+            getattr(stats, field), getattr(other if field == name else before, field)
+        )
+
+
 def test_overall_variance_is_that_of_the_samples():
     X, _ = samples()
     for kind, block_size in KINDS:
