@@ -77,11 +77,14 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
             "not self.smallest_total < total.min() <= total.max() < np.inf",
             "True",
         ),
-        (
-            "blocks",
-            "ScoredBlock._many_are_far",
-            "self.scores[:, ::_STRIDE].max(axis=0)",
-            "self.scores[:, ::_STRIDE].max(axis=1)",
+        *(
+            (
+                "blocks",
+                "ScoredBlock._many_are_far",
+                "self.scores[:, ::_STRIDE].max(axis=0)",
+                f"self.scores[:, ::_STRIDE].max(axis={axis})",
+            )
+            for axis in (1, -1)
         ),
         (
             "blocks",
@@ -89,29 +92,20 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
             "self.scores[:, ::_STRIDE].max(axis=0) < math.log(self.smallest_total)",
             "self.scores[:, ::_STRIDE].max(axis=0) >= math.log(self.smallest_total)",
         ),
+        ("blocks", "ScoredBlock.peak", "not np.isfinite(peak).all()", "True"),
         (
             "blocks",
             "exponentials",
             "scores[:, ::_STRIDE] < lowest",
             "scores[:, ::_STRIDE] >= lowest",
         ),
+        ("blocks", "", "_SUMMED = 1024", "_SUMMED = 1025"),
+        ("blocks", "allocate", "-(-size // _LINE) * _LINE", "-(-size * _LINE) * _LINE"),
         (
             "densities",
             "Densities.bounded",
             "(10 * self._reach.max()) ** 2",
             "(10 * self._reach.max()) ** 3",
-        ),
-        ("densities", "", "_WIDE, _WIDE_SHARE = (24, 4)", "_WIDE, _WIDE_SHARE = (24, 5)"),
-        ("densities", "", "_SAMPLE_BYTES = 1 << 21", "_SAMPLE_BYTES = 1 << 22"),
-        ("densities", "", "_SAMPLE_BYTES = 1 << 21", "_SAMPLE_BYTES = 1 >> 21"),
-        ("densities", "", "_PRODUCT_BYTES = 1 << 24", "_PRODUCT_BYTES = 2 << 24"),
-        ("densities", "", "_PRODUCT_BYTES = 1 << 24", "_PRODUCT_BYTES = 1 << 23"),
-        *(
-            ("densities", "Densities.block_length", "_NEAREST_ELEMENTS // self.shape[0]", after)
-            for after in (
-                "_NEAREST_ELEMENTS * self.shape[0]",
-                "_NEAREST_ELEMENTS // self.shape[1]",
-            )
         ),
         (
             "densities",
@@ -119,24 +113,12 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
             "sum((array.nbytes for array in arrays)) <= self._MOST_BYTES",
             "True",
         ),
-        (
-            "densities",
-            "",
-            "_NEAREST_ELEMENTS, _NEAREST_ROWS = (1 << 20, 1 << 16)",
-            "_NEAREST_ELEMENTS, _NEAREST_ROWS = (1 << 20, 1 << 15)",
-        ),
+        ("densities", "", "_NEAR, _FAR = (4, 64)", "_NEAR, _FAR = (4, 65)"),
         (
             "densities",
             "_Last.are",
             "self.owner() is owner and self.key == key",
             "self.owner() is not owner and self.key == key",
-        ),
-        ("densities", "_middle", "(np.abs(middle) <= 4 * half_range).all()", "True"),
-        (
-            "densities",
-            "_middle",
-            "np.abs(middle) <= 4 * half_range",
-            "np.abs(middle) > 4 * half_range",
         ),
         *(
             ("structures", "_inverses", "factors.shape[-1] < _LARGE", after)
@@ -146,18 +128,40 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
                 "factors.shape[1] < _LARGE",
             )
         ),
+        *(("structures", "", "_FEW_LOW = 1 / 8", f"_FEW_LOW = {f}") for f in ("1 / 7", "2 / 8")),
+        (
+            "structures",
+            "Structure.split",
+            "split if layout.equal else np.where(layout.real, split, fill)",
+            "split if False else np.where(layout.real, split, fill)",
+        ),
         (
             "mstep",
             "MStep._covariances",
             "means - total.origin if not self.update_means else None",
             "means - total.origin if True else None",
         ),
-        ("mstep", "floor_weights", "floor == 0 or (weights >= floor).all()", "False"),
         (
-            "conditional",
-            "condition",
-            "int(np.frexp(largest)[1]) - 1",
-            "int(np.frexp(largest)[1]) + 1",
+            "mstep",
+            "MStep._covariances",
+            "stack if seen.all() else np.where(_each(seen), stack, kept.covariances)",
+            "stack if False else np.where(_each(seen), stack, kept.covariances)",
+        ),
+        (  # of K equal matrices, users see the first
+            "mstep",
+            "neutral_parameters",
+            "1 if structure.shared else n_gaussians",
+            "1 if False else n_gaussians",
+        ),
+        ("mstep", "floor_weights", "floor == 0 or (weights >= floor).all()", "False"),
+        *(
+            (
+                "conditional",
+                "condition",
+                "int(np.frexp(largest)[1]) - 1",
+                f"int(np.frexp(largest)[1]) {after}",
+            )
+            for after in ("+ 1", "- 2")
         ),
         (
             "conditional",
@@ -167,25 +171,32 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
         ),
     ],
     "the same axis or entry of an array of known shape": [
-        *(
-            ("structures", function, f"{call}, {before})", f"{call}, {after})")
-            for function, call, before, after in (
-                (
-                    "Structure.diagonal",
-                    "np.diagonal(stack",
-                    "axis1=-2, axis2=-1",
-                    "axis1=2, axis2=-1",
-                ),
-                ("check_covariances", "np.swapaxes(stack", "-1, -2", "-1, 2"),
-                ("Structure.unpack", "packed.take(positions", "axis=-1", "axis=1"),
-            )
-        ),
-        ("structures", "Tied.to_public", "return stack[0, 0].copy()", "return stack[0, -1].copy()"),
         (
-            "densities",
-            "Densities._precisions",
-            "np.swapaxes(self.whitening, -1, -2)",
-            "np.swapaxes(self.whitening, -1, 2)",
+            "structures",
+            "Structure.diagonal",
+            "np.diagonal(stack, axis1=-2, axis2=-1)",
+            "np.diagonal(stack, axis1=2, axis2=-1)",
+        ),
+        (
+            "structures",
+            "_count_eigenvalues_up_to",
+            "len(excess[0, 0]) < _LARGE",
+            "len(excess[-1, 0]) < _LARGE",
+        ),
+        (
+            "structures",
+            "_sizes",
+            "array.ndim == 0 and n_features % sizes[0]",
+            "array.ndim == 0 and n_features % sizes[-1]",
+        ),
+        *(
+            (
+                "densities",
+                function,
+                "np.swapaxes(self.whitening, -1, -2)",
+                "np.swapaxes(self.whitening, -1, 2)",
+            )
+            for function in ("Densities._precisions", "Densities._theta")
         ),
         (
             "acceleration",
@@ -228,19 +239,33 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
     "a limit that is never met exactly, or that nothing is beyond": [
         ("mstep", "", "weight_floor: float = 0.0", "weight_floor: float = -1.0"),
         ("mstep", "", "rounding: float = 0.0", "rounding: float = -1.0"),
-        (
-            "mstep",
-            "floor_weights",
-            "floor == 0 or (weights >= floor).all()",
-            "floor == -1 or (weights >= floor).all()",
+        *(
+            ("mstep", "floor_weights", "floor == 0 or (weights >= floor).all()", after)
+            for after in (
+                "floor == -1 or (weights >= floor).all()",
+                "floor == 1 or (weights >= floor).all()",
+            )
         ),
         (
-            "structures",
-            "Structure.is_at_floor",
-            "(values <= 1 + _AT_FLOOR)[..., None, :]",
-            "(values < 1 + _AT_FLOOR)[..., None, :]",
+            "densities",
+            "Densities.bounded",
+            "self.shape[1] < -np.log(tiny)",
+            "self.shape[1] <= -np.log(tiny)",
+        ),
+        (
+            "densities",
+            "Densities.bounded",
+            "largest_term < tiny * np.finfo(self.dtype).max",
+            "largest_term <= tiny * np.finfo(self.dtype).max",
+        ),
+        (
+            "densities",
+            "_middle",
+            "distance.mean() <= _NEAR * half_range.mean()",
+            "distance.mean() < _NEAR * half_range.mean()",
         ),
         ("stats", "", "_MOST_SUMS = sys.maxsize // 8", "_MOST_SUMS = sys.maxsize // 9"),
+        ("acceleration", "", "_LONGEST_LOG = 300.0", "_LONGEST_LOG = 299.0"),
     ],
 }
 UNSEEN = {key: reason for reason, keys in _UNSEEN.items() for key in keys}
