@@ -204,6 +204,24 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
             "like.covariances.shape[-1]",
             "like.covariances.shape[-2]",
         ),
+        (
+            "acceleration",
+            "_deviations",
+            "within[0] if len(within) == 1 else weights @ within",
+            "within[-1] if len(within) == 1 else weights @ within",
+        ),
+        (
+            "acceleration",
+            "squarem",
+            "_parameters(first + 2 * length * r + length ** 2 * v, path[2], unit)",
+            "_parameters(first + 2 * length * r + length ** 2 * v, path[1], unit)",
+        ),
+        (  # what is the same before and after two steps of EM is the same between them
+            "acceleration",
+            "squarem",
+            "path[2] if _stayed(name, path) else jumped",
+            "path[1] if _stayed(name, path) else jumped",
+        ),
         ("stats", "GMMStats._rebase", "np.swapaxes(moved, -1, -2)", "np.swapaxes(moved, -1, 2)"),
         (
             "stats",
