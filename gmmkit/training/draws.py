@@ -58,17 +58,21 @@ def settled(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Counts (R, K) and means (R, K, D) of clusters after Lloyd's steps (1982) for all draws.
 
-    The steps end when the centroids have settled. A centroid without samples stays.
+    The steps of a draw end when its centroids have settled. A centroid without samples stays.
     """
+    n, means = np.zeros(centroids.shape[:2]), centroids.copy()
+    moving = np.arange(len(centroids))  # the draws that have not settled
     for _ in range(steps):
-        moments = source.map_sum(_Assign(centroids, metrics), "gmmkit-draws", _SHORTEST)
-        n = moments[..., :1]
-        moved = np.divide(moments[..., 1:], n, out=centroids.copy(), where=n > 0)
-        moves = np.abs(moved - centroids) * np.sqrt(metrics)[:, None]
-        if moves.max() <= _STILL:
+        before, metric = means[moving], metrics[moving]
+        moments = source.map_sum(_Assign(before, metric), "gmmkit-draws", _SHORTEST)
+        count = moments[..., :1]
+        moved = np.divide(moments[..., 1:], count, out=before.copy(), where=count > 0)
+        n[moving], means[moving] = count[..., 0], moved
+        moves = np.abs(moved - before) * np.sqrt(metric)[:, None]
+        moving = moving[moves.max(axis=(1, 2)) > _STILL]
+        if len(moving) == 0:
             break
-        centroids = moved
-    return n[..., 0], moved
+    return n, means
 
 
 def scattered(
