@@ -115,7 +115,7 @@ def _seeds(random_state: Any, count: int) -> Sequence[int]:
 @lru_cache
 def _seeds_of(seed: int, count: int) -> Sequence[int]:
     """Kept, since NumPy takes a tenth of a millisecond to make a generator."""
-    return _seeds(check_random_state(seed), count)
+    return tuple(_seeds(check_random_state(seed), count))
 
 
 def _runs(job: Job, data: Prepared, task: Task, learned: Learned) -> list[Run]:
