@@ -178,5 +178,6 @@ class ArraySource:
         return 0 < self.n_samples <= block_length and not progress.is_shown()
 
     def _at_once(self, kernel: Kernel) -> Any:
+        count_threads(self.n_jobs, most=1)  # refuses a number of zero
         with one_blas_thread:
             return self.apply(kernel, slice(0, self.n_samples))
