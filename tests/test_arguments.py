@@ -344,6 +344,7 @@ BLOCKS = {
     "fractions": [1.5, D - 1.5],
     "texts": ["1", "2"],
     "none": [],
+    "none, of whole numbers": np.empty(0, dtype=int),
     "a table": np.ones((1, D), dtype=int),
     "ragged": [[1], [1, 2]],
 }
@@ -374,7 +375,7 @@ CONSTRUCTOR = {
     "random_state": {"text": "a", "fraction": 1.5, "list": [1], "negative": -1},
     "warm_start": FLAG,
     "checkpoint": {"number": 3, "list": ["a"]},
-    "n_jobs": {"text": "a", "fraction": 1.5, "list": [1]},
+    "n_jobs": {"zero": 0, "text": "a", "fraction": 1.5, "list": [1]},
     "verbose": {"None": None, "text": "a", "negative": -1},
     "n_clusters": whole(),
     "init_method": {**without(array((K, D), (K, D + 1)), "dict"), "None": None, "number": 3},

@@ -160,7 +160,6 @@ class ScoredBlock(Block):
         log_likelihood = self.assign() + self.shared_terms()
         if weight is not None:
             log_likelihood *= weight
-            log_likelihood[weight == 0] = 0.0  # even if the density is zero
         self.add_statistics(stats, weight)
         stats.t += self.n_rows if weight is None else weight.sum()
         stats.log_likelihood += log_likelihood.sum(dtype=float)

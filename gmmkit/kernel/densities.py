@@ -248,14 +248,17 @@ class _Last:
     """An owner's last densities, and what they were made of."""
 
     owner: weakref.ref[Any]
-    key: tuple[Any, ...]
-    arrays: list[np.ndarray]
+    key: tuple[Any, ...]  # with the arrays' shapes
+    contents: list[bytearray]  # of the arrays
     densities: Densities
 
-    def are(self, owner: Any, key: tuple[Any, ...], arrays: list[Any]) -> bool:
+    def are(self, owner: Any, key: tuple[Any, ...], arrays: list[np.ndarray]) -> bool:
         """Whether this owner, key and arrays would give the same densities again."""
         same = self.owner() is owner and self.key == key
-        return same and all(map(np.array_equal, self.arrays, arrays))
+        # comparing bytes is a single pass; `array_equal` makes an array of truths first
+        return same and all(
+            known == array.data for known, array in zip(self.contents, arrays, strict=True)
+        )
 
 
 class LastDensities:
@@ -275,6 +278,8 @@ class LastDensities:
         self, owner: Any, key: tuple[Any, ...], arrays: list[Any], make: Callable[[], Densities]
     ) -> Densities:
         """The owner's last densities; made anew if the key or the arrays have changed."""
+        arrays = [np.ascontiguousarray(array, dtype=float) for array in arrays]
+        key = (*key, *(array.shape for array in arrays))
         known = self._known.get(id(owner))
         if known is not None and known.are(owner, key, arrays):
             return known.densities
@@ -284,14 +289,14 @@ class LastDensities:
         return densities
 
     def _keep(
-        self, owner: Any, key: tuple[Any, ...], arrays: list[Any], densities: Densities
+        self, owner: Any, key: tuple[Any, ...], arrays: list[np.ndarray], densities: Densities
     ) -> None:
         number = id(owner)
         self._known.pop(number, None)
         for oldest in list(self._known)[: 1 - self._MOST_OWNERS]:
             self._known.pop(oldest, None)
         gone = weakref.ref(owner, lambda _: self._known.pop(number, None))
-        self._known[number] = _Last(gone, key, [np.array(array) for array in arrays], densities)
+        self._known[number] = _Last(gone, key, [bytearray(array) for array in arrays], densities)
 
 
 @cache

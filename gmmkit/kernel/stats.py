@@ -292,8 +292,9 @@ class GMMStats:
         if total == 0:
             raise ValueError("n is all zero: a variance needs samples with a positive weight.")
         mean = (self.first.sum(axis=0) + self.n @ self.origin) / total
-        about_mean = self.about(np.broadcast_to(mean, self.shape))
-        variance: np.ndarray = np.maximum(about_mean.mean_square(), 0.0)
+        shift = self.origin - mean  # (K, D); the squares move as in `_rebase`
+        moved = (shift * (2 * self.first + self.n[:, None] * shift)).sum(axis=0)
+        variance: np.ndarray = np.maximum(self.mean_square() + moved / total, 0.0)
         return variance
 
     def mean_square(self) -> np.ndarray:

@@ -153,17 +153,16 @@ class ArraySource:
 
     def map_sum(self, kernel: Kernel, name: str, block_length: int = 1) -> Any:
         """Sum of the kernel over slices, added up in their order."""
+        if self._is_one_slice(block_length):
+            return self._at_once(kernel)
         with progress.over(name, self.n_samples) as advance:
             return reduce(add, self._each(partial(self.apply, kernel), block_length, advance))
 
     def map_rows(self, kernel: RowKernel, name: str, block_length: int = 1) -> np.ndarray:
         """The kernel's rows, as one array."""
-        if (
-            0 < self.n_samples <= block_length and not progress.is_shown()
-        ):  # quick, e.g. for one row
-            with one_blas_thread:
-                rows: np.ndarray = self.apply(kernel, slice(0, self.n_samples))
-                return rows
+        if self._is_one_slice(block_length):
+            rows: np.ndarray = self._at_once(kernel)
+            return rows
         out = np.empty((self.n_samples, *kernel.tail), kernel.dtype)
 
         def fill(rows: slice) -> None:
@@ -173,3 +172,12 @@ class ArraySource:
             for _ in self._each(fill, block_length, advance):
                 pass
         return out
+
+    def _is_one_slice(self, block_length: int) -> bool:
+        """Whether all rows are one slice, which needs neither threads nor a bar, e.g. one row."""
+        return 0 < self.n_samples <= block_length and not progress.is_shown()
+
+    def _at_once(self, kernel: Kernel) -> Any:
+        count_threads(self.n_jobs, most=1)  # refuses a number of zero
+        with one_blas_thread:
+            return self.apply(kernel, slice(0, self.n_samples))

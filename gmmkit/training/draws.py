@@ -1,6 +1,6 @@
 """Draws: k-means from several draws at once, on the few rows that serve to find a start.
 
-    scores = C M X' - c' M c / 2   (R, K, B)   of R draws of K centroids each, M diagonal
+    scores = C M X' - c' M c / 2   (K, R, B)   of R draws of K centroids each, M diagonal
     moments                        (R, K, 1 + D)   sums of [1, x] over each label's samples
 
 Each draw has its own metric: a weight for the squared difference of each feature. One product
@@ -58,17 +58,21 @@ def settled(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Counts (R, K) and means (R, K, D) of clusters after Lloyd's steps (1982) for all draws.
 
-    The steps end when the centroids have settled. A centroid without samples stays.
+    The steps of a draw end when its centroids have settled. A centroid without samples stays.
     """
+    n, means = np.zeros(centroids.shape[:2]), centroids.copy()
+    moving = np.arange(len(centroids))  # the draws that have not settled
     for _ in range(steps):
-        moments = source.map_sum(_Assign(centroids, metrics), "gmmkit-draws", _SHORTEST)
-        n = moments[..., :1]
-        moved = np.divide(moments[..., 1:], n, out=centroids.copy(), where=n > 0)
-        moves = np.abs(moved - centroids) * np.sqrt(metrics)[:, None]
-        if moves.max() <= _STILL:
+        before, metric = means[moving], metrics[moving]
+        moments = source.map_sum(_Assign(before, metric), "gmmkit-draws", _SHORTEST)
+        count = moments[..., :1]
+        moved = np.divide(moments[..., 1:], count, out=before.copy(), where=count > 0)
+        n[moving], means[moving] = count[..., 0], moved
+        moves = np.abs(moved - before) * np.sqrt(metric)[:, None]
+        moving = moving[moves.max(axis=(1, 2)) > _STILL]
+        if len(moving) == 0:
             break
-        centroids = moved
-    return n[..., 0], moved
+    return n, means
 
 
 def scattered(
@@ -89,8 +93,9 @@ def _blocks(X: np.ndarray, centroids: np.ndarray) -> list[slice]:
 
 
 def _scores(X: np.ndarray, centroids: np.ndarray, metrics: np.ndarray) -> np.ndarray:
-    """Minus half the squared distances, except for x' M x / 2, (R, K, B)."""
-    weighted = centroids * metrics[:, None]  # (R, K, D)
+    """Minus half the squared distances, except for x' M x / 2, (K, R, B)."""
+    centroids = centroids.swapaxes(0, 1)  # (K, R, D)
+    weighted = centroids * metrics
     scores: np.ndarray = weighted.reshape(-1, X.shape[1]) @ X.T
     scores -= 0.5 * (weighted * centroids).sum(axis=-1).reshape(-1, 1)
     return scores.reshape(*centroids.shape[:2], len(X))
@@ -115,7 +120,7 @@ class _Peaks:
         """The peaks of X (B, D)."""
         out = np.empty((len(X), *self.tail))
         for rows in _blocks(X, self.centroids):
-            out[rows] = _scores(X[rows], self.centroids, self.metrics).max(axis=1).T
+            out[rows] = _scores(X[rows], self.centroids, self.metrics).max(axis=0).T
         return out
 
 
@@ -149,6 +154,6 @@ class _Assign:
     def _labels(self, x: np.ndarray) -> np.ndarray:
         """Each draw's nearest centroid for the samples x (B, D), (R, B); ties go to the first."""
         scores = _scores(x, self.centroids, self.metrics)
-        margin = _TIED * (self.metrics @ (x**2).T)
-        near = scores >= (scores.max(axis=1) - margin)[:, None]
-        return np.stack([first_true(each) for each in near])
+        lowest = scores.max(axis=0) - _TIED * (self.metrics @ (x**2).T)  # (R, B)
+        near = (scores >= lowest).reshape(len(scores), -1)
+        return first_true(near).reshape(lowest.shape)

@@ -8,15 +8,16 @@ A start that degenerates is tried again with another seed. A checkpoint file may
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
+from gmmkit.checks import is_whole
 from gmmkit.kernel.acceleration import squarem
 from gmmkit.kernel.estep import sweep
 from gmmkit.kernel.plan import mixture_densities
@@ -98,8 +99,7 @@ def starts(job: Job) -> list[Start]:
         return [Divided(job.given, job.m_step, job.responsibilities)]
     if "means" in job.given:
         return [Assigned(job.given, job.m_step)]
-    random_state = check_random_state(job.random_state)
-    seeds = [int(random_state.randint(2**31 - 1)) for _ in range(job.n_init)]
+    seeds = _seeds(job.random_state, job.n_init)
     parts, n_init = (job.given, job.m_step, job.n_gaussians), job.n_init
     if job.k_means_trainer is not None:
         return [Trained(*parts, seed, job.k_means_trainer, n_init) for seed in seeds]
@@ -107,6 +107,20 @@ def starts(job: Job) -> list[Start]:
         Clustered(*parts, seed, number % 2 == 1, n_init, job.n_jobs)
         for number, seed in enumerate(seeds)
     ]
+
+
+def _seeds(random_state: Any, count: int) -> Sequence[int]:
+    """Seeds of the starts, drawn by a generator or by the one that a seed stands for."""
+    if is_whole(random_state):
+        return _seeds_of(int(random_state), count)
+    random_state = check_random_state(random_state)
+    return [int(random_state.randint(2**31 - 1)) for _ in range(count)]
+
+
+@lru_cache
+def _seeds_of(seed: int, count: int) -> Sequence[int]:
+    """Kept, since NumPy takes a tenth of a millisecond to make a generator."""
+    return tuple(_seeds(check_random_state(seed), count))
 
 
 def _runs(job: Job, data: Prepared, task: Task, learned: Learned) -> list[Run]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.sparse import csc_array
 from sklearn.exceptions import ConvergenceWarning
 
 from gmmkit.kernel.densities import centroid_distances
@@ -328,22 +329,17 @@ def variance_within(sample: ArraySource, means: np.ndarray, unit: np.ndarray) ->
     every = -(-len(sample.X) // max(_CLUSTERED, _ROWS_EACH * len(means)))  # enough for a median
     X = np.asarray(sample.X[::every], dtype=float)
     nearest = _nearest(X / unit, means / unit)  # (N,)
-    order = np.argsort(nearest, kind="stable")
-    X = X[order]
     weight = np.ones(len(X)) if sample.sample_weight is None else sample.sample_weight[::every]
-    weight = weight[order]
-    _, first, cluster = np.unique(nearest[order], return_index=True, return_inverse=True)
-    count = np.add.reduceat(weight, first)[:, None]  # (K', 1)
-    X -= X[first][cluster]  # exactly zero where a feature is constant in a cluster
-    X -= (_cluster_sums(X, weight, first) / count)[cluster]
-    variances = _cluster_sums(np.square(X, out=X), weight, first) / count  # (K', D)
+    parts = weight, nearest, np.arange(len(X) + 1)
+    of_cluster = csc_array(parts, shape=(len(means), len(X)))  # its products are weighted sums
+    count = np.bincount(nearest, weight, minlength=len(means))[:, None]  # (K, 1)
+    divisor = np.where(count > 0, count, 1.0)
+    member = np.zeros(means.shape)
+    member[nearest] = X  # one sample of each cluster
+    X = X - member[nearest]  # exactly zero where a feature is constant in a cluster
+    X -= (of_cluster @ X / divisor)[nearest]
+    variances = of_cluster @ np.square(X, out=X) / divisor  # (K, D)
     return weighted_median(variances, np.where(variances > 0, count, 0))
-
-
-def _cluster_sums(X: np.ndarray, weight: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Weighted sums of X (N, D) over clusters, (K', D). `first` (K',) are their first rows."""
-    parts = zip(np.split(weight, first[1:]), np.split(X, first[1:]), strict=True)
-    return np.stack([weight @ rows for weight, rows in parts])
 
 
 def _nearest(X: np.ndarray, means: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from material import (
     random_mixture,
 )
 from numpy.testing import assert_allclose, assert_array_equal
-from reference import Structure, log_likelihoods, log_weighted_densities
+from reference import Mixture, Structure, constrain, log_likelihoods, log_weighted_densities
 from sklearn.base import clone
 
 from gmmkit import GMMMachine
@@ -61,10 +61,23 @@ def test_scores_follow_new_arrays(structure):
     assert_scores_are_current(gmm, X, structure)
 
 
-def test_each_dtype_has_densities_of_its_own():
-    gmm, X = scored()
-    assert gmm.score_samples(X.astype("float32")).dtype == np.float32
-    assert_scores_are_current(gmm, X, STRUCTURES[0])
+@every_structure
+def test_each_dtype_has_densities_of_its_own(structure):
+    X, start = problem(structure)
+    kinds = [X.astype("float32"), X]
+    alone = [machine_at(start, structure).score_samples(samples) for samples in kinds]
+    for order in ([0, 1, 0], [1, 0, 1]):
+        gmm = machine_at(start, structure)
+        for kind in order:
+            assert_array_equal(gmm.score_samples(kinds[kind]), alone[kind])
+
+
+def test_scores_follow_a_new_size_of_blocks():
+    gmm, X = scored(Structure("full"))
+    gmm.set_params(block_size=2)
+    weights, means, covariances = learned(gmm, Structure("full"))
+    blocks = Mixture(weights, means, constrain(covariances, weights, Structure("full", 2)))
+    assert_close(gmm.score_samples(X), log_likelihoods(X, blocks), 1e-12)
 
 
 def test_scoring_leaves_no_trace_on_the_machine():

@@ -53,6 +53,7 @@ from scipy.special import softmax
 
 from gmmkit import GMMMachine, GMMStats
 from gmmkit.kernel import estep
+from gmmkit.kernel.blocks import sums_of_products
 from gmmkit.kernel.plan import mixture_densities
 from gmmkit.model.parameters import Parameters
 from gmmkit.model.structures import make_structure
@@ -136,6 +137,20 @@ def test_float32_loses_little_of_a_variance(structure, separation, n_samples):
     mixture = hard_mixture(structure, 1, separation)
     X = draw(mixture, "float32", n_samples=n_samples)
     assert shares_lost(X, mixture, structure).max() < share
+
+
+@pytest.mark.parametrize("n_more", [0, 500])
+def test_long_sums_of_float32_are_more_exact_than_short_ones(n_more):
+    # the errors of many short runs average out, while one long run loses more than a short one
+    rng, short = np.random.default_rng(0), 1024
+    a, b = (rng.uniform(0.5, 1, (k, 32 * short + n_more)).astype(np.float32) for k in (8, 40))
+
+    def error(n_samples):
+        some = slice(n_samples)
+        exact = a[:, some].astype(float) @ b[:, some].T.astype(float)
+        return np.abs(sums_of_products(a[:, some], b[:, some]) / exact - 1).max()
+
+    assert error(a.shape[1]) < error(short) / 2
 
 
 # ----------------------------------------------------------------------------- the choice of a form

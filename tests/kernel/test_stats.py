@@ -1,6 +1,7 @@
 """GMMStats as an accumulator: what its sums are about may differ, what they mean may not."""
 
 import pickle
+from operator import add, iadd, mul, sub
 
 import numpy as np
 import pytest
@@ -177,6 +178,19 @@ def test_what_is_set_is_about_zero(kind, block_size, origin):
     assert again == GMMStats(K, D, kind, block_size)
 
 
+@every_kind
+@every_origin
+@pytest.mark.parametrize("name", ["n", "sum_px", "sum_pxx"])
+def test_setting_some_sums_leaves_the_others(name, kind, block_size, origin):
+    stats, before = (accumulated(kind, block_size, origin) for _ in range(2))
+    other = accumulated(kind, block_size, seed=1)
+    setattr(stats, name, getattr(other, name))
+    for field in ("t", "n", "sum_px", "sum_pxx", "log_likelihood"):
+        assert_array_equal(
+            getattr(stats, field), getattr(other if field == name else before, field)
+        )
+
+
 def test_overall_variance_is_that_of_the_samples():
     X, _ = samples()
     for kind, block_size in KINDS:
@@ -231,3 +245,34 @@ def test_bytes_are_those_of_sums_and_origin():
     stats = GMMStats(2, 3, "diag")  # 1 + 3 + 3 sums of each component; t and the log-likelihood
     assert stats.nbytes == stats.buffer.nbytes + 2 * 3 * 8
     assert stats.buffer.nbytes >= 2 * 7 * 8
+
+
+@pytest.mark.parametrize("combine", [add, iadd, sub], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "other", [1, -0.5, np.float32(2), "0", None, np.zeros((K, D)), [0]], ids=str
+)
+def test_only_statistics_and_zero_can_be_added(combine, other):
+    for pair in ((accumulated("diag", None), other), (other, accumulated("diag", None))):
+        with pytest.raises(TypeError):
+            combine(*pair)
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, np.int64(0)], ids=repr)
+def test_adding_zero_copies(zero):
+    stats = accumulated("diag", None)
+    for total in (stats + zero, zero + stats):
+        assert total == stats
+        assert not np.shares_memory(total.buffer, stats.buffer)
+
+
+@pytest.mark.parametrize("factor", ["2", None, 2j, np.ones(2), accumulated("diag", None)], ids=str)
+def test_statistics_are_multiplied_by_real_numbers_only(factor):
+    for pair in ((accumulated("diag", None), factor), (factor, accumulated("diag", None))):
+        with pytest.raises(TypeError):
+            mul(*pair)
+
+
+@every_kind
+def test_what_is_shown_makes_empty_statistics_of_the_structure(kind, block_size):
+    shown = eval(repr(accumulated(kind, block_size)), {"GMMStats": GMMStats})
+    assert shown == GMMStats(K, D, kind, block_size)

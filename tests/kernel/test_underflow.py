@@ -6,6 +6,7 @@ import pytest
 from covering import covering
 from material import SPEECH, STRUCTURES, machine_at, random_data, random_mixture
 from numpy.testing import assert_allclose, assert_array_equal
+from reference import Mixture, constrain
 from scipy.special import softmax
 
 from gmmkit import GMMMachine
@@ -120,3 +121,17 @@ def test_each_sample_is_scored_as_if_it_were_alone(structure, dtype):
     assert_allclose(together, alone, rtol=20 * eps, atol=100 * eps)
     R = np.concatenate([gmm.predict_proba(x[None]) for x in X])
     assert_allclose(gmm.predict_proba(X), R, rtol=0, atol=1e4 * eps)
+
+
+@every_dtype
+@every_structure
+def test_the_sums_of_one_sample_are_the_sample(structure, dtype):
+    # of features in unlike units: a scale near the largest number leaves few digits to the smallest
+    units = np.tile([1, 1e-3, 1e-6], 2)
+    covariances = constrain(np.tile(np.diag(units**2), (2, 1, 1)), np.ones(2), structure)
+    gmm = machine_at(Mixture(np.full(2, 0.5), np.outer([-5, 5], units), covariances), structure)
+    for deviations in np.linspace(1, 100, 100):  # scores from nothing up to where exp overflows
+        X = (units * [[deviations, 1, 1, 1, 1, 1]]).astype(dtype)
+        stats = gmm.e_step(X)
+        assert_allclose(stats.n.sum(), 1, rtol=4 * np.finfo(dtype).eps)
+        assert_allclose(stats.sum_px.sum(axis=0), X[0], rtol=4 * np.finfo(dtype).eps)

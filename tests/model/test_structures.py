@@ -335,6 +335,17 @@ def test_floor_below_all_eigenvalues_changes_no_bit(structure):
     )
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-105], ids=str)
+@every_structure
+def test_a_floor_of_zero_sets_no_variance_however_small(structure, size):
+    start = problem(structure)[1]
+    tiny = start._replace(means=size * start.means, covariances=size**2 * start.covariances)
+    stack = machine_at(tiny, structure).parameters_.covariances
+    kind = make_structure(structure.covariance_type, D, structure.block_size)
+    assert not kind.is_at_floor(stack, np.zeros((1, D))).any()
+    assert_array_equal(kind.floor(stack, np.zeros((1, D))), stack)
+
+
 @pytest.mark.parametrize("n_low", [0, 1, 3, 20, 48])
 def test_floor_of_large_matrices_raises_their_low_eigenvalues(n_low):
     # few low ones are found without the others, many with them
