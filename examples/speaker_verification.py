@@ -15,8 +15,8 @@ The speech: 240 telephone prompts in six voices, as frames of 20 cepstral coeffi
 voice's prompts train and the other half test. The voices differ in language or recording too, which
 makes them easier to tell apart than strangers on the same line, and two of them, the English and
 the Spanish one, are credited to the same speaker (see ``data/LICENSE.txt``). So the figures show
-that the recipes work, not how well they do on a standard task. The machines are trained to tell
-these very voices apart, which the models of the speakers are not.
+that the recipes work, not how well they do on a standard task. The support vector machines are
+trained to tell these very voices apart; the models of the speakers know nothing of each other.
 
 Run it from anywhere::
 
