@@ -9,7 +9,9 @@ import h5py
 import pytest
 from material import EXAMPLES, SPEECH
 
-METHODS = {  # the least accuracy and the largest error rate, in percent, with room for other seeds
+# The least accuracy and the largest error rate, in percent. Six seeds of the UBM's start give 96 to
+# 99 and 1.5 to 2.9 % for the likelihood ratio, 89 to 97 and 3.7 to 5.7 % for linear scoring.
+METHODS = {
     "Likelihood ratio": (92, 6),
     "Likelihood ratio, Z-norm": (90, 8),
     "Likelihood ratio, S-norm": (92, 6),
@@ -54,7 +56,7 @@ def test_voices_are_identified_and_claims_verified(output, method):
     least, largest = METHODS[method]
     assert least <= accuracy <= 100
     assert 0 <= error_rate <= largest
-    assert 0 < cost < 0.6
+    assert 0 < cost < 0.8
     assert 0 < cllr < 0.4
 
 
