@@ -30,6 +30,7 @@ from gmmkit import (
     KMeansMachine,
     Selection,
     linear_scoring,
+    log_likelihood_ratio,
     select,
     show_versions,
 )
@@ -44,7 +45,8 @@ K, D, N = 2, 3, 40
 X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9.0
 LAZY_X = da.from_array(X, chunks=(15, D))
 CLASSES = [GMMMachine, KMeansMachine, GMMStats, Blocks]
-FUNCTIONS = [linear_scoring, select, show_versions]  # the last takes no argument
+FUNCTIONS = [linear_scoring, log_likelihood_ratio, select]
+FUNCTIONS.append(show_versions)  # takes no argument
 RECORDS = [FloorWarning, Selection]  # made here only, of what was checked
 
 # ------------------------------------------------------------------------------- wrong arguments
@@ -372,6 +374,21 @@ SELECT = {
     "start": choice(),
 }
 del SELECT["n_gaussians"]["list"]  # of sizes: right
+RATIO = {
+    "models": {
+        "array": np.zeros((K, D)),
+        "None": None,
+        "number": 3,
+        "no models": [],
+        "numbers": [1, 2],
+        "k-means": [KMeansMachine()],
+        "unfitted": [unfitted_ubm()],
+    },
+    "ubm": {**ARGUMENTS["ubm"], "None": None},
+    "sequences": EXCEPTIONS["GMMMachine", "stats_per_sample", "X"],
+    "top_c": without(whole(), "None"),
+    "average": {},  # anything is true or false
+}
 LINEAR_SCORING = {
     "models_or_means": {
         **array((K, D), (K, D + 1)),
@@ -535,6 +552,7 @@ def test_everything_public_is_covered():
     assert {parameter for _, _, parameter in METHODS} <= ARGUMENTS.keys()
     assert set(parameters(select)) == SELECT.keys()
     assert set(parameters(linear_scoring)) == LINEAR_SCORING.keys()
+    assert set(parameters(log_likelihood_ratio)) == RATIO.keys()
     for cls in (GMMMachine, KMeansMachine):
         assert set(parameters(cls.__init__)) <= CONSTRUCTOR.keys()
     assert set(parameters(GMMStats.__init__)) == STATS_CONSTRUCTOR.keys()
@@ -618,6 +636,14 @@ def test_weights_of_lazy_samples_are_refused(cls, method, value):
 )
 def test_argument_of_select_is_refused(parameter, value):
     refused(lambda: select(**{"X": X, "n_gaussians": K, parameter: value}), parameter)
+
+
+@pytest.mark.parametrize(
+    "parameter, value", cases(((name,), table) for name, table in RATIO.items())
+)
+def test_argument_of_log_likelihood_ratio_is_refused(parameter, value):
+    right = {"models": [subject(GMMMachine)], "ubm": subject(GMMMachine), "sequences": [X]}
+    refused(lambda: log_likelihood_ratio(**{**right, parameter: value}), parameter)
 
 
 @pytest.mark.parametrize(

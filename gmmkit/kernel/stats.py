@@ -448,6 +448,11 @@ class GMMStats:
         return stats
 
 
+def copies(stats: GMMStats, count: int) -> list[GMMStats]:
+    """Copies side by side in one piece of memory, which is much faster to get than many."""
+    return [stats._with(buffer) for buffer in np.tile(stats.buffer, (count, 1))]
+
+
 def weighty_statistics(statistics: GMMStats) -> GMMStats:
     """The statistics of a sweep. Refuses a sum of weights of zero: one cannot divide by it."""
     if statistics.t == 0:
