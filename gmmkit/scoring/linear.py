@@ -101,11 +101,12 @@ def _centred_sums(stats: GMMStats, means: np.ndarray) -> np.ndarray:
 
 
 def _times_precisions(parameters: Parameters, vectors: np.ndarray) -> np.ndarray:
-    """``P_k v_k`` of vectors (M, K, D)."""
+    """``P_k v_k`` of vectors (M, K, D): a product for each component, all models at once."""
     structure = parameters.structure
     whitening = structure.whitening(parameters.covariances)  # (C, N, G, G)
-    whitened = whitening @ structure.split(vectors)[..., None]  # (M, K, N, G, 1)
-    return structure.join((np.swapaxes(whitening, -1, -2) @ whitened)[..., 0])
+    split = np.moveaxis(structure.split(vectors), 0, -1)  # (K, N, G, M)
+    products = np.swapaxes(whitening, -1, -2) @ (whitening @ split)
+    return structure.join(np.moveaxis(products, -1, 0))
 
 
 # What users give.
@@ -144,7 +145,8 @@ def _checked_stats(stats: Any, shape: tuple[int, int]) -> Sequence[GMMStats]:
         checks.instance(each, GMMStats, f"stats[{i}]")
         if each.shape != shape:
             _refuse_shape(f"stats[{i}]", each.shape, shape)
-        if not all(np.isfinite(part).all() for part in (each.moments, each.t, each.origin)):
+        used = each.t, each.n, each.first, each.origin
+        if not all(np.isfinite(part).all() for part in used):
             raise ValueError(f"stats[{i}] must be finite, but contains NaN or infinity.")
     return stats
 
