@@ -4,6 +4,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from gmmkit.estimators import gmm, kmeans, selection
+from gmmkit.estimators.encoders import FisherVectorEncoder, SupervectorEncoder
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.kmeans import KMeansMachine
 from gmmkit.estimators.selection import Selection, select
@@ -19,11 +20,13 @@ from gmmkit.versions import show_versions
 
 __all__ = [
     "Blocks",
+    "FisherVectorEncoder",
     "FloorWarning",
     "GMMMachine",
     "GMMStats",
     "KMeansMachine",
     "Selection",
+    "SupervectorEncoder",
     "linear_scoring",
     "log_likelihood_ratio",
     "select",

@@ -31,6 +31,9 @@ def same(a, b):
     if isinstance(a, np.ndarray):
         alike = isinstance(b, np.ndarray) and (a.dtype, a.shape) == (b.dtype, b.shape)
         return alike and a.tobytes() == b.tobytes()
+    if isinstance(a, list):
+        alike = isinstance(b, list) and len(a) == len(b)
+        return alike and all(map(same, a, b))
     return type(a) is type(b) and a == b
 
 

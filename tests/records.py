@@ -4,7 +4,9 @@ import h5py
 import numpy as np
 from reference import Structure, constrain, from_matrices, seen_moments
 
+from gmmkit.files.classifier import CLASSIFIER
 from gmmkit.files.clusters import read_kmeans, write_kmeans
+from gmmkit.files.encoders import FISHER_VECTORS, SUPERVECTORS
 from gmmkit.files.hdf5 import write
 from gmmkit.files.mixture import read_gmm, write_gmm
 from gmmkit.files.statistics import read_stats, write_stats
@@ -126,10 +128,66 @@ def kmeans(**changes):
     return {**record, **changes}
 
 
+def classifier(**changes):
+    """A record of a classifier, with every key."""
+    record = {
+        "n_features": 4,
+        "n_classes": 2,
+        "adapt": True,
+        "temperature": 2.5,
+        "random_state": 3,
+        "n_jobs": 2,
+        "verbose": 1,
+        "classes": np.array(["no", "ü"]),
+        "class_prior": np.array([0.25, 0.75]),
+        "priors": np.array([0.5, 0.5]),
+        "mixtures": [gmm(), gmm("full", seed=1)],
+        "ubm": gmm(seed=2),
+        "feature_names": ["a", "b", "c", "d"],
+    }
+    return {**record, **changes}
+
+
+def fisher_vectors(**changes):
+    """A record of an encoder to Fisher vectors, with every key."""
+    record = {
+        "n_features": 4,
+        "ubm_origin": "given",
+        "by_weights": False,
+        "by_means": True,
+        "by_variances": True,
+        "power": 0.75,
+        "unit_norm": False,
+        "n_jobs": 2,
+        "verbose": 1,
+        "ubm": gmm("full", seed=1),
+        "feature_names": ["a", "b", "c", "d"],
+    }
+    return {**record, **changes}
+
+
+def supervectors(**changes):
+    """A record of an encoder to supervectors, with every key."""
+    record = {
+        "n_features": 4,
+        "ubm_origin": "settings",
+        "map_relevance_factor": 16.0,
+        "whiten": False,
+        "n_jobs": 2,
+        "verbose": 1,
+        "ubm": gmm(),
+        "feature_names": ["a", "b", "c", "d"],
+    }
+    return {**record, **changes}
+
+
 KINDS = {
+    "classifier": (CLASSIFIER.write, CLASSIFIER.read, classifier),
+    "fisher vectors": (FISHER_VECTORS.write, FISHER_VECTORS.read, fisher_vectors),
     "gmm": (write_gmm, read_gmm, gmm),
     "stats": (write_stats, read_stats, stats),
     "kmeans": (write_kmeans, read_kmeans, kmeans),
+    "supervectors": (SUPERVECTORS.write, SUPERVECTORS.read, supervectors),
 }
 
 

@@ -24,11 +24,13 @@ from sklearn.mixture import GaussianMixture
 import gmmkit
 from gmmkit import (
     Blocks,
+    FisherVectorEncoder,
     FloorWarning,
     GMMMachine,
     GMMStats,
     KMeansMachine,
     Selection,
+    SupervectorEncoder,
     linear_scoring,
     log_likelihood_ratio,
     select,
@@ -44,7 +46,14 @@ pytestmark = [
 K, D, N = 2, 3, 40
 X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9.0
 LAZY_X = da.from_array(X, chunks=(15, D))
-CLASSES = [GMMMachine, KMeansMachine, GMMStats, Blocks]
+ESTIMATORS = {  # the arguments of each class for these data
+    FisherVectorEncoder: {"ubm": GMMMachine(K)},
+    GMMMachine: {"n_gaussians": K},
+    KMeansMachine: {"n_clusters": K},
+    SupervectorEncoder: {"ubm": GMMMachine(K)},
+}
+OF_SEQUENCES = (FisherVectorEncoder, SupervectorEncoder)  # they take no single array
+CLASSES = [*ESTIMATORS, GMMStats, Blocks]
 FUNCTIONS = [linear_scoring, log_likelihood_ratio, select]
 FUNCTIONS.append(show_versions)  # takes no argument
 RECORDS = [FloorWarning, Selection]  # made here only, of what was checked
@@ -288,6 +297,12 @@ CONSTRUCTOR = {
     "max_iter": whole(0),
     "init_max_iter": whole(),
     "oversampling_factor": real(0.0, -1.0),
+    "by_weights": FLAG,
+    "by_means": FLAG,
+    "by_variances": FLAG,
+    "power": real(0.0, 1.5),
+    "unit_norm": FLAG,
+    "whiten": FLAG,
 }
 SIZES = {"n_gaussians": whole(), "n_features": whole()}
 STATS_CONSTRUCTOR = {
@@ -362,6 +377,12 @@ EXCEPTIONS = {  # methods for which some of these are right, or take another kin
     ("GMMStats", "of", "origin"): array((K, D), (K + 1, D)),
     ("GMMStats", "init_fields", "n"): MOMENTS["n"],
 }
+for cls in OF_SEQUENCES:
+    for name in ("fit", "transform"):
+        EXCEPTIONS[cls.__name__, name, "X"] = EXCEPTIONS["GMMMachine", "stats_per_sample", "X"]
+    # an ubm that is not fitted is trained, and there is always a relevance factor
+    EXCEPTIONS[cls.__name__, "__init__", "ubm"] = without(CONSTRUCTOR["ubm"], "unfitted")
+    EXCEPTIONS[cls.__name__, "__init__", "map_relevance_factor"] = real(-1)
 for name in ("about", "of"):  # an overflow is found later; a row is the origin of all components
     EXCEPTIONS["GMMStats", name, "origin"] = without(ARGUMENTS["origin"], "NaN", "infinity")
 SELECT = {
@@ -428,9 +449,14 @@ for name in ("e_step", "acc_stats"):  # empty statistics are right: only their s
 
 @cache
 def pickled(cls):
-    machine = (cls if cls is KMeansMachine else GMMMachine)(K).fit(X)
-    made = {GMMStats: lambda: machine.e_step(X), Blocks: lambda: Blocks([X])}
-    return pickle.dumps(made.get(cls, lambda: machine)())
+    if cls in ESTIMATORS:
+        return pickle.dumps(cls(**ESTIMATORS[cls]).fit(samples(cls)))
+    return pickle.dumps(Blocks([X]) if cls is Blocks else GMMMachine(K).fit(X).e_step(X))
+
+
+def samples(cls):
+    """Samples that are right."""
+    return [X] if cls in OF_SEQUENCES else X
 
 
 def subject(cls):
@@ -441,7 +467,7 @@ def subject(cls):
 def right(cls, method, parameter):
     """An argument that is right."""
     return {
-        "X": X,
+        "X": samples(cls),
         "n_samples": 2,
         "n_gaussians": 2 * K,
         "n_features": D,
@@ -499,8 +525,8 @@ def required(function, besides):
     ]
 
 
-def table_of(cls, method, parameter):
-    return EXCEPTIONS.get((cls.__name__, method, parameter), ARGUMENTS[parameter])
+def table_of(cls, method, parameter, tables=ARGUMENTS):
+    return EXCEPTIONS.get((cls.__name__, method, parameter), tables[parameter])
 
 
 METHODS = [
@@ -553,7 +579,7 @@ def test_everything_public_is_covered():
     assert set(parameters(select)) == SELECT.keys()
     assert set(parameters(linear_scoring)) == LINEAR_SCORING.keys()
     assert set(parameters(log_likelihood_ratio)) == RATIO.keys()
-    for cls in (GMMMachine, KMeansMachine):
+    for cls in ESTIMATORS:
         assert set(parameters(cls.__init__)) <= CONSTRUCTOR.keys()
     assert set(parameters(GMMStats.__init__)) == STATS_CONSTRUCTOR.keys()
     for cls in CLASSES:
@@ -564,16 +590,15 @@ def test_everything_public_is_covered():
 @pytest.mark.parametrize(
     "cls, parameter, value",
     cases(
-        ((cls, parameter), CONSTRUCTOR[parameter])
-        for cls in (GMMMachine, KMeansMachine)
+        ((cls, parameter), table_of(cls, "__init__", parameter, CONSTRUCTOR))
+        for cls in ESTIMATORS
         for parameter in parameters(cls.__init__)
     ),
 )
 def test_setting_is_refused_by_fit(cls, parameter, value):
-    size = {"n_gaussians": K} if cls is GMMMachine else {"n_clusters": K}
-    options = {**size, **({"trainer": "map"} if parameter == "ubm" else {}), parameter: value}
-    estimator = cls(**options)  # stores anything
-    refused(lambda: estimator.fit(X), parameter)
+    adapts = {"trainer": "map"} if parameter == "ubm" and cls is GMMMachine else {}
+    estimator = cls(**{**ESTIMATORS[cls], **adapts, parameter: value})  # stores anything
+    refused(lambda: estimator.fit(samples(cls)), parameter)
 
 
 @pytest.mark.parametrize(
@@ -610,14 +635,19 @@ def test_argument_of_a_method_is_refused(cls, method, parameter, value, tmp_path
 def fitted_only():
     """Methods of machines that look at samples with the features of the fit."""
     new = {"fit", "fit_predict", "initialize_gaussians"}
-    return [case for case in KNOWN if case[2] == "X" and case[1] not in {*new, "stats_per_sample"}]
+    return [
+        (cls, method, parameter)
+        for cls, method, parameter in KNOWN
+        if parameter == "X" and cls not in OF_SEQUENCES and method not in new
+        if method != "stats_per_sample"
+    ]
 
 
 @pytest.mark.parametrize(
     "cls, method, parameter, value", cases((case, NARROW) for case in fitted_only())
 )
 def test_other_features_are_refused(cls, method, parameter, value):
-    fitted = cls(K).fit(FRAME if isinstance(value, pd.DataFrame) else X)
+    fitted = cls(**ESTIMATORS[cls]).fit(FRAME if isinstance(value, pd.DataFrame) else X)
     with pytest.raises(ValueError, match=r"features|feature names"):
         getattr(fitted, method)(value)
 
@@ -693,14 +723,14 @@ def used(unfitted, name):
     return attribute(**{each: MADE.get(each, 2) for each in required(attribute, None)})
 
 
-@pytest.mark.parametrize("cls", [GMMMachine, KMeansMachine])
+@pytest.mark.parametrize("cls", ESTIMATORS)
 def test_what_needs_a_model_says_so(cls, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, _ in members(cls):
         if name in FROM_NOTHING:
             continue
         with pytest.raises(NotFittedError, match=f"This {cls.__name__} instance is not fitted yet"):
-            used(cls(K), name)
+            used(cls(**ESTIMATORS[cls]), name)
     assert not list(tmp_path.iterdir())
 
 

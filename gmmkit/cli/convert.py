@@ -24,7 +24,7 @@ from gmmkit.kernel.stats import GMMStats
 
 def convert(options: argparse.Namespace) -> None:
     model = load_model(options.file, options.verify)
-    beyond = list(_beyond_1_0(model) if options.to == "1.0" else _beyond(model, options.to))
+    beyond = list(_parts_beyond(model, options.to))
     if beyond:
         raise ValueError(f"{options.file}: version {options.to} cannot hold {', '.join(beyond)}")
     if options.to != "1.0":
@@ -37,6 +37,15 @@ def convert(options: argparse.Namespace) -> None:
             f"{options.new}: the model gives the same scores. These parts were left out, because "
             f"version 1.0 cannot hold them: {', '.join(left_out)}"
         )
+
+
+def _parts_beyond(model: Model, file_version: str | None) -> Iterator[str]:
+    """The parts of a model that a version cannot hold."""
+    schema = FORMATS[model.kind].schema
+    if schema is None:
+        yield from _beyond_1_0(model) if file_version == "1.0" else _beyond(model, file_version)
+    elif file_version is not None and file_version < schema.version:
+        yield f"a {model.kind}"
 
 
 def _save_own(model: Model, path: str, file_version: str | None) -> None:

@@ -12,12 +12,17 @@ import numpy as np
 
 from gmmkit.cli.messages import printable
 from gmmkit.cli.model import Model, load_model
+from gmmkit.files.composed import Array, Schema
+from gmmkit.files.formats import FORMATS
 from gmmkit.files.rules import STRUCTURE
 
 _TITLES = {
+    "FisherVectorEncoder": "encoder to Fisher vectors",
+    "GMMClassifier": "classifier of Gaussian mixtures",
     "GMMMachine": "Gaussian mixture",
     "GMMStats": "statistics of a Gaussian mixture",
     "KMeansMachine": "k-means",
+    "SupervectorEncoder": "encoder to supervectors",
 }
 _TRAINING = ("n_iter", "converged")
 
@@ -35,6 +40,10 @@ def info(options: argparse.Namespace) -> None:
 
 def _facts(model: Model) -> dict[str, Any]:
     """The facts about a model, as values that JSON has."""
+    schema = FORMATS[model.kind].schema
+    if schema is not None:
+        declared = _declared_facts(schema, model.record)
+        return {"kind": model.kind, "file_version": model.version, **declared}
     names = {
         "GMMMachine": (
             *("n_gaussians", "n_features", *STRUCTURE, "trainer", "map_prior", "map_alpha"),
@@ -51,8 +60,24 @@ def _facts(model: Model) -> dict[str, Any]:
     return {"kind": model.kind, "file_version": model.version, **facts}
 
 
+def _declared_facts(schema: Schema, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts about an estimator made of mixtures: its sizes, settings and parts by name."""
+    names = ("n_features", *schema.sizes, *schema, "feature_names")
+    facts: dict[str, Any] = {name: record.get(name) for name in names}
+    for name, part in schema.parts.items():
+        if isinstance(part, Array) and np.ndim(facts[name]):
+            facts[name] = {"shape": np.shape(facts[name])}
+    return {name: _plain(value) for name, value in facts.items()}
+
+
+_OF_MIXTURES = ("n_gaussians", "n_features", *STRUCTURE, "trainer")
+
+
 def _plain(value: Any) -> Any:
     """A value for JSON, which has no infinity: null stands for it."""
+    if isinstance(value, dict):  # of a mixture in an estimator, the chief facts
+        names = _OF_MIXTURES if "n_gaussians" in value else value
+        return {name: _plain(value[name]) for name in names}
     if isinstance(value, np.ndarray | list):
         return [_plain(item) for item in value]
     value = value.item() if isinstance(value, np.generic) else value
@@ -63,6 +88,9 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The facts as labels and texts for people."""
     yield "kind", f"{_TITLES[facts['kind']]} ({facts['kind']})"
     yield "file version", facts["file_version"] or "none, from before 1.0"
+    if FORMATS[facts["kind"]].schema is not None:
+        yield from _declared_lines(facts)
+        return
     if "n_clusters" in facts:
         yield "clusters", str(facts["n_clusters"])
     else:
@@ -80,6 +108,25 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "training", _training(facts)
         names = facts["feature_names"]
         yield "feature names", "none" if names is None else ", ".join(names)
+
+
+def _declared_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The facts about an estimator made of mixtures, except for those that are None."""
+    for name, value in facts.items():
+        if name in ("kind", "file_version") or value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        texts = [_mixture(each) if isinstance(each, dict) else str(each) for each in values]
+        alike = len(texts) > 1 and len(set(texts)) == 1
+        text = f"{len(texts)}, each {texts[0]}" if alike else ", ".join(texts)
+        yield name.replace("_", " "), text
+
+
+def _mixture(facts: Mapping[str, Any]) -> str:
+    """A mixture in an estimator, or the shape of an array."""
+    if "shape" in facts:
+        return f"array of shape {tuple(facts['shape'])}"
+    return f"{facts['n_gaussians']} components, {described(facts)}, trainer {facts['trainer']}"
 
 
 def described(facts: Mapping[str, Any]) -> str:

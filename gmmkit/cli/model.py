@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from gmmkit.estimators.encoders import FisherVectorEncoder, SupervectorEncoder
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.kmeans import KMeansMachine
 from gmmkit.files.hdf5 import Reader, read
@@ -11,9 +12,11 @@ from gmmkit.files.rules import kind_of
 from gmmkit.kernel.stats import GMMStats
 
 _CLASSES: dict[str, Any] = {
+    "FisherVectorEncoder": FisherVectorEncoder,
     "GMMMachine": GMMMachine,
     "GMMStats": GMMStats,
     "KMeansMachine": KMeansMachine,
+    "SupervectorEncoder": SupervectorEncoder,
 }
 
 
@@ -36,7 +39,7 @@ def load_model(path: str, verify: bool) -> Model:
     def look(reader: Reader) -> tuple[str, str | None]:
         kind = kind_of(reader)
         if kind is None:
-            reader.refuse("", "a mixture, statistics or k-means clusters", "other contents")
+            reader.refuse("", "a model of gmmkit or bob.learn.em", "other contents")
         return kind, reader.attribute("file_version", str, default=None)
 
     kind, file_version = read(path, look, verify=False)  # loading verifies

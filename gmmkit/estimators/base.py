@@ -1,7 +1,11 @@
-"""Machine: the common part of the estimators. It opens and checks data, and it saves and loads."""
+"""The common part of the estimators: they open and check data, and they save and load.
+
+`Estimator` is for all, `Machine` for those that are transformers as well.
+"""
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,21 +26,20 @@ from gmmkit.sources.sequences import Sequences, open_sequences
 from gmmkit.training.callbacks import CallbackSupportMixin
 
 
-class Machine(
-    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
-):
-    """Base of the estimators: opens any data as a source of blocks."""
+class Estimator(BaseEstimator):
+    """Base of all estimators: opens any data as a source of blocks."""
 
     n_jobs: int | None
     verbose: int
     _names_elsewhere: ClassVar[dict[str, str]] = {}  # parameters' names elsewhere, and our names
     _format: ClassVar[str]  # of files: a name in `FORMATS`
     _stored_settings: ClassVar[tuple[str, ...]]  # parameters that files store unchanged
+    _kept_by_clone: ClassVar[tuple[str, ...]] = ()  # fitted parameters, which are data
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """A machine, if the constructor takes these arguments, else an error with hints.
+        """An estimator, if the constructor takes these arguments, else an error with hints.
 
-        Missing arguments are not checked here, since pickles make machines without arguments.
+        Missing arguments are not checked here, since pickles make estimators without arguments.
         """
         try:
             _signature(cls.__init__).bind_partial(None, *args, **kwargs)
@@ -57,11 +60,6 @@ class Machine(
         if isinstance(value, (np.integer, np.floating)) and not name.endswith("_"):
             value = value.item()
         super().__setattr__(name, value)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
 
     def _open(self, X: Any, sample_weight: Any = None, reset: bool = False) -> Source:
         """The source of checked X (N, D) and weights (N,).
@@ -110,7 +108,16 @@ class Machine(
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(unpickled(type(self).__name__, state))
 
-    # Files: a machine is stored as a record, a dict of plain values.
+    def __sklearn_clone__(self) -> Self:
+        """An unfitted copy with the same ubm: a prior is data, and must not be fitted again."""
+        bare = copy.copy(self)
+        bare.__dict__.update(dict.fromkeys(self._kept_by_clone))
+        twin: Self = BaseEstimator.__sklearn_clone__(bare)
+        for name in self._kept_by_clone:
+            setattr(twin, name, getattr(self, name))
+        return twin
+
+    # Files: an estimator is stored as a record, a dict of plain values.
 
     def save(self, target: Any) -> None:
         """Write to an HDF5 file (atomically) or into an open `h5py.File` or `h5py.Group`.
@@ -137,7 +144,8 @@ class Machine(
 
         Returns
         -------
-        Machine
+        estimator
+            Of this class.
 
         Raises
         ------
@@ -148,21 +156,21 @@ class Machine(
 
     @classmethod
     def _read(cls, source: Any, verify: bool, *given: Any) -> Self:
-        """The machine in a file. If its parts do not fit together, the error names the file."""
+        """The estimator in a file. If its parts do not fit together, the error names the file."""
 
         def parse(reader: Reader) -> Any:
-            machine, record = cls(), FORMATS[cls._format].read(reader)
+            estimator, record = cls(), FORMATS[cls._format].read(reader)
             try:
-                machine._load_record(record, *given)
+                estimator._load_record(record, *given)
             except ValueError as error:
                 reader.refuse("", "settings that fit the parameters", str(error).rstrip("."))
-            return machine
+            return estimator
 
-        machine: Self = read(source, parse, verify=verify)
-        return machine
+        estimator: Self = read(source, parse, verify=verify)
+        return estimator
 
     def load(self, source: Any, **options: Any) -> None:
-        """Read into this machine, settings included; see `from_hdf5`."""
+        """Read into this estimator, settings included; see `from_hdf5`."""
         loaded = type(self).from_hdf5(source, **options)
         self.__dict__.clear()
         self.__dict__.update(loaded.__dict__)
@@ -186,9 +194,21 @@ class Machine(
         for name in self._stored_settings:
             if name in record:
                 setattr(self, name, record[name])
+        self._load_features(record)
+
+    def _load_features(self, record: dict[str, Any]) -> None:
         self.n_features_in_ = record["n_features"]
         if record.get("feature_names") is not None:
             self.feature_names_in_ = np.array(record["feature_names"], dtype=object)
+
+
+class Machine(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
+    """Base of the estimators that are transformers: mixtures and k-means."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import warnings
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context, clone
+from sklearn.base import _fit_context, clone
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -599,6 +598,7 @@ class GMMMachine(Mixture):
         *("acceleration", "random_state"),
         *("n_jobs", "verbose"),
     )
+    _kept_by_clone = ("ubm",)
     _learned = ("n_iter", "converged", "lower_bounds", "lower_bound", "variance_floor")
 
     def _record(self) -> dict[str, Any]:
@@ -635,11 +635,3 @@ class GMMMachine(Mixture):
         if ubm is not None:
             check_is_fitted(checks.instance(ubm, GMMMachine, "ubm"), "means_", msg=NO_UBM)
         return cls._read(source, verify, ubm)
-
-    def __sklearn_clone__(self) -> GMMMachine:
-        """An unfitted copy with the same ubm: a prior is data, and must not be fitted again."""
-        bare = copy.copy(self)
-        bare.ubm = None
-        twin: GMMMachine = BaseEstimator.__sklearn_clone__(bare)
-        twin.ubm = self.ubm
-        return twin

@@ -29,15 +29,21 @@ Shape = tuple[int, ...]
 VERSIONS = ("1.2", "1.1", "1.0")
 _FROM_1_2 = ("variance_floor",)  # keys that older versions do not have
 WRITERS = {
+    "FisherVectorEncoder": "<class 'gmmkit.FisherVectorEncoder'>",
+    "GMMClassifier": "<class 'gmmkit.GMMClassifier'>",
     "GMMMachine": "<class 'gmmkit.gmm.GMMMachine'>",
     "GMMStats": "<class 'gmmkit.stats.GMMStats'>",
     "KMeansMachine": "<class 'gmmkit.kmeans.KMeansMachine'>",
+    "SupervectorEncoder": "<class 'gmmkit.SupervectorEncoder'>",
 }
 _MARKS = {  # a key that only files of this class have
     "gaussians": "GMMMachine",
     "m_gaussians0": "GMMMachine",
     "sumPx": "GMMStats",
     "centroids": "KMeansMachine",
+    "classes": "GMMClassifier",
+    "unit_norm": "FisherVectorEncoder",
+    "whiten": "SupervectorEncoder",
 }
 
 

@@ -219,7 +219,7 @@ def test_what_is_wrong_stands_on_stderr(name, command, call, eruptions, path, tm
 def test_a_file_of_another_program_is_refused(call):
     status, _, errors = call("info", DATA / "faithful.hdf5")
     assert status == 1
-    assert "faithful.hdf5: expected a mixture, statistics or k-means" in errors
+    assert "faithful.hdf5: expected a model of gmmkit or bob.learn.em" in errors
 
 
 def test_a_file_edited_on_purpose_is_read_on_demand(call, eruptions, path, tmp_path):

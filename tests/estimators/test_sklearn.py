@@ -18,7 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
-from gmmkit import GMMMachine, KMeansMachine
+from gmmkit import FisherVectorEncoder, GMMMachine, KMeansMachine, SupervectorEncoder
+from gmmkit.sources.sequences import open_sequences
 
 CENTRES = np.array([[-9.0, 0.0], [0.0, 9.0], [9.0, -9.0]])
 
@@ -41,10 +42,38 @@ def utterance(n_samples=30, seed=1):
 
 # ---------------------------------------------------------------------------- scikit-learn's checks
 
+
+class EachRow:
+    """An encoder of rows: scikit-learn's checks give rows, and each is a sequence of one frame.
+
+    By themselves encoders refuse a 2-D array, and say so in their tags, by which `check_estimator`
+    checks nothing of them. What X may be is therefore checked of this class only. All other checks,
+    of parameters, clones, pickles, names, dtypes and so on, are of the encoders.
+    """
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        return tags
+
+    def _open_sequences(self, X, reset=False):
+        X = self._checked_in_memory(X, reset)
+        return open_sequences(list(X[:, None]), type(self).__name__, self.n_jobs)
+
+
+class RowsToFisherVectors(EachRow, FisherVectorEncoder):
+    pass
+
+
+class RowsToSupervectors(EachRow, SupervectorEncoder):
+    pass
+
+
 RANDOM_START = [GMMMachine(2), GMMMachine(2, trainer="map"), KMeansMachine()]
-CHECKED = [GMMMachine(), GMMMachine(trainer="map"), *RANDOM_START]
+ENCODERS = [RowsToFisherVectors(GMMMachine(2)), RowsToSupervectors(GMMMachine(2))]
+CHECKED = [GMMMachine(), GMMMachine(trainer="map"), *RANDOM_START, *ENCODERS]
 # one of each kind in every run
-QUICK = [GMMMachine(2), GMMMachine(trainer="map"), KMeansMachine()]
+QUICK = [GMMMachine(2), GMMMachine(trainer="map"), KMeansMachine(), ENCODERS[0]]
 
 
 def speed(estimator):
@@ -137,7 +166,10 @@ def test_kind_of_estimator():
     mixture, clusters = (sklearn.utils.get_tags(each) for each in (GMMMachine(), KMeansMachine()))
     assert mixture.estimator_type == "density_estimator"
     assert clusters.estimator_type == "clusterer"
-    for tags in (mixture, clusters):
+    encoder = sklearn.utils.get_tags(FisherVectorEncoder())
+    assert encoder.estimator_type is None
+    assert not encoder.input_tags.two_d_array
+    for tags in (mixture, clusters, encoder):
         assert set(tags.transformer_tags.preserves_dtype) == {"float64", "float32"}
         assert not tags.target_tags.required
 

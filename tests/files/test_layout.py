@@ -9,7 +9,18 @@ import pytest
 from damage import same
 from material import DATA
 from recipes import every_structure
-from records import KINDS, SPARSE, gmm, kmeans, read_1_0, save, stats
+from records import (
+    KINDS,
+    SPARSE,
+    classifier,
+    fisher_vectors,
+    gmm,
+    kmeans,
+    read_1_0,
+    save,
+    stats,
+    supervectors,
+)
 from reference import by_feature
 
 from gmmkit.files.hdf5 import FileFormatError, read, write
@@ -46,6 +57,19 @@ def test_statistics_come_back(tmp_path, covariance_type, block_size):
 def test_clusters_come_back(tmp_path, method):
     record = kmeans(init_method=method)
     assert same(round_trip(tmp_path / "file", "kmeans", record), record)
+
+
+@pytest.mark.parametrize("ubm", [None, gmm()])
+def test_classifiers_come_back(tmp_path, ubm):
+    record = classifier(ubm=ubm)
+    assert same(round_trip(tmp_path / "file", "classifier", record), record)
+
+
+@pytest.mark.parametrize(
+    "kind, record", [("fisher vectors", fisher_vectors()), ("supervectors", supervectors())]
+)
+def test_encoders_come_back(tmp_path, kind, record):
+    assert same(round_trip(tmp_path / "file", kind, record), record)
 
 
 @pytest.mark.parametrize("trainer", ["ml", "map"])
@@ -217,6 +241,8 @@ def refused(path, kind, *words, verify=True):
 def test_a_file_of_another_class_is_refused(tmp_path, wanted, found):
     if wanted != found:
         names = {"gmm": "GMMMachine", "stats": "GMMStats", "kmeans": "KMeansMachine"}
+        names |= {"classifier": "GMMClassifier", "fisher vectors": "FisherVectorEncoder"}
+        names |= {"supervectors": "SupervectorEncoder"}
         path = save(tmp_path / "file", found, KINDS[found][2]())
         refused(path, wanted, f"gmmkit.{names[wanted]}", f"gmmkit.{names[found]}")
 
@@ -258,6 +284,14 @@ def edit(path, kind, key, value, record=None):
 
 
 REQUIRED = {
+    "classifier": (
+        *("n_classes", "n_features", "adapt", "temperature", "classes", "class_prior"),
+        *("mixtures", "mixtures/1/weights"),
+    ),
+    "fisher vectors": (
+        *("n_features", "by_weights", "by_means", "by_variances", "power", "unit_norm"),
+        *("ubm_origin", "ubm", "ubm/weights"),
+    ),
     "gmm": (
         *("n_gaussians", "weights", "gaussians", "gaussians/means", "gaussians/variances"),
         *("gaussians/variance_thresholds", "trainer", "max_fitting_steps", "update_means"),
@@ -268,6 +302,7 @@ REQUIRED = {
         *("sum_px_origin", "sum_pxx_origin", "covariance_type"),
     ),
     "kmeans": ("n_clusters", "n_features", "centroids", "init_method", "max_iter", "n_init"),
+    "supervectors": ("n_features", "map_relevance_factor", "whiten", "ubm_origin", "ubm"),
 }
 
 
@@ -279,6 +314,14 @@ def test_missing_keys_are_refused_by_name(tmp_path, kind, key):
 
 
 WRONG = [
+    ("classifier", "classes", ["ü", "no"], "classes: expected distinct labels in ascending order"),
+    ("classifier", "class_prior", [0.5, 0.75], "class_prior: expected a sum of one, got 1.25"),
+    ("classifier", "temperature", -1.0, "temperature: expected a number from 0"),
+    ("classifier", "mixtures/0/weights", [1.0, 1.0, 1.0], "mixtures/0/weights: expected a sum"),
+    ("fisher vectors", "n_features", 3, "feature_names: expected the shape (3,)"),
+    ("fisher vectors", "power", 1.5, "power: expected a number from 0 to 1, got 1.5"),
+    ("fisher vectors", "ubm_origin", "found", "ubm_origin: expected one of default, given"),
+    ("fisher vectors", "ubm/weights", [1.0, 1.0, 1.0], "ubm/weights: expected a sum of one"),
     ("gmm", "n_gaussians", 4, "weights: expected the shape (4,), got (3,)"),
     ("gmm", "n_gaussians", 10**15, "weights: expected the shape"),
     ("gmm", "n_gaussians", 0, "n_gaussians: expected a number from 1"),
@@ -309,6 +352,7 @@ WRONG = [
     ("kmeans", "labels", [0.5], "labels: expected cluster numbers below 3"),
     ("kmeans", "counts", [1.0, -1.0, 0.0], "counts: expected no negative number"),
     ("kmeans", "centroids", np.full((3, 2), np.inf), "centroids: expected finite numbers"),
+    ("supervectors", "map_relevance_factor", -1.0, "map_relevance_factor: expected a number from"),
 ]
 
 
