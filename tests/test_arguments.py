@@ -30,6 +30,8 @@ from gmmkit import (
     GMMStats,
     KMeansMachine,
     Selection,
+    linear_scoring,
+    log_likelihood_ratio,
     select,
     show_versions,
 )
@@ -50,7 +52,8 @@ ESTIMATORS = {  # the arguments of each class for these data
     KMeansMachine: {"n_clusters": K},
 }
 CLASSES = [*ESTIMATORS, GMMStats, Blocks]
-FUNCTIONS = [select, show_versions]  # the second takes no argument
+FUNCTIONS = [linear_scoring, log_likelihood_ratio, select]
+FUNCTIONS.append(show_versions)  # takes no argument
 RECORDS = [FloorWarning, Selection]  # made here only, of what was checked
 
 # ------------------------------------------------------------------------------- wrong arguments
@@ -421,6 +424,35 @@ SELECT = {
     "start": choice(),
 }
 del SELECT["n_gaussians"]["list"]  # of sizes: right
+RATIO = {
+    "models": {
+        "array": np.zeros((K, D)),
+        "None": None,
+        "number": 3,
+        "no models": [],
+        "numbers": [1, 2],
+        "k-means": [KMeansMachine()],
+        "unfitted": [unfitted_ubm()],
+    },
+    "ubm": {**ARGUMENTS["ubm"], "None": None},
+    "sequences": EXCEPTIONS["GMMMachine", "stats_per_sample", "X"],
+    "top_c": without(whole(), "None"),
+    "average": {},  # anything is true or false
+}
+LINEAR_SCORING = {
+    "models_or_means": {
+        **array((K, D), (K, D + 1)),
+        "None": None,
+        "number": 3,
+        "no models": [],
+        "k-means": KMeansMachine(),
+        "unfitted": [unfitted_ubm()],
+    },
+    "ubm": {**ARGUMENTS["ubm"], "None": None},
+    "stats": {**without(ARGUMENTS["stats"], "list", "other structure", "empty"), "none": []},
+    "test_channel_offsets": {**array((K, D), (K, D + 1)), "None": None},
+    "frame_length_normalization": {},  # anything is true or false
+}
 SETTERS = {
     "GMMMachine": {
         "means": {**array((K, D), (K + 1, D)), "None": None, "number": 3},
@@ -576,6 +608,8 @@ def test_everything_public_is_covered():
     assert exported == {*CLASSES, *FUNCTIONS, *RECORDS}
     assert {parameter for _, _, parameter in METHODS} <= ARGUMENTS.keys()
     assert set(parameters(select)) == SELECT.keys()
+    assert set(parameters(linear_scoring)) == LINEAR_SCORING.keys()
+    assert set(parameters(log_likelihood_ratio)) == RATIO.keys()
     for cls in ESTIMATORS:
         assert set(parameters(cls.__init__)) <= CONSTRUCTOR.keys()
     assert set(parameters(GMMStats.__init__)) == STATS_CONSTRUCTOR.keys()
@@ -660,6 +694,23 @@ def test_weights_of_lazy_samples_are_refused(cls, method, value):
 )
 def test_argument_of_select_is_refused(parameter, value):
     refused(lambda: select(**{"X": X, "n_gaussians": K, parameter: value}), parameter)
+
+
+@pytest.mark.parametrize(
+    "parameter, value", cases(((name,), table) for name, table in RATIO.items())
+)
+def test_argument_of_log_likelihood_ratio_is_refused(parameter, value):
+    right = {"models": [subject(GMMMachine)], "ubm": subject(GMMMachine), "sequences": [X]}
+    refused(lambda: log_likelihood_ratio(**{**right, parameter: value}), parameter)
+
+
+@pytest.mark.parametrize(
+    "parameter, value", cases(((name,), table) for name, table in LINEAR_SCORING.items())
+)
+def test_argument_of_linear_scoring_is_refused(parameter, value):
+    ubm, stats = subject(GMMMachine), GMMStats(K, D)
+    right = {"models_or_means": [ubm], "ubm": ubm, "stats": [stats]}
+    refused(lambda: linear_scoring(**{**right, parameter: value}), parameter)
 
 
 @pytest.mark.parametrize(

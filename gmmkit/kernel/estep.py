@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +11,12 @@ import numpy as np
 from gmmkit.kernel.blocks import Block, ScoredBlock, refuse_non_finite
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.plan import block_length, evaluator, strip_length
-from gmmkit.kernel.stats import GMMStats
+from gmmkit.kernel.stats import GMMStats, several
 from gmmkit.sources.base import Source
+from gmmkit.sources.batches import batches
 from gmmkit.sources.sequences import Sequences
 
+_STRIPS = 32  # that a thread works on before it takes other sequences, measured
 # Overflow far from all components is expected and corrected, so NumPy must not warn.
 QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
 
@@ -79,19 +80,29 @@ class EachEStep:
     def __call__(self, X: np.ndarray, bounds: np.ndarray) -> list[GMMStats]:
         """Statistics of the pieces of X (B, D); piece i is rows ``bounds[i]:bounds[i + 1]``."""
         densities = self.densities
-        block: Any = evaluator(densities)(densities, len(X))  # scores: no mixture is "nearest"
-        block.load(X)
-        found = []
-        for start, stop in pairwise(bounds):
-            stats = GMMStats.of(densities.structure, densities.shape[0], densities.origins)
-            block.part(slice(start, stop)).add_to(stats, None)
-            found.append(stats)
-        return found
+        length = min(len(X), _strip_length(densities))
+        block: Any = evaluator(densities)(densities, length)
+        n_gaussians = densities.shape[0]
+        each = several(len(bounds) - 1, densities.structure, n_gaussians, densities.origins)
+        for pieces in batches(np.diff(bounds).tolist(), length):
+            ends = np.cumsum([0, *(stop - start for _, start, stop in pieces)])
+            first = bounds[pieces[0].number] + pieces[0].start
+            block.load(X[first : first + ends[-1]])
+            block.add_to_each([each[number] for number, _, _ in pieces], ends)
+        return each
+
+
+def _strip_length(densities: Densities) -> int:
+    """Samples scored at once: half as many as elsewhere, for their sums are added piece by piece.
+
+    So more of the scores are still in the cache when they are needed again, measured.
+    """
+    return max(1, block_length(densities) // 2)
 
 
 def sweep_each(sequences: Sequences, densities: Densities) -> list[GMMStats]:
     """Statistics of each sequence under a mixture."""
-    length = block_length(densities)
+    length = _STRIPS * _strip_length(densities)
     return sequences.map_sums(EachEStep(densities), "gmmkit-e-step-each", length)
 
 

@@ -15,12 +15,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from gmmkit.cached import cached_property
-from gmmkit.kernel.blocks import ScoredBlock, exponentials
+from gmmkit.kernel.blocks import MANY_FAR, STRIDE, ScoredBlock, exponentials_above
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.estep import QUIET, strips
 from gmmkit.kernel.plan import block_length, mixture_densities
@@ -29,6 +29,7 @@ from gmmkit.sources.base import Source
 from gmmkit.sources.sequences import Sequences
 
 _STACKED = 512  # components of a stack, unless one mixture has more
+_SCORES, _STRIPS = 1 << 20, 16  # log-likelihoods (M, B) of a block at most, and strips in it
 
 
 @dataclass(frozen=True)
@@ -53,23 +54,56 @@ class Stack:
         """Log densities of the mixtures for the samples X (B, D), (M, B)."""
         out = np.empty((self.n_mixtures, len(X)))
         for rows, block in strips(self.densities, X):
-            block.peak()  # corrects scores that overflowed
-            for of_mixture, (first, end) in zip(out, pairwise(self.bounds), strict=True):
-                of_mixture[rows] = _log_sum(block, slice(first, end))
-            out[:, rows] += block.shared_terms() + math.log(self.n_mixtures)
+            out[:, rows] = self._log_sums(block)
         return out
 
+    def _log_sums(self, block: ScoredBlock) -> np.ndarray:
+        """The log densities for a block, (M, B). Overwrites the scores.
 
-def _log_sum(block: ScoredBlock, components: slice) -> np.ndarray:
-    """logsumexp of the scores of some components, (B,). Overwrites the scores."""
-    scores = block.scores[components]
-    peak = scores.max(axis=0)
-    peak[np.isneginf(peak)] = 0.0  # else -inf minus -inf would be NaN
-    scores -= peak
-    kept = np.empty(scores.shape, bool)
-    total = exponentials(scores, block.densities.lowest, kept).sum(axis=0)
-    log_sum: np.ndarray = np.log(total, dtype=float) + peak
-    return log_sum
+        As in `ScoredBlock.assign`, only samples that are far from a mixture need the maximum of its
+        scores. They are scored again, unless they are many.
+        """
+        if not block.bounded or self._many_are_far(block):
+            return self._log_sums_by_maxima(block)
+        total = self._exponential_sums(block)
+        log_sums: np.ndarray = np.log(total, dtype=float) + self._common(block)
+        far = ~((total > block.smallest_total) & (total < np.inf)).all(axis=0)  # or NaN
+        if far.any():
+            apart = type(block)(self.densities, int(np.count_nonzero(far)))
+            apart.load(block.samples[far])
+            log_sums[:, far] = self._log_sums_by_maxima(apart)
+        return log_sums
+
+    def _log_sums_by_maxima(self, block: ScoredBlock) -> np.ndarray:
+        block.peak()  # corrects scores that overflowed
+        peaks = np.array([scores.max(axis=0) for scores in self._each(block.scores)])
+        peaks[np.isneginf(peaks)] = 0.0  # else -inf minus -inf would be NaN
+        for scores, peak in zip(self._each(block.scores), peaks, strict=True):
+            scores -= peak
+        total = self._exponential_sums(block)
+        log_sums: np.ndarray = np.log(total, dtype=float) + peaks + self._common(block)
+        return log_sums
+
+    def _exponential_sums(self, block: ScoredBlock) -> np.ndarray:
+        """Sums of the exponentials of each mixture's scores, (M, B)."""
+        exponentials_above(block.scores, block.densities.lowest)
+        ones = np.ones(len(block.scores), block.scores.dtype)  # a product with it sums faster
+        return np.array([ones[: len(scores)] @ scores for scores in self._each(block.scores)])
+
+    def _common(self, block: ScoredBlock) -> np.ndarray | float:
+        """What is left out of the scores: shared terms, and the weight 1 / M of each mixture."""
+        return block.shared_terms() + math.log(self.n_mixtures)
+
+    def _many_are_far(self, block: ScoredBlock) -> bool:
+        """Whether many samples are so far from one of the mixtures that its sum underflows."""
+        some = self._each(block.scores[:, ::STRIDE])
+        peaks = np.array([scores.max(axis=0) for scores in some])
+        far = (peaks < math.log(block.smallest_total)).any(axis=0)
+        return bool(np.count_nonzero(far) > MANY_FAR * far.size)
+
+    def _each(self, scores: np.ndarray) -> list[np.ndarray]:
+        """The scores of each mixture."""
+        return [scores[first:end] for first, end in pairwise(self.bounds)]
 
 
 def stacked(mixtures: Sequence[Parameters]) -> Parameters:
@@ -108,8 +142,9 @@ class Mixtures:
 
     @cached_property
     def block_length(self) -> int:
-        """Rows of a block."""
-        return max(block_length(stack.densities) for stack in self.stacks)
+        """Rows of a block: for several strips, so that these are worked on in the same buffers."""
+        strip = max(block_length(stack.densities) for stack in self.stacks)
+        return min(max(_SCORES // self.n_mixtures, strip), _STRIPS * strip)
 
     @property
     def n_mixtures(self) -> int:
@@ -141,18 +176,46 @@ class Rows:
         return self.mixtures.log_likelihoods(X).T.astype(self.dtype)
 
 
+class Scorer(Protocol):
+    """Mixtures that score the same samples."""
+
+    @property
+    def block_length(self) -> int:
+        """Rows of a block."""
+
+    def log_likelihoods(self, X: np.ndarray) -> np.ndarray:
+        """Log densities of all mixtures for the samples X (B, D), (M, B)."""
+
+
 @dataclass(frozen=True)
 class Sums:
     """A kernel of sequences: sums of the log-likelihoods of their frames, (M,) for each."""
 
-    mixtures: Mixtures
+    mixtures: Scorer
 
     def __call__(self, X: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
         """The sums for the pieces of X (B, D); piece i is rows ``bounds[i]:bounds[i + 1]``."""
-        return sums_of_pieces(self.mixtures.log_likelihoods(X), bounds)
+        return _sums_of_pieces(self.mixtures.log_likelihoods(X), bounds)
 
 
-def sums_of_pieces(values: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
+@dataclass(frozen=True)
+class Ratios:
+    """A kernel of sequences: log-likelihood ratios, and the number of frames, (M,) for each.
+
+    The first of the M mixtures is the background model that the M - 1 others are compared with.
+    """
+
+    mixtures: Scorer
+
+    def __call__(self, X: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
+        """Sums over the frames of the pieces of X (B, D), as in `Sums`; the last is a count."""
+        values = self.mixtures.log_likelihoods(X)
+        values[:-1] = values[1:] - values[0]
+        values[-1] = 1
+        return _sums_of_pieces(values, bounds)
+
+
+def _sums_of_pieces(values: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
     """Sums of values (M, B) over each piece, (M,) for each."""
     return list(np.add.reduceat(values, bounds[:-1], axis=1).T.copy())
 
@@ -165,6 +228,17 @@ def log_likelihoods(source: Source, mixtures: Sequence[Parameters]) -> Any:
     stacks = Mixtures.of(mixtures, source.dtype)
     kernel = Rows(stacks, source.dtype)
     return source.map_rows(kernel, "gmmkit-log_likelihoods", stacks.block_length)
+
+
+def log_likelihood_ratios(sequences: Sequences, mixtures: Scorer) -> tuple[np.ndarray, np.ndarray]:
+    """Log-likelihood ratios of models and a background model, and the numbers of frames.
+
+    The first mixture is the background model. The ratios, (n_models, n_sequences), are sums over
+    the frames of a sequence; the numbers of frames are (n_sequences,).
+    """
+    found = sequences.map_sums(Ratios(mixtures), "gmmkit-ratios", mixtures.block_length)
+    sums = np.transpose(found)  # (M, n_sequences)
+    return sums[:-1], sums[-1]
 
 
 def log_likelihood_sums(sequences: Sequences, mixtures: Sequence[Parameters]) -> np.ndarray:

@@ -23,6 +23,7 @@ from gmmkit.sources.streams import Blocks, StreamSource, is_on_disk
 from gmmkit.sources.threads import count_threads, map_ordered
 
 _READ_ROWS = 1 << 16  # of a batch of frames, which `StreamSource` cuts for its threads
+_WORK, _FEW_ROWS = 16, 1024  # batches for threads to share, unless these were shorter
 
 SequenceKernel = Callable[[np.ndarray, np.ndarray], Sequence[Any]]
 
@@ -113,10 +114,11 @@ class ArraySequences:
 
     def map_sums(self, kernel: SequenceKernel, name: str, block_length: int) -> list[Any]:
         """The kernel's result for each sequence."""
-        work = batches(self.lengths().tolist(), block_length)
+        lengths = self.lengths()
+        work = batches(lengths.tolist(), min(block_length, max(lengths.sum() // _WORK, _FEW_ROWS)))
         threads = count_threads(self.n_jobs, max(1, len(work)))
         sums: list[Any] = [None] * len(self.arrays)
-        with progress.over(name, int(self.lengths().sum())) as advance:
+        with progress.over(name, int(lengths.sum())) as advance:
             each = map_ordered(partial(self._results, kernel), work, threads)
             for pieces, results in zip(work, each, strict=True):
                 for (number, start, stop), result in zip(pieces, results, strict=True):
@@ -148,9 +150,8 @@ class ArraySequences:
     def _name(self, pieces: list[Piece]) -> str:
         """What to call a batch."""
         first, last = pieces[0].number, pieces[-1].number
-        if first == last:
-            return self.names[first]
-        return f"sequences {first} to {last} of X, counted from 0"
+        more = f" or one of the {last - first} after it" if last > first else ""
+        return self.names[first] + more
 
     def chosen(self, mask: np.ndarray) -> ArraySequences:
         """The sequences that a mask (n,) chooses. They keep their names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import methodcaller
 from typing import Any
 
@@ -15,7 +15,7 @@ from gmmkit.sources import dask_compute
 from gmmkit.sources.base import Source, noting
 from gmmkit.sources.batches import ArraySequences, SequenceKernel, batches
 from gmmkit.sources.dask_graph import BlockTasks, Sum
-from gmmkit.sources.dask_source import DaskSource
+from gmmkit.sources.dask_source import DaskSource, note_block
 
 
 def is_dask_bag(X: Any) -> bool:
@@ -25,38 +25,64 @@ def is_dask_bag(X: Any) -> bool:
 
 
 @dataclass(frozen=True)
+class Door:
+    """How partitions are opened: with D, if it is known, what expects it, and the bag's name."""
+
+    n_features: int | None
+    who: str
+    name: str
+
+    def name_of(self, number: int) -> str:
+        """What to call a partition."""
+        return f"partition {number} of {self.name}, counted from 0"
+
+    def open(self, number: int, partition: Iterable[Any]) -> ArraySequences:
+        """The sequences of a partition, checked."""
+        with noting(self.name_of(number)):
+            items = list(partition)
+            names = [
+                f"Sequence {i} of partition {number} of {self.name}" for i in range(len(items))
+            ]
+            return ArraySequences.checked(items, names, self.n_features, n_jobs=1, who=self.who)
+
+
+@dataclass(frozen=True)
 class BagSequences:
     """The sequences of a bag. A task computes the results for a partition, and only these travel.
 
     Partitions are read when results are needed, and are not kept. Only the first sequence is read
-    to learn D, if it is not given, and the type to work in.
+    to learn D, if it is not known, and the type to work in.
     """
 
     X: Any
-    expected: int | None  # D, if it is known
-    who: str  # what expects it
+    door: Door
 
     @cached_property
     def _first(self) -> tuple[int, np.dtype]:
         """D and the type to work in, of the first sequence."""
         from dask.delayed import delayed
 
-        for number, part in enumerate(self.X.to_delayed()):
-            found = delayed(_header)(number, part, self.expected, self.who).compute()
+        for number, partition in enumerate(self.X.to_delayed()):
+            found = delayed(_header)(number, partition, self.door).compute()
             if found is not None:
                 n_features, dtype = found
                 return int(n_features), dtype
-        raise ValueError("X has no sequences: all partitions of the bag are empty.")
+        raise ValueError(f"{self.door.name} has no sequences: all partitions of the bag are empty.")
 
     @property
     def n_features(self) -> int:
         """D."""
-        return self._first[0] if self.expected is None else self.expected
+        return self._first[0]
 
     @property
     def dtype(self) -> np.dtype:
         """The type to work in: that of the first sequence."""
         return self._first[1]
+
+    @property
+    def header(self) -> Any:
+        """An array that has D columns."""
+        return np.empty((1, self.n_features))
 
     @cached_property
     def _loading(self) -> BlockTasks:
@@ -64,9 +90,9 @@ class BagSequences:
         return BlockTasks.of(self.X)
 
     @property
-    def header(self) -> Any:
-        """An array that has D columns."""
-        return np.empty((1, self.n_features))
+    def _checked(self) -> Door:
+        """The door for all partitions: they must have the features of the first sequence."""
+        return replace(self.door, n_features=self.n_features)
 
     def map_sums(self, kernel: SequenceKernel, name: str, block_length: int) -> list[Any]:
         """The kernel's result for each sequence."""
@@ -78,9 +104,12 @@ class BagSequences:
 
     def _joined(self, results: Callable[[ArraySequences], Any], name: str) -> list[Any]:
         """The results for the sequences of all partitions: a sum of lists joins them."""
-        partition = _Partition(results, self.n_features, self.who)
-        total = Sum.over(self._loading, _results_of, partition, name)
-        joined: list[Any] = dask_compute.computed(total, name)
+        total = Sum.over(self._loading, _results, (self._checked, results), name)
+        try:
+            joined: list[Any] = dask_compute.computed(total, name)
+        except Exception as error:
+            note_block(error, self._loading, self.door.name_of)
+            raise
         return joined
 
     def _masks(self, mask: np.ndarray | None) -> list[np.ndarray | None]:
@@ -95,12 +124,10 @@ class BagSequences:
         import dask.array as da
         from dask.delayed import delayed
 
-        n_features, dtype = self._first
+        shape = (np.nan, self.n_features)
         blocks = [
             da.from_delayed(
-                delayed(_frames)(number, part, mine, n_features, dtype, self.who),
-                (np.nan, n_features),
-                dtype,
+                delayed(_frames)(number, part, mine, self._checked, self.dtype), shape, self.dtype
             )
             for number, (part, mine) in enumerate(
                 zip(self.X.to_delayed(), self._masks(mask), strict=True)
@@ -109,32 +136,18 @@ class BagSequences:
         return DaskSource.of(da.concatenate(blocks))
 
 
-@dataclass(frozen=True)
-class _Partition:
-    """What is computed of the sequences of a partition: a result for each of them."""
-
-    results: Callable[[ArraySequences], Any]
-    n_features: int
-    who: str
+# What the tasks compute of a partition.
 
 
-def _results_of(number: int, shared: _Partition, partition: Iterable[Any]) -> list[Any]:
-    return list(shared.results(_opened(number, partition, shared.n_features, shared.who)))
+def _results(
+    number: int, shared: tuple[Door, Callable[[ArraySequences], Any]], partition: Iterable[Any]
+) -> list[Any]:
+    door, results = shared
+    return list(results(door.open(number, partition)))
 
 
-def _opened(
-    number: int, partition: Iterable[Any], n_features: int | None, who: str
-) -> ArraySequences:
-    with noting(f"partition {number} of X, counted from 0"):
-        items = list(partition)
-        names = [f"Sequence {i} of partition {number} of X" for i in range(len(items))]
-        return ArraySequences.checked(items, names, n_features, n_jobs=1, who=who)
-
-
-def _header(
-    number: int, partition: Iterable[Any], n_features: int | None, who: str
-) -> tuple[int, np.dtype] | None:
-    sequences = _opened(number, partition, n_features, who)
+def _header(number: int, partition: Iterable[Any], door: Door) -> tuple[int, np.dtype] | None:
+    sequences = door.open(number, partition)
     return (sequences.n_features, sequences.dtype) if sequences.arrays else None
 
 
@@ -143,16 +156,11 @@ def _count(sequences: ArraySequences) -> list[int]:
 
 
 def _frames(
-    number: int,
-    partition: Iterable[Any],
-    mask: np.ndarray | None,
-    n_features: int,
-    dtype: np.dtype,
-    who: str,
+    number: int, partition: Iterable[Any], mask: np.ndarray | None, door: Door, dtype: np.dtype
 ) -> np.ndarray:
-    sequences = _opened(number, partition, n_features, who)
+    sequences = door.open(number, partition)
     sequences = sequences if mask is None else sequences.chosen(mask)
     if not sequences.arrays:
-        return np.empty((0, n_features), dtype)
+        return np.empty((0, door.n_features or 0), dtype)
     (everything,) = batches(sequences.lengths().tolist(), sys.maxsize)
     return sequences.read(everything).astype(dtype, copy=False)

@@ -16,7 +16,7 @@ import numpy as np
 from gmmkit import checks
 from gmmkit.sources.base import Source
 from gmmkit.sources.batches import ArraySequences, SequenceKernel
-from gmmkit.sources.dask_bag import BagSequences, is_dask_bag
+from gmmkit.sources.dask_bag import BagSequences, Door, is_dask_bag
 
 _EXPECTED = (
     "a list of arrays (n_frames, n_features), an h5py.Group whose datasets are such arrays, or a "
@@ -65,7 +65,11 @@ def is_sequences(X: Any) -> bool:
 
 
 def open_sequences(
-    X: Any, who: str, n_jobs: int | None = None, n_features: int | None = None
+    X: Any,
+    who: str,
+    n_jobs: int | None = None,
+    n_features: int | None = None,
+    name: str = "X",
 ) -> Sequences:
     """The sequences of X, checked.
 
@@ -79,6 +83,8 @@ def open_sequences(
         Number of threads for a list or a group.
     n_features : int, optional
         The D that is expected. Without it, all must have as many features as the first.
+    name : str, default="X"
+        What messages call X.
 
     Returns
     -------
@@ -94,43 +100,45 @@ def open_sequences(
         in the group. Values, and the arrays of a bag, are checked when they are read.
     """
     if is_dask_bag(X):
-        return BagSequences(X, n_features, who)
+        return BagSequences(X, Door(n_features, who, name))
     if isinstance(X, h5py.Group):
-        found = list(_datasets(X, "", ()))
-        names = [f"Sequence {i} of X ({name!r})" for i, (name, _) in enumerate(found)]
+        found = list(_datasets(X, name, "", ()))
+        names = [f"Sequence {i} of {name} ({inside!r})" for i, (inside, _) in enumerate(found)]
         items = [item for _, item in found]
     elif isinstance(X, (list, tuple)):
-        names, items = [f"Sequence {i} of X" for i in range(len(X))], list(X)
+        names, items = [f"Sequence {i} of {name}" for i in range(len(X))], list(X)
     else:
-        raise TypeError(f"X must be {_EXPECTED}. Got {checks.shown(X)}.{_advice(X)}")
+        raise TypeError(f"{name} must be {_EXPECTED}. Got {checks.shown(X)}.{_advice(X, name)}")
     if not items:
-        raise ValueError(f"X has 0 sequences while a minimum of 1 is required by {who}.")
+        raise ValueError(f"{name} has 0 sequences while a minimum of 1 is required by {who}.")
     return ArraySequences.checked(items, names, n_features, n_jobs, who)
 
 
 def _datasets(
-    group: h5py.Group, path: str, above: tuple[h5py.Group, ...]
+    group: h5py.Group, whole: str, path: str, above: tuple[h5py.Group, ...]
 ) -> Iterator[tuple[str, h5py.Dataset]]:
     """The datasets below a group, with their paths in it. `visititems` would leave out links."""
     if group in above:
-        raise ValueError(f"X contains itself: {path!r} is a link to a group that contains it.")
+        raise ValueError(
+            f"{whole} contains itself: {path!r} is a link to a group that contains it."
+        )
     for name, item in group.items():
         inside = f"{path}/{name}" if path else name
         if isinstance(item, h5py.Group):
-            yield from _datasets(item, inside, (*above, group))
+            yield from _datasets(item, whole, inside, (*above, group))
         elif isinstance(item, h5py.Dataset):
             yield inside, item
         else:
             what = "a link that leads nowhere" if item is None else f"a {type(item).__name__}"
-            raise ValueError(f"X must hold datasets only, but {inside!r} is {what}.")
+            raise ValueError(f"{whole} must hold datasets only, but {inside!r} is {what}.")
 
 
-def _advice(X: Any) -> str:
+def _advice(X: Any, name: str) -> str:
     """How to make sequences of some other things."""
     if isinstance(X, Mapping):
-        return " Give list(X.values())."
+        return f" Give list({name}.values())."
     if isinstance(X, Iterator) or getattr(X, "ndim", 0) == 3:
-        return " Give list(X)."
+        return f" Give list({name})."
     if getattr(X, "ndim", 0) == 2:
-        return " Give [X] if it is one sequence."
+        return f" Give [{name}] if it is one sequence."
     return ""

@@ -22,6 +22,7 @@ from numpy.testing import assert_array_equal
 from reference import Structure
 
 from gmmkit import Blocks, GMMMachine, KMeansMachine
+from gmmkit.kernel.estep import EachEStep
 from gmmkit.sources.batches import batches
 from gmmkit.sources.sequences import is_sequences, open_sequences
 
@@ -348,9 +349,25 @@ def test_a_failing_read_names_the_sequence(tmp_path):
     assert caught.value.__notes__ == ["gmmkit: this error came from Sequence 2 of X."]
 
 
-def test_kernels_are_picklable():
-    from gmmkit.kernel.estep import EachEStep
+@pytest.mark.parametrize("lazily", [True, False])
+def test_a_failing_partition_is_named(lazily):
+    def load(number):
+        if number == 3:
+            raise OSError("disk on fire")
+        return utterances()[number]
 
+    def load_all(numbers):
+        return [load(number) for number in numbers]
+
+    numbers = db.from_sequence(range(6), npartitions=3)
+    bag = numbers.map(load) if lazily else numbers.map_partitions(load_all)
+    with pytest.raises(OSError, match="disk on fire") as caught:
+        a_machine().stats_per_sample(bag)
+    where = "partition 1 of X, counted from 0"
+    assert caught.value.__notes__ == [f"gmmkit: this error came from {where}."]
+
+
+def test_kernels_are_picklable():
     kernel = EachEStep(a_machine()._densities(np.dtype(float)))
     X = np.concatenate(utterances()[:2])
     expected = kernel(X, np.array([0, 1, 6]))
