@@ -577,7 +577,7 @@ def test_errors_name_the_sequence():
     X, y = three_classes()
     sequences, labels = sequences_of(X, y)
     classifier = GMMClassifier()
-    with pytest.raises(ValueError, match="18 sequences, but y has 17 labels"):
+    with pytest.raises(ValueError, match="y has 17 rows, but X has 18 sequences"):
         classifier.fit(sequences, labels[:-1])
     with pytest.raises(ValueError, match=r"Sequence 4 .*no frames"):
         classifier.fit([*sequences[:4], np.empty((0, 2)), *sequences[5:]], labels)
