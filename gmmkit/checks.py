@@ -122,7 +122,7 @@ def dense(value: Any, name: str) -> np.ndarray:
 def block_of_numbers(value: Any, name: str) -> np.ndarray:
     """A block that was just loaded, as an array of real numbers."""
     array = dense(value, name)
-    _refuse_dtype(array, name)
+    _refuse_dtype(array, name, value)
     return array
 
 
@@ -264,33 +264,30 @@ def _refuse_column(name: Any, dtype: Any, who: str) -> None:
     )
 
 
-# Targets.
+# Values beside the samples, e.g. targets, labels or weights.
 
 
-def targets_in_memory(value: Any, name: str) -> np.ndarray:
-    """Targets (N,) or (N, B) in memory as an array of finite numbers."""
-    if value is None:
-        raise ValueError(f"This requires {name} to be passed, but the target {name} is None.")
-    dtype = np.float32 if getattr(value, "dtype", None) == np.float32 else np.float64
-    targets = real_array(value, name, finite=False).astype(dtype, copy=False)
-    refuse_non_finite(targets, name)
-    return targets
+def check_lengths(
+    name: str, length: float | None, n_samples: float | None, of: str = "rows"
+) -> None:
+    """Refuse another number of values than of samples, if both are known."""
+    known = length is not None and n_samples is not None and not np.isnan(length)
+    if known and length != n_samples:
+        raise ValueError(f"{name} has {length} rows, but X has {n_samples} {of}.")
 
 
-def check_targets(Y: Any, name: str) -> None:
-    """Refuse targets (anything with shape and dtype) that are no (N,) or (N, B) real numbers."""
-    if Y.ndim not in (1, 2) or 0 in Y.shape[1:]:
-        raise ValueError(f"{name} must have the shape (N,) or (N, n_targets), got {shown(Y)}.")
-    _refuse_dtype(Y, name, Y)
-    if _is_sparse(getattr(Y, "_meta", None)):
-        raise TypeError(_sparse(name, ".map_blocks(lambda block: block.toarray())"))
+def table_in_memory(value: Any, name: str) -> np.ndarray:
+    """A table in memory as an array of real numbers."""
+    table = dense(value, name)
+    return (
+        real_array(table, name, finite=False)
+        if table.dtype.kind == "O" and table.ndim
+        else block_of_numbers(value, name)
+    )
 
 
-# Weights of samples.
-
-
-def check_lazy_weight(values: Any, name: str = "sample_weight") -> None:
-    """Refuse lazy weights (or other values of rows) of a wrong dtype, without reading them."""
+def check_lazy_values(values: Any, name: str) -> None:
+    """Refuse lazy values of a wrong dtype, without reading them."""
     _refuse_dtype(values, name)
     if _is_sparse(getattr(values, "_meta", None)):
         raise TypeError(_sparse(name, ".map_blocks(lambda block: block.toarray())"))

@@ -32,7 +32,6 @@ from gmmkit.sources.labelled import (
     Labelled,
     LabelledRows,
     LabelledSequences,
-    check_lengths,
     class_numbers,
 )
 from gmmkit.sources.open import checked_weight
@@ -297,10 +296,10 @@ class GMMClassifier(ClassifierMixin, Composed):
                 raise ValueError("sample_weight must be None for sequences: these have no weights.")
             sequences = self._open_sequences(X, reset=reset)
             labels = checks.dense(labels, "y")
-            check_lengths(len(sequences.lengths()), len(labels), "sequences")
+            checks.check_lengths("y", len(labels), len(sequences.lengths()), "sequences")
             return LabelledSequences(sequences, numbered(labels, classes, "sequence"))
         source = self._open(X, sample_weight, reset=reset)
-        check_lengths(source.n_samples, labels.shape[0])
+        checks.check_lengths("y", labels.shape[0], source.n_samples)
         return LabelledRows.of(source, numbered(labels, classes, "row"))
 
     def _find_ubm(self, train: Callable[[GMMMachine], GMMMachine]) -> GMMMachine | None:
@@ -390,9 +389,10 @@ class GMMClassifier(ClassifierMixin, Composed):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy: the share of samples or sequences whose class is predicted right."""
+        check_is_fitted(self, "mixtures_")
         labels = labels_in_memory(y, type(self).__name__)
         predicted = checks.dense(self.predict(X), "X")
-        check_lengths(len(predicted), len(labels), "rows or sequences")
+        checks.check_lengths("y", len(labels), len(predicted), "rows or sequences")
         if sample_weight is not None:
             sample_weight = checked_weight(sample_weight, labels)
         return float(accuracy_score(labels, predicted, sample_weight=sample_weight))
@@ -447,7 +447,7 @@ class GMMClassifier(ClassifierMixin, Composed):
             raise ValueError(f"false_acceptance_rate must be in [0, 1], got {rate}.")
         labels = labels_in_memory(y, type(self).__name__)
         scores = self._scores(X)
-        check_lengths(len(scores.L), len(labels), "rows or sequences")
+        checks.check_lengths("y", len(labels), len(scores.L), "rows or sequences")
         numbers = class_numbers(labels, self.classes_)
         bayes, impostors = self._bayes(), numbers < 0
         if not impostors.any():

@@ -11,7 +11,7 @@ from gmmkit.kernel import estep, regression
 from gmmkit.model import conditional
 from gmmkit.sources import progress
 from gmmkit.sources.base import Source
-from gmmkit.sources.paired import in_columns, paired, targets
+from gmmkit.sources.beside import beside, table_of, width
 
 METHODS = ("mean", "best")
 
@@ -137,10 +137,10 @@ class Conditional:
 
     def _log_density(self, X: Any, Y: Any, name: str) -> Any:
         """The log density of Y, which messages call by this name."""
-        n_others, Y = self.shape[2], in_columns(targets(Y, name))
-        if Y.shape[1] != n_others:
-            raise ValueError(f"{name} must have {n_others} columns, got {Y.shape[1]}.")
-        return self._answers(paired(self._open(X), Y, name), regression.LOG_DENSITY)
+        n_others, Y = self.shape[2], table_of(Y, name)
+        if width(Y) != n_others:
+            raise ValueError(f"{name} must have {n_others} columns, got {width(Y)}.")
+        return self._answers(beside(self._open(X), Y, name), regression.LOG_DENSITY)
 
     def sample(self, X: Any, n: int = 1, random_state: Any = None) -> Any:
         """Draw values of the other features for each row.

@@ -15,8 +15,7 @@ from gmmkit.estimators.composed import Composed
 from gmmkit.estimators.conditional import METHODS, Conditional
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.model.structures import FULL
-from gmmkit.sources.paired import in_columns, paired, targets
-from gmmkit.sources.streams import Blocks
+from gmmkit.sources.beside import beside, table_of
 
 
 class GMMRegressor(MultiOutputMixin, RegressorMixin, Composed):
@@ -113,9 +112,11 @@ class GMMRegressor(MultiOutputMixin, RegressorMixin, Composed):
         with transaction(self):
             joint = self._template()
             source = self._open(X, sample_weight, reset=True)
-            Y = targets(y)
-            self.target_ndim_ = 2 if isinstance(Y, Blocks) else Y.ndim
-            self._keep(joint.fit(paired(source, in_columns(Y))))
+            if y is None:
+                raise ValueError("GMMRegressor requires y to be passed, but the target y is None.")
+            Y = table_of(y, "y")
+            self.target_ndim_ = len(Y.shape)
+            self._keep(joint.fit(beside(source, Y, "y")))
         return self
 
     def _template(self) -> GMMMachine:

@@ -19,7 +19,7 @@ import numpy as np
 from gmmkit import checks
 from gmmkit.model.structures import NoProducts, Structure
 from gmmkit.sources.base import Source
-from gmmkit.sources.joined import joined, table_of
+from gmmkit.sources.beside import beside, table_of, width
 
 _BLOCK_BYTES = 1 << 21  # of a block of samples and responsibilities: it stays in the cache
 _FEWEST_ROWS = 256
@@ -39,14 +39,13 @@ class Responsibilities(NamedTuple):
     ) -> Responsibilities:
         """The responsibilities, checked without reading lazy ones; K comes from them if None."""
         table = table_of(value, name)
-        n_dims = len(table.shape)
-        if n_dims == 1:
+        if len(table.shape) == 1:
             return cls(table, n_gaussians or _count_labels(table, name), True, name)
-        n_columns = int(table.shape[1])
-        if n_columns != (n_gaussians or n_columns) or n_columns == 0:
-            expected = "at least one" if n_gaussians is None else f"n_gaussians={n_gaussians}"
+        n_columns = width(table)
+        if n_columns != (n_gaussians or n_columns):
             raise ValueError(
-                f"{name} has {n_columns} columns, expected {expected}: one for each component."
+                f"{name} has {n_columns} columns, expected n_gaussians={n_gaussians}: one for each "
+                "component."
             )
         return cls(table, n_columns, False, name)
 
@@ -72,7 +71,7 @@ class Sums(NamedTuple):
 
 def sums(source: Source, structure: Structure, given: Responsibilities) -> Sums:
     """The sums of a source's samples for responsibilities, about the components' means."""
-    both = joined(source, given.table, given.name)
+    both = beside(source, given.table, given.name)
     shape = given.n_gaussians, structure.n_features
     rough = _sums_about(both, NoProducts(structure.n_features), np.zeros(shape), given)
     total = rough.n.sum()
@@ -127,9 +126,7 @@ class _Sum:
 
 
 def _checked(R: np.ndarray, name: str) -> np.ndarray:
-    """Responsibilities (B, K), if they are finite and not negative."""
-    if not np.isfinite(R).all():
-        raise ValueError(f"{name} must be finite, but contains NaN or infinity.")
+    """Responsibilities (B, K), if they are not negative."""
     if (R < 0).any():
         raise ValueError(f"{name} must not be negative, got {R.min():.6g}.")
     return R

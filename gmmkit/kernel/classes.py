@@ -75,6 +75,7 @@ class Bayes:
     def log_posteriors(self, scores: Scores) -> np.ndarray:
         """log P(c | X), (n, C)."""
         g = self.discriminants(scores)
+        g -= g.max(axis=1, keepdims=True)  # first: the sum's log would vanish beside a large g
         log_posteriors: np.ndarray = g - logsumexp(g, axis=1, keepdims=True)
         return log_posteriors
 

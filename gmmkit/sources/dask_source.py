@@ -49,7 +49,7 @@ def frame_arrays(X: Any, sample_weight: Any) -> tuple[Any, Any]:
     dtype = working_dtype(np.result_type(*dtypes))
     if not is_dask_series(sample_weight):
         return X.astype(dtype).to_dask_array(), sample_weight
-    checks.check_lazy_weight(sample_weight)
+    checks.check_lazy_values(sample_weight, "sample_weight")
     if X.npartitions != sample_weight.npartitions:
         raise ValueError(
             f"X has {X.npartitions} partitions, but sample_weight has {sample_weight.npartitions}. "
@@ -62,7 +62,7 @@ def frame_arrays(X: Any, sample_weight: Any) -> tuple[Any, Any]:
 
 def _with_weight(X: Any, sample_weight: Any) -> Any:
     """A partition with its weights as the last column."""
-    _check_lengths(X, sample_weight)
+    checks.check_lengths("sample_weight", len(sample_weight), len(X))
     X = X.astype(float)
     weight = np.asarray(sample_weight, dtype=float)
     X.insert(X.shape[1], "sample_weight", weight, allow_duplicates=True)
@@ -89,10 +89,9 @@ class DaskSource:
     def beside(
         self, Y: Any, join: Callable[[np.ndarray, np.ndarray], np.ndarray], name: str
     ) -> DaskSource:
-        """The source of rows [x, y], which `join` makes of each block of a table Y (N, B)."""
-        Y = _cut_like(self.X, Y, name)
-        if Y.numblocks[1] > 1:
-            Y = Y.rechunk({1: -1})
+        """The source of rows [x, y], which `join` makes of each block of Y (N, B) or (N,)."""
+        Y = self.aligned(Y, name)
+        Y = Y[:, None] if Y.ndim == 1 else Y.rechunk({1: -1})
         dtype = np.result_type(self.X.dtype, Y.dtype)
         rows = self.X.map_blocks(
             join,
@@ -239,11 +238,6 @@ def _block_name(number: int) -> str:
     return f"block {number} of X, counted from 0"
 
 
-def _check_lengths(X: Any, sample_weight: Any) -> None:
-    if len(X) != len(sample_weight):
-        raise ValueError(f"sample_weight has {len(sample_weight)} rows, but X has {len(X)} rows.")
-
-
 @dataclass(frozen=True)
 class _BlockKernel:
     """A kernel for the blocks of a dask array; `starts` are the numbers of their first rows."""
@@ -256,7 +250,7 @@ class _BlockKernel:
             X = checks.block_of_numbers(X, "X")
             if sample_weight is not None:
                 sample_weight = checks.weights_of_block(sample_weight)
-                _check_lengths(X, sample_weight)
+                checks.check_lengths("sample_weight", len(sample_weight), len(X))
             return self.kernel(X, sample_weight, int(self.starts[number]))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from gmmkit import checks
 from gmmkit.sources.base import ArraySource, Source
+from gmmkit.sources.beside import beside, in_step
 from gmmkit.sources.dask_source import DaskSource, is_dask
 from gmmkit.sources.sequences import Sequences
 from gmmkit.sources.streams import Blocks, StreamSource, WeightedRows
@@ -44,7 +45,7 @@ class LabelledRows:
         """The rows of a source with their numbers (N,), refused if there are more or fewer."""
         if not isinstance(source, (ArraySource, StreamSource, DaskSource)):
             raise TypeError(f"y needs rows that can be chosen, but X is {checks.shown(source)}.")
-        check_lengths(source.n_samples, numbers.shape[0])
+        checks.check_lengths("y", numbers.shape[0], source.n_samples)
         return cls(
             source, source.aligned(numbers, "y") if isinstance(source, DaskSource) else numbers
         )
@@ -66,12 +67,11 @@ class LabelledRows:
         source: Source = self.source
         if is_dask(self.numbers):
             source = DaskSource(self.numbers[:, None], source.sample_weight)
-            counter = _Counter(n_classes)
         elif isinstance(source.X, Blocks):  # which have their own weights
-            counter = _Counter(n_classes, self.numbers)
+            source = beside(source, self.numbers, "y")
         else:
-            return _Counter(n_classes)(self.numbers[:, None], source.sample_weight)
-        counts: np.ndarray = source.map_sum(counter, "gmmkit-classes")
+            source = ArraySource(self.numbers[:, None], source.sample_weight)
+        counts: np.ndarray = source.map_sum(_Counter(n_classes), "gmmkit-classes")
         return counts
 
 
@@ -94,15 +94,14 @@ class LabelledSequences:
 
 @dataclass(frozen=True)
 class _Counter:
-    """A kernel: the weight of the rows of each class. Without `numbers`, X (N, 1) are these."""
+    """A kernel: the weight of the rows of each class, whose numbers are the last column of X."""
 
     n_classes: int
-    numbers: np.ndarray | None = None
 
     def __call__(
         self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
     ) -> np.ndarray:
-        numbers = X[:, 0] if self.numbers is None else _part(self.numbers, start, len(X))
+        numbers = X[:, -1].astype(np.int64)
         return np.bincount(numbers, sample_weight, minlength=self.n_classes).astype(float)
 
 
@@ -119,31 +118,8 @@ class _Chosen(Blocks):
         return name
 
     def __iter__(self) -> Iterator[WeightedRows]:
-        start = 0
-        for X, weight in self._blocks:
-            mine = _part(self._mask, start, len(X))
-            start += len(X)
+        for X, weight, mine in in_step(self._blocks, self._mask, "y"):
             yield X[mine], None if weight is None else weight[mine]
-        check_lengths(start, len(self._mask))
-
-
-def _part(values: np.ndarray, start: int, length: int) -> np.ndarray:
-    """The values of the rows of a block."""
-    part = values[start : start + length]
-    if len(part) < length:
-        raise ValueError(f"X has more than {len(values)} rows, but y has {len(values)} labels.")
-    return part
-
-
-def check_lengths(n_samples: float | None, n_labels: float, what: str = "rows") -> None:
-    """Refuse labels whose number is not that of the samples, if both are known."""
-    if n_samples is None or np.isnan(n_labels):
-        return
-    if n_samples != n_labels:
-        raise ValueError(
-            "Found input variables with inconsistent numbers of samples: "
-            f"X has {n_samples} {what}, but y has {n_labels} labels."
-        )
 
 
 def class_numbers(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:

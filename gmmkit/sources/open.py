@@ -208,7 +208,7 @@ def _as_array(sample_weight: Any, X: Any) -> Any:
     """Weights as an array: a dask array if both X and the weights are, else in memory."""
     lazy = is_dask(sample_weight) or is_dask_series(sample_weight)
     if lazy:
-        checks.check_lazy_weight(sample_weight)
+        checks.check_lazy_values(sample_weight, "sample_weight")
     if not lazy:
         return checks.weights_in_memory(sample_weight, X.shape[0])
     if not is_dask(X):

@@ -381,6 +381,16 @@ def test_settings_come_from_the_estimator():
     ].covariances_.shape == (2, 2)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_given_start_is_that_of_the_ubm():
+    X, y = three_classes()
+    start = GMMMachine(2, means_init=[[1.0, 3], [7, 3]], max_fitting_steps=0)
+    classifier = GMMClassifier(adapt=True, estimator=start).fit(X, y)
+    assert_array_equal(classifier.ubm_.means_, [[1, 3], [7, 3]])
+    for machine in classifier.mixtures_:
+        assert machine.means_init is None
+
+
 @pytest.fixture(scope="module")
 def digits():
     return load_digits(return_X_y=True)
@@ -423,7 +433,7 @@ def with_strangers(seed):
 def trained(kind, X, y):
     """A classifier by maximum likelihood, adapted from its own ubm, or from one that is given."""
     wide = np.concatenate([X, with_strangers(9)[0]])
-    settings = {"ml": {}, "own ubm": {"adapt": True}, "given ubm": {"ubm": GMMMachine(3).fit(wide)}}
+    settings = {"ml": {}, "own ubm": {"adapt": True}, "given ubm": {"ubm": GMMMachine(7).fit(wide)}}
     size = None if kind == "given ubm" else 2
     return GMMClassifier(size, **settings[kind]).fit(X, y)
 
@@ -476,6 +486,9 @@ def test_sequences_are_accepted_by_the_mean_of_their_frames():
     classifier.threshold_ = np.median(expected)
     assert_array_equal(classifier.is_known(sequences), expected >= np.median(expected))
     assert classifier.is_known(sequences).sum() == 9
+    classifier.threshold_ = classifier.familiarity(sequences).max()  # what equals it is known
+    assert classifier.is_known(sequences).sum() == 1
+    assert (classifier.predict(sequences, unknown="yew") != "yew").sum() == 1
 
 
 @pytest.mark.parametrize("rate, n_accepted", [(0, 0), (0.1, 1), (0.29, 2), (1, 10)])
@@ -564,7 +577,7 @@ def test_errors_name_the_sequence():
     X, y = three_classes()
     sequences, labels = sequences_of(X, y)
     classifier = GMMClassifier()
-    with pytest.raises(ValueError, match="18 sequences, but y has 17 labels"):
+    with pytest.raises(ValueError, match="y has 17 rows, but X has 18 sequences"):
         classifier.fit(sequences, labels[:-1])
     with pytest.raises(ValueError, match=r"Sequence 4 .*no frames"):
         classifier.fit([*sequences[:4], np.empty((0, 2)), *sequences[5:]], labels)

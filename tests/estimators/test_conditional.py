@@ -275,9 +275,15 @@ def test_it_is_a_snapshot_that_can_be_pickled():
         (lambda given: given.mean([[np.nan, 0, 0]]), "X contains NaN"),
         (lambda given: given.predict(np.zeros((5, 3)), "most"), "method must be one of .*'most'"),
         (lambda given: given.log_density(np.zeros((5, 3)), np.zeros((5, 2))), "Y must have 3 col"),
-        (lambda given: given.log_density(np.zeros((5, 3)), np.zeros((4, 3))), "5 rows.*4 rows"),
+        (
+            lambda given: given.log_density(np.zeros((5, 3)), np.zeros((4, 3))),
+            "Y has 4 rows.*5 rows",
+        ),
         (lambda given: given.log_density(np.zeros((5, 3)), np.full((5, 3), np.nan)), "Y contains"),
-        (lambda given: given.log_density(np.zeros((5, 3)), None), "Y is None"),
+        (
+            lambda given: given.log_density(np.zeros((5, 3)), None),
+            "Y must hold real numbers, got None",
+        ),
         (lambda given: given.quantile(np.zeros((5, 3)), 1.0), "q must be above 0 and below 1"),
         (lambda given: given.quantile(np.zeros((5, 3)), []), "q must be a number"),
         (lambda given: given.sample(np.zeros((5, 3)), 0), "n must be a whole number"),

@@ -266,16 +266,29 @@ def test_tables_of_another_length_are_refused(samples, n_rows, tmp_path):
 @pytest.mark.parametrize(
     "cuts, said",
     [
-        ([0, 1, 50, 50], "has fewer blocks than X"),
+        ([0, 1, 50, 50], "has 50 rows, but X has 90 rows"),
         ([0, 2, 50, 50, 90], "has 2 rows, but X has 1 rows"),
         ([0, 1, 50, 50, 90, 95], "has 95 rows, but X has 90 rows"),
     ],
 )
 def test_blocks_of_other_lengths_are_refused(cuts, said):
     X, R = random_data(random_mixture(FULL)), random_responsibilities(95)
-    table = Blocks([R[start:end] for start, end in itertools.pairwise(cuts)])
+    table = [R[start:end] for start, end in itertools.pairwise(cuts)]
     with pytest.raises(ValueError, match=f"responsibilities {said}"):
-        GMMStats.from_responsibilities(cut(X), table)
+        GMMStats.from_responsibilities(cut(X), Blocks(table))
+    said = "has fewer blocks than X" if len(cuts) == 4 else said
+    with pytest.raises(ValueError, match=f"responsibilities {said}"):
+        GMMStats.from_responsibilities(cut(X), Blocks(Uncounted(table)))
+
+
+class Uncounted:
+    """Blocks whose number of rows is unknown before they are read."""
+
+    def __init__(self, blocks):
+        self.blocks = blocks
+
+    def __iter__(self):
+        return iter(self.blocks)
 
 
 @pytest.mark.parametrize("samples", SAMPLES)
@@ -292,7 +305,7 @@ def test_samples_that_are_not_finite_are_refused_though_they_have_no_label(sampl
 
 def test_blocks_of_responsibilities_need_blocks_of_samples():
     X, R = random_data(random_mixture(FULL)), random_responsibilities()
-    with pytest.raises(TypeError, match="may be Blocks only if X is"):
+    with pytest.raises(TypeError, match="can be Blocks only if X is"):
         GMMStats.from_responsibilities(X, Blocks([R]))
     with pytest.raises(TypeError, match="needs an X that is an array"):
         GMMStats.from_responsibilities(Doubled(X), R)
