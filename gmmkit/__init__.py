@@ -12,6 +12,8 @@ from gmmkit.estimators.selection import Selection, select
 from gmmkit.kernel import stats
 from gmmkit.kernel.stats import GMMStats
 from gmmkit.model import structures
+from gmmkit.scoring.linear import linear_scoring
+from gmmkit.scoring.ratio import log_likelihood_ratio
 from gmmkit.sources import streams
 from gmmkit.sources.streams import Blocks
 from gmmkit.training.floor import FloorWarning
@@ -26,6 +28,8 @@ __all__ = [
     "Selection",
     "combine",
     "distances",
+    "linear_scoring",
+    "log_likelihood_ratio",
     "select",
     "show_versions",
 ]

@@ -31,6 +31,8 @@ from gmmkit import (
     Selection,
     combine,
     distances,
+    linear_scoring,
+    log_likelihood_ratio,
     select,
     show_versions,
 )
@@ -45,7 +47,8 @@ K, D, N = 2, 3, 40
 X = np.random.default_rng(0).normal(size=(N, D)) + np.arange(N)[:, None] % K * 9.0
 LAZY_X = da.from_array(X, chunks=(15, D))
 CLASSES = [GMMMachine, KMeansMachine, GMMStats, Blocks]
-FUNCTIONS = [combine, select, show_versions]  # the last takes no argument
+FUNCTIONS = [combine, linear_scoring, log_likelihood_ratio, select]
+FUNCTIONS.append(show_versions)  # takes no argument
 MODULES = [distances]
 RECORDS = [FloorWarning, Selection]  # made here only, of what was checked
 
@@ -446,6 +449,35 @@ DISTANCES = {
     "measure": choice(),
 }
 COMPARISONS = [getattr(distances, name) for name in distances.__all__ if name != "Estimate"]
+RATIO = {
+    "models": {
+        "array": np.zeros((K, D)),
+        "None": None,
+        "number": 3,
+        "no models": [],
+        "numbers": [1, 2],
+        "k-means": [KMeansMachine()],
+        "unfitted": [unfitted_ubm()],
+    },
+    "ubm": {**ARGUMENTS["ubm"], "None": None},
+    "sequences": EXCEPTIONS["GMMMachine", "stats_per_sample", "X"],
+    "top_c": without(whole(), "None"),
+    "average": {},  # anything is true or false
+}
+LINEAR_SCORING = {
+    "models_or_means": {
+        **array((K, D), (K, D + 1)),
+        "None": None,
+        "number": 3,
+        "no models": [],
+        "k-means": KMeansMachine(),
+        "unfitted": [unfitted_ubm()],
+    },
+    "ubm": {**ARGUMENTS["ubm"], "None": None},
+    "stats": {**without(ARGUMENTS["stats"], "list", "other structure", "empty"), "none": []},
+    "test_channel_offsets": {**array((K, D), (K, D + 1)), "None": None},
+    "frame_length_normalization": {},  # anything is true or false
+}
 SETTERS = {
     "GMMMachine": {
         "means": {**array((K, D), (K + 1, D)), "None": None, "number": 3},
@@ -600,6 +632,8 @@ def test_everything_public_is_covered():
     assert set(parameters(select)) == SELECT.keys()
     assert set(parameters(combine)) == COMBINE.keys()
     assert {name for each in COMPARISONS for name in parameters(each)} == DISTANCES.keys()
+    assert set(parameters(linear_scoring)) == LINEAR_SCORING.keys()
+    assert set(parameters(log_likelihood_ratio)) == RATIO.keys()
     for cls in (GMMMachine, KMeansMachine):
         assert set(parameters(cls.__init__)) <= CONSTRUCTOR.keys()
     assert set(parameters(GMMStats.__init__)) == STATS_CONSTRUCTOR.keys()
@@ -700,6 +734,23 @@ def test_argument_of_combine_is_refused(parameter, value):
 def test_argument_of_a_distance_is_refused(function, parameter, value):
     machines = {"p": subject(GMMMachine), "q": subject(GMMMachine)}
     refused(lambda: function(**{**machines, parameter: value}), parameter)
+
+
+@pytest.mark.parametrize(
+    "parameter, value", cases(((name,), table) for name, table in RATIO.items())
+)
+def test_argument_of_log_likelihood_ratio_is_refused(parameter, value):
+    right = {"models": [subject(GMMMachine)], "ubm": subject(GMMMachine), "sequences": [X]}
+    refused(lambda: log_likelihood_ratio(**{**right, parameter: value}), parameter)
+
+
+@pytest.mark.parametrize(
+    "parameter, value", cases(((name,), table) for name, table in LINEAR_SCORING.items())
+)
+def test_argument_of_linear_scoring_is_refused(parameter, value):
+    ubm, stats = subject(GMMMachine), GMMStats(K, D)
+    right = {"models_or_means": [ubm], "ubm": ubm, "stats": [stats]}
+    refused(lambda: linear_scoring(**{**right, parameter: value}), parameter)
 
 
 @pytest.mark.parametrize(

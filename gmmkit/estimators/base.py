@@ -22,6 +22,7 @@ from gmmkit.files.hdf5 import Reader, read, write
 from gmmkit.files.pickles import pickled, unpickled
 from gmmkit.sources.base import Source
 from gmmkit.sources.open import kind_of
+from gmmkit.sources.sequences import Sequences, open_sequences
 from gmmkit.training.callbacks import CallbackSupportMixin
 
 
@@ -73,6 +74,16 @@ class Estimator(BaseEstimator):
         else:
             X = self._checked_in_memory(X, reset)
         return kind.open(X, sample_weight, self.n_jobs)
+
+    def _open_sequences(self, X: Any, reset: bool = False) -> Sequences:
+        """The sequences of checked X, e.g. a list of arrays (n_frames, D).
+
+        With `reset`, the number and the names of their features are stored, else they must agree.
+        """
+        expected = None if reset else getattr(self, "n_features_in_", None)
+        sequences = open_sequences(X, type(self).__name__, self.n_jobs, expected)
+        validate_data(self, sequences.header, reset=reset, skip_check_array=True)
+        return sequences
 
     def _checked_in_memory(self, X: Any, reset: bool) -> np.ndarray:
         """X (N, D) as an array of numbers, by scikit-learn's rules."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -97,12 +96,38 @@ class Mixture(DensityMixin, Machine):
         """The same as `e_step`, under bob.learn.em's name."""
         return self.e_step(X, sample_weight)
 
-    def stats_per_sample(self, X: Iterable[Any]) -> list[GMMStats]:
-        """Sufficient statistics of each of several 2-D arrays, e.g. utterances."""
+    def stats_per_sample(self, X: Any) -> list[GMMStats]:
+        """Sufficient statistics of each of several sequences, e.g. utterances, in one pass.
+
+        Parameters
+        ----------
+        X : list of arrays (n_frames, D), h5py.Group or dask.bag.Bag
+            The sequences. Those of a group are its datasets, at any depth. The partitions of a bag
+            are tasks.
+
+        Returns
+        -------
+        list of GMMStats
+            One for each sequence, in the order of the sequences.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X has no sequences, or if one of them is empty, has other features or holds something
+            else than finite numbers. The message has the sequence's number.
+
+        Examples
+        --------
+        >>> from gmmkit import GMMMachine
+        >>> machine = GMMMachine(2).fit([[0.0], [1.0], [8.0], [9.0]])
+        >>> each = machine.stats_per_sample([[[0.0], [1.0], [9.0]], [[8.0]]])
+        >>> [stats.t for stats in each]
+        [3.0, 1.0]
+        """
         check_is_fitted(self, "means_")
-        if not hasattr(X, "__iter__") or isinstance(X, (str, bytes)):
-            raise TypeError(f"X must be a list of 2-D arrays, got {checks.shown(X)}.")
-        return [self.e_step(part) for part in X]
+        sequences = self._open_sequences(X)
+        with progress.shown(self.verbose >= 2):
+            return estep.sweep_each(sequences, self._densities(sequences.dtype))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean log-likelihood per sample, in nats."""

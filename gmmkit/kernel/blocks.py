@@ -14,8 +14,10 @@ exponential and in every product.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from copy import copy
 from itertools import accumulate
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.linalg.blas import dtrmm, strmm
@@ -24,13 +26,13 @@ from gmmkit.checks import refuse_non_finite
 from gmmkit.kernel.densities import Densities, smallest_total
 from gmmkit.kernel.stats import GMMStats
 
-_STRIDE = 61  # every so many samples, one is looked at, to learn what a block's scores are like
+STRIDE = 61  # every so many samples, one is looked at, to learn what a block's scores are like
 _FEW_LOW = 1e-3  # share of subnormal scores up to which removing them costs more than keeping them
 _SUMMED = 1024  # samples that are added up in the block's own type, at most, measured
 _TRANSPOSED, _TRANSPOSED_ROWS = 1 << 13, 128  # numbers, and samples at least, transposed at once
 _FEW_ROWS = 4  # up to so many samples, the calls take longer than the products
 _MOST_ZERO = 0.5  # if a component has a smaller share of the samples, the others are left out
-_MANY_FAR = 0.25  # if a larger share of the samples lies far out, maxima are found for all
+MANY_FAR = 0.25  # if a larger share of the samples lies far out, maxima are found for all
 
 
 class Block:
@@ -80,6 +82,14 @@ class ScoredBlock(Block):
         self._load_terms()
         self.score()
 
+    def part(self, rows: slice) -> Self:
+        """The block of some of the samples, to add their sums. It shares this block's memory."""
+        part = copy(self)
+        part.scores = self.scores[:, rows]
+        part.n_rows = part.scores.shape[1]
+        part.scale = None if self.scale is None else self.scale[rows]
+        return part
+
     def _load_terms(self) -> None:
         """Compute, once, what scoring needs of the samples."""
 
@@ -119,8 +129,8 @@ class ScoredBlock(Block):
         return sums
 
     def _many_are_far(self) -> bool:
-        far = self.scores[:, ::_STRIDE].max(axis=0) < math.log(self.smallest_total)
-        return bool(np.count_nonzero(far) > _MANY_FAR * far.size)
+        far = self.scores[:, ::STRIDE].max(axis=0) < math.log(self.smallest_total)
+        return bool(np.count_nonzero(far) > MANY_FAR * far.size)
 
     def _assign_by_maxima(self) -> np.ndarray:
         peak = self.peak()
@@ -154,6 +164,17 @@ class ScoredBlock(Block):
         self.add_statistics(stats, weight)
         stats.t += self.n_rows if weight is None else weight.sum()
         stats.log_likelihood += log_likelihood.sum(dtype=float)
+
+    def add_to_each(self, each: Sequence[GMMStats], bounds: np.ndarray) -> None:
+        """Add the statistics of samples ``bounds[i]:bounds[i + 1]`` to ``each[i]``, like `add_to`.
+
+        Responsibilities are computed for all samples at once, since calls for few take longer.
+        """
+        log_likelihood = self.assign() + self.shared_terms()
+        sums = np.add.reduceat(log_likelihood, bounds[:-1], dtype=float)
+        for stats, start, end, total in zip(each, bounds, bounds[1:], sums, strict=False):
+            self.part(slice(start, end)).add_statistics(stats, None)
+            stats.buffer[-2:] += end - start, total
 
     def normalise(self) -> None:
         """Multiply the responsibilities by `scale`, unless that has been done."""
@@ -215,6 +236,11 @@ class LinearBlock(ScoredBlock):
         self.centred -= self._origin
         self._load_products()
 
+    def part(self, rows: slice) -> Self:
+        part = super().part(rows)
+        part.terms, part.centred = self.terms[:, rows], self.centred[:, rows]
+        return part
+
     def score(self) -> None:
         """Compute L = Theta @ T(X)."""
         np.matmul(self._theta, self.terms[: self._theta.shape[1]], out=self.scores)
@@ -238,8 +264,11 @@ class LinearBlock(ScoredBlock):
         else:
             n = self.scores @ factors
             np.multiply(terms, factors, out=terms)
-        stats.moments[:, 0] += np.multiply(n, largest, dtype=float)
-        stats.moments[:, 1:] += largest * sums_of_products(self.scores, terms)
+        sums = sums_of_products(self.scores, terms)
+        if largest != 1.0:
+            n, sums = np.multiply(n, largest, dtype=float), largest * sums
+        stats.moments[:, 0] += n
+        stats.moments[:, 1:] += sums
 
     def _add_shared(self, stats: GMMStats, weight: np.ndarray | None, largest: float) -> None:
         """Add the sums that do not depend on responsibilities."""
@@ -279,6 +308,11 @@ class CentredBlock(ScoredBlock):
     def _load_terms(self) -> None:
         self._columns = self._terms[1:, : self.n_rows]  # (D, B)
         copy_transposed(self.samples, self._columns)
+
+    def part(self, rows: slice) -> Self:
+        part = super().part(rows)
+        part._terms, part._columns = self._terms[:, rows], self._columns[:, rows]
+        return part
 
     def score(self) -> None:
         """Compute ``c_k - |W_k (x - mu_k)|^2 / 2``."""
@@ -339,8 +373,11 @@ def sums_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     n_parts = a.shape[1] // _SUMMED
     end = n_parts * _SUMMED
     of_a, of_b = (x[:, :end].reshape(len(x), n_parts, _SUMMED) for x in (a, b))
+    rest: np.ndarray = (a[:, end:] @ b[:, end:].T).astype(float, copy=False)
+    if not n_parts:
+        return rest
     parts = of_a.transpose(1, 0, 2) @ of_b.transpose(1, 2, 0)  # (B / _SUMMED, K, F)
-    sums: np.ndarray = parts.sum(axis=0, dtype=float) + a[:, end:] @ b[:, end:].T
+    sums: np.ndarray = parts.sum(axis=0, dtype=float) + rest
     return sums
 
 
@@ -388,7 +425,7 @@ def exponentials(scores: np.ndarray, lowest: np.floating, kept: np.ndarray) -> n
     All other results are the plain exponentials, bit by bit. If almost none of the scores that are
     looked at are so low, none is replaced. Overwrites `kept` (K, B).
     """
-    low = scores[:, ::_STRIDE] < lowest
+    low = scores[:, ::STRIDE] < lowest
     if np.count_nonzero(low) <= _FEW_LOW * low.size:
         np.exp(scores, out=scores)
         return scores
@@ -397,6 +434,17 @@ def exponentials(scores: np.ndarray, lowest: np.floating, kept: np.ndarray) -> n
     np.greater(scores, np.exp(lowest), out=kept)
     np.multiply(scores, kept, out=scores)
     return scores
+
+
+def exponentials_above(scores: np.ndarray, lowest: np.floating) -> None:
+    """exp of scores (K, B), in place, to be summed: scores below `lowest` count as `lowest`.
+
+    That is faster than `exponentials`. If almost none of the scores are so low, none is raised.
+    """
+    low = scores[:, ::STRIDE] < lowest
+    if np.count_nonzero(low) > _FEW_LOW * low.size:
+        np.maximum(scores, lowest, out=scores)
+    np.exp(scores, out=scores)
 
 
 def unit_weights(weight: np.ndarray | None, dtype: np.dtype) -> tuple[np.ndarray | None, float]:

@@ -12,14 +12,17 @@ from gmmkit.checks import refuse_non_finite
 from gmmkit.kernel.blocks import Block, ScoredBlock
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.plan import block_length, evaluator, strip_length
-from gmmkit.kernel.stats import GMMStats
+from gmmkit.kernel.stats import GMMStats, several
 from gmmkit.sources.base import Source
+from gmmkit.sources.batches import batches
+from gmmkit.sources.sequences import Sequences
 
+_STRIPS = 32  # that a thread works on before it takes other sequences, measured
 # Overflow far from all components is expected and corrected, so NumPy must not warn.
-_QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
+QUIET = np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
 
 
-def _blocks(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
+def strips(densities: Densities, X: np.ndarray) -> Iterator[tuple[slice, Any]]:
     """The blocks of X, of equal length, each loaded into the same buffers."""
     n_blocks = -(-len(X) // strip_length(densities))
     length = -(-len(X) // max(n_blocks, 1))
@@ -36,7 +39,7 @@ class EStep:
 
     densities: Densities
 
-    @_QUIET
+    @QUIET
     def __call__(
         self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
     ) -> GMMStats:
@@ -45,7 +48,7 @@ class EStep:
         stats = GMMStats.of(densities.structure, densities.shape[0], densities.origins)
         if sample_weight is not None:
             X, sample_weight = _with_weight(X, checked_weights(sample_weight))
-        for rows, block in _blocks(densities, X):
+        for rows, block in strips(densities, X):
             block.add_to(stats, None if sample_weight is None else sample_weight[rows])
         return stats
 
@@ -69,6 +72,42 @@ def sweep(source: Source, densities: Densities) -> GMMStats:
 
 
 @dataclass(frozen=True)
+class EachEStep:
+    """A kernel of sequences: the sufficient statistics of each piece of a batch."""
+
+    densities: Densities
+
+    @QUIET
+    def __call__(self, X: np.ndarray, bounds: np.ndarray) -> list[GMMStats]:
+        """Statistics of the pieces of X (B, D); piece i is rows ``bounds[i]:bounds[i + 1]``."""
+        densities = self.densities
+        length = min(len(X), _strip_length(densities))
+        block: Any = evaluator(densities)(densities, length)
+        n_gaussians = densities.shape[0]
+        each = several(len(bounds) - 1, densities.structure, n_gaussians, densities.origins)
+        for pieces in batches(np.diff(bounds).tolist(), length):
+            ends = np.cumsum([0, *(stop - start for _, start, stop in pieces)])
+            first = bounds[pieces[0].number] + pieces[0].start
+            block.load(X[first : first + ends[-1]])
+            block.add_to_each([each[number] for number, _, _ in pieces], ends)
+        return each
+
+
+def _strip_length(densities: Densities) -> int:
+    """Samples scored at once: half as many as elsewhere, for their sums are added piece by piece.
+
+    So more of the scores are still in the cache when they are needed again, measured.
+    """
+    return max(1, block_length(densities) // 2)
+
+
+def sweep_each(sequences: Sequences, densities: Densities) -> list[GMMStats]:
+    """Statistics of each sequence under a mixture."""
+    length = _STRIPS * _strip_length(densities)
+    return sequences.map_sums(EachEStep(densities), "gmmkit-e-step-each", length)
+
+
+@dataclass(frozen=True)
 class Rows:
     """A row kernel: the rows that `output` computes from each block, once it is loaded."""
 
@@ -77,13 +116,13 @@ class Rows:
     tail: tuple[int, ...]
     dtype: np.dtype
 
-    @_QUIET
+    @QUIET
     def __call__(
         self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
     ) -> np.ndarray:
         """The rows (B, *tail) of X (B, D)."""
         out = np.empty((len(X), *self.tail), self.dtype)
-        for rows, block in _blocks(self.densities, X):
+        for rows, block in strips(self.densities, X):
             out[rows] = self.output(block)
         return out
 

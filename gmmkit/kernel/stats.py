@@ -524,6 +524,17 @@ def refuse_other_shape(stats: GMMStats, structure: Structure, n_gaussians: int) 
         raise ValueError(f"stats must be like {wanted!r}, got {stats!r}.")
 
 
+def several(
+    count: int, structure: Structure, n_gaussians: int, origin: np.ndarray
+) -> list[GMMStats]:
+    """Empty statistics like those of `GMMStats.of`, in one piece of memory.
+
+    To get memory in many small pieces would take a tenth of the time of an E-step.
+    """
+    one = GMMStats.of(structure, n_gaussians, origin)
+    return [one._with(buffer) for buffer in np.zeros((count, one.buffer.size))]
+
+
 def weighty_statistics(statistics: GMMStats) -> GMMStats:
     """The statistics of a sweep. Refuses a sum of weights of zero: one cannot divide by it."""
     if statistics.t == 0:

@@ -129,6 +129,10 @@ class Structure:
         """The structure of some of the features; blocks, which may lose features, become full."""
         return make_structure(FULL if self.block_size else self.covariance_type, n_features)
 
+    def unshared(self) -> Structure:
+        """The structure in which each component has such a matrix of its own."""
+        return self
+
     def split_rows(self, y: np.ndarray) -> np.ndarray:
         """Samples (..., D, B) as (..., M, G, B), zero where a row has no feature.
 
@@ -473,9 +477,15 @@ class Spherical(Strided, covariance_type="spherical", in_scikit_learn="spherical
 class Tied(Contiguous, covariance_type="tied", shared=True, in_scikit_learn="tied", since="1.1"):
     """One full matrix shared by all components."""
 
+    def unshared(self) -> Structure:
+        return Contiguous(self.n_features)
+
 
 class TiedDiagonal(Strided, covariance_type="tied-diag", shared=True):
     """One diagonal matrix shared by all components."""
+
+    def unshared(self) -> Structure:
+        return Strided(self.n_features)
 
 
 class NoProducts(Strided, covariance_type="none", shared=True):

@@ -7,6 +7,7 @@ gives a dask collection.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
@@ -129,19 +130,8 @@ class DaskSource:
         try:
             return dask_compute.computed(total, name)
         except Exception as error:
-            self._note_origin(error)
+            note_block(error, self._loading, _block_name)
             raise
-
-    def _note_origin(self, error: Exception) -> None:
-        """Find the block whose loading raised the error, and note it.
-
-        dask does not say which block it was, so blocks are loaded again: about one pass in all.
-        """
-        if has_note(error) or not _is_of_data(error):
-            return
-        number = _failing_block(self._loading, error)
-        if number is not None:
-            note(error, _block_name(number))
 
     def map_rows(self, kernel: RowKernel, name: str, block_length: int = 1) -> Any:
         """The kernel's rows, as a lazy dask array."""
@@ -179,6 +169,18 @@ def _cut_like(X: Any, values: Any, name: str) -> Any:
             "blocks of the same lengths (for a data frame, one of its columns)."
         )
     return values
+
+
+def note_block(error: Exception, loading: BlockTasks, name: Callable[[int], str]) -> None:
+    """Find the block whose loading raised the error, and note its name.
+
+    dask does not say which block it was, so blocks are loaded again: about one pass in all.
+    """
+    if has_note(error) or not _is_of_data(error):
+        return
+    number = _failing_block(loading, error)
+    if number is not None:
+        note(error, name(number))
 
 
 def _is_of_data(error: Exception) -> bool:

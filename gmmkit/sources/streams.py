@@ -180,7 +180,7 @@ class DiskRows:
 def is_on_disk(X: Any) -> bool:
     """Whether X is an array to read in slices, as of h5py or zarr: it has `chunks`, maybe None."""
     return not isinstance(X, np.ndarray) and all(
-        hasattr(X, name) for name in ("shape", "dtype", "chunks", "__getitem__")
+        hasattr(X, name) for name in ("chunks", "shape", "dtype", "__getitem__")
     )
 
 

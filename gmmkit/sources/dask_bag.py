@@ -1,0 +1,150 @@
+"""dask_bag: a dask.bag of arrays as sequences. The bag's partitions are the tasks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from operator import methodcaller
+from typing import Any
+
+import numpy as np
+
+from gmmkit.cached import cached_property
+from gmmkit.sources import dask_compute
+from gmmkit.sources.base import Source, noting
+from gmmkit.sources.batches import ArraySequences, SequenceKernel, batches
+from gmmkit.sources.dask_graph import BlockTasks, Sum
+from gmmkit.sources.dask_source import DaskSource, note_block
+
+
+def is_dask_bag(X: Any) -> bool:
+    """Whether X is a dask bag; dask is not imported to find out."""
+    bags = sys.modules.get("dask.bag")
+    return bags is not None and isinstance(X, bags.Bag)
+
+
+@dataclass(frozen=True)
+class Door:
+    """How partitions are opened: with D, if it is known, what expects it, and the bag's name."""
+
+    n_features: int | None
+    who: str
+    name: str
+
+    def name_of(self, number: int) -> str:
+        """What to call a partition."""
+        return f"partition {number} of {self.name}, counted from 0"
+
+    def open(self, number: int, partition: Iterable[Any]) -> ArraySequences:
+        """The sequences of a partition, checked."""
+        with noting(self.name_of(number)):
+            items = list(partition)
+            names = [
+                f"Sequence {i} of partition {number} of {self.name}" for i in range(len(items))
+            ]
+            return ArraySequences.checked(items, names, self.n_features, n_jobs=1, who=self.who)
+
+
+@dataclass(frozen=True)
+class BagSequences:
+    """The sequences of a bag. A task computes the results for a partition, and only these travel.
+
+    Partitions are read when results are needed, and are not kept. Only the first sequence is read
+    to learn D, if it is not known, and the type to work in.
+    """
+
+    X: Any
+    door: Door
+
+    @cached_property
+    def _first(self) -> tuple[int, np.dtype]:
+        """D and the type to work in, of the first sequence."""
+        from dask.delayed import delayed
+
+        for number, partition in enumerate(self.X.to_delayed()):
+            found = delayed(_header)(number, partition, self.door).compute()
+            if found is not None:
+                n_features, dtype = found
+                return int(n_features), dtype
+        raise ValueError(f"{self.door.name} has no sequences: all partitions of the bag are empty.")
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return self._first[0]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type to work in: that of the first sequence."""
+        return self._first[1]
+
+    @property
+    def header(self) -> Any:
+        """An array that has D columns."""
+        return np.empty((1, self.n_features))
+
+    @cached_property
+    def _loading(self) -> BlockTasks:
+        """The tasks that load the partitions, optimised once for all passes."""
+        return BlockTasks.of(self.X)
+
+    @property
+    def _checked(self) -> Door:
+        """The door for all partitions: they must have the features of the first sequence."""
+        return replace(self.door, n_features=self.n_features)
+
+    def map_sums(self, kernel: SequenceKernel, name: str, block_length: int) -> list[Any]:
+        """The kernel's result for each sequence."""
+        return self._joined(methodcaller("map_sums", kernel, name, block_length), name)
+
+    def lengths(self) -> np.ndarray:
+        """The number of frames of each sequence: a pass over the bag."""
+        return np.array(self._joined(methodcaller("lengths"), "gmmkit-lengths"), dtype=np.int64)
+
+    def _joined(self, results: Callable[[ArraySequences], Any], name: str) -> list[Any]:
+        """The results for the sequences of all partitions: a sum of lists joins them."""
+        total = Sum.over(self._loading, _results, (self._checked, results), name)
+        try:
+            joined: list[Any] = dask_compute.computed(total, name)
+        except Exception as error:
+            note_block(error, self._loading, self.door.name_of)
+            raise
+        return joined
+
+    def frames(self) -> Source:
+        """The frames of all sequences, a block for each partition."""
+        import dask.array as da
+        from dask.delayed import delayed
+
+        shape = (np.nan, self.n_features)
+        blocks = [
+            da.from_delayed(
+                delayed(_frames)(number, partition, self._checked, self.dtype), shape, self.dtype
+            )
+            for number, partition in enumerate(self.X.to_delayed())
+        ]
+        return DaskSource.of(da.concatenate(blocks))
+
+
+# What the tasks compute of a partition.
+
+
+def _results(
+    number: int, shared: tuple[Door, Callable[[ArraySequences], Any]], partition: Iterable[Any]
+) -> list[Any]:
+    door, results = shared
+    return list(results(door.open(number, partition)))
+
+
+def _header(number: int, partition: Iterable[Any], door: Door) -> tuple[int, np.dtype] | None:
+    sequences = door.open(number, partition)
+    return (sequences.n_features, sequences.dtype) if sequences.arrays else None
+
+
+def _frames(number: int, partition: Iterable[Any], door: Door, dtype: np.dtype) -> np.ndarray:
+    sequences = door.open(number, partition)
+    if not sequences.arrays:
+        return np.empty((0, door.n_features or 0), dtype)
+    (everything,) = batches(sequences.lengths().tolist(), sys.maxsize)
+    return sequences.read(everything).astype(dtype, copy=False)

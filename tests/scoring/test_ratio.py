@@ -1,0 +1,135 @@
+"""Log-likelihood ratios: those of two scores, exact or from the best components of the ubm."""
+
+import dask.bag as db
+import h5py
+import numpy as np
+import pytest
+from material import disturbed, every_structure, machine_at, random_data, random_mixture
+from numpy.testing import assert_allclose, assert_array_equal
+from reference import Structure
+
+from gmmkit import GMMMachine, log_likelihood_ratio
+
+DIAG, K, D = Structure("diag"), 3, 6
+LENGTHS = [1, 20, 7, 40, 2]
+
+
+@pytest.fixture
+def utterances():
+    X = random_data(random_mixture(DIAG), sum(LENGTHS))
+    return np.split(X, np.cumsum(LENGTHS)[:-1])
+
+
+@pytest.fixture
+def ubm():
+    return machine_at(random_mixture(DIAG), DIAG)
+
+
+@pytest.fixture
+def models(ubm, utterances):
+    return [GMMMachine(trainer="map", ubm=ubm).fit(x) for x in utterances[1:]]
+
+
+def expected(models, ubm, utterances):
+    return np.array(
+        [[np.sum(m.score_samples(x) - ubm.score_samples(x)) for x in utterances] for m in models]
+    )
+
+
+def test_ratios_are_differences_of_scores(models, ubm, utterances):
+    totals = expected(models, ubm, utterances)
+    actual = log_likelihood_ratio(models, ubm, utterances, average=False)
+    assert_allclose(actual, totals, rtol=1e-9, atol=1e-12)
+    assert_allclose(log_likelihood_ratio(models, ubm, utterances), totals / LENGTHS, atol=1e-12)
+
+
+def test_a_model_that_is_the_ubm_scores_zero(ubm, utterances):
+    for top_c in (None, 2):
+        assert_allclose(log_likelihood_ratio(ubm, ubm, utterances, top_c), 0, atol=1e-12)
+
+
+def test_models_of_any_structure(ubm, utterances):
+    models = [
+        GMMMachine(2, covariance_type="full").fit(np.concatenate(utterances)),
+        GMMMachine(1).fit(utterances[3]),
+        GMMMachine(2, covariance_type="tied").fit(utterances[3]),
+    ]
+    actual = log_likelihood_ratio(models, ubm, utterances, average=False)
+    assert_allclose(actual, expected(models, ubm, utterances), rtol=1e-8, atol=1e-10)
+
+
+@every_structure
+def test_all_components_are_exact_and_few_come_near(structure, utterances):
+    mixture = random_mixture(structure)
+    ubm = machine_at(mixture, structure)
+    models = [machine_at(disturbed(mixture, structure, seed), structure) for seed in (3, 4)]
+    exact = log_likelihood_ratio(models, ubm, utterances)
+    for top_c in (K, 100):
+        assert_allclose(log_likelihood_ratio(models, ubm, utterances, top_c=top_c), exact)
+    near = log_likelihood_ratio(models, ubm, utterances, top_c=2)
+    assert not np.array_equal(near, exact)
+    assert_allclose(near, exact, atol=1.0)
+
+
+def test_sequences_from_anywhere_and_any_number_of_threads(models, ubm, utterances, tmp_path):
+    ubm.n_jobs = 1
+    exact, top = (log_likelihood_ratio(models, ubm, utterances, top_c=c) for c in (None, 2))
+    ubm.n_jobs = 3
+    assert_array_equal(log_likelihood_ratio(models, ubm, utterances), exact)
+    assert_array_equal(log_likelihood_ratio(models, ubm, utterances, top_c=2), top)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for number, x in enumerate(utterances):
+            file[f"{number}/x"] = x
+        assert_array_equal(log_likelihood_ratio(models, ubm, file), exact)
+    bag = db.from_sequence(utterances, npartitions=2)
+    assert_allclose(log_likelihood_ratio(models, ubm, bag), exact, rtol=1e-9, atol=1e-12)
+    assert_allclose(log_likelihood_ratio(models, ubm, bag, top_c=2), top, rtol=1e-9, atol=1e-12)
+
+
+def test_long_sequences_are_cut(models, ubm, utterances, monkeypatch):
+    expected = [log_likelihood_ratio(models, ubm, utterances, top_c=c) for c in (None, 2)]
+    monkeypatch.setattr("gmmkit.kernel.many.block_length", lambda densities: 3)
+    monkeypatch.setattr("gmmkit.kernel.top._LEAST_ROWS", 4)
+    monkeypatch.setattr("gmmkit.kernel.top._SCORES", 1)
+    actual = [log_likelihood_ratio(models, ubm, utterances, top_c=c) for c in (None, 2)]
+    assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_long_utterance_of_the_own_speaker_wins(models, ubm, utterances):
+    for top_c in (None, 1):
+        scores = log_likelihood_ratio(models, ubm, utterances[1:], top_c=top_c)
+        assert_array_equal(np.argmax(scores, axis=0)[[0, 2]], [0, 2])
+
+
+def test_top_c_refuses_models_of_another_ubm(models, ubm, utterances, tmp_path):
+    other = machine_at(random_mixture(DIAG, seed=7), DIAG)
+    full = machine_at(random_mixture(DIAG), Structure("full"))
+    more = machine_at(random_mixture(DIAG, n_gaussians=4), DIAG)
+    stranger = GMMMachine(trainer="map", ubm=other).fit(utterances[1])
+    for model, why in (
+        (stranger, "another one"),
+        (full, "another structure"),
+        (more, "4 components, the ubm 3"),
+    ):
+        with pytest.raises(ValueError, match=rf"^top_c needs .* models\[1\] was not: .*{why}"):
+            log_likelihood_ratio([models[0], model], ubm, utterances, top_c=2)
+        assert log_likelihood_ratio([models[0], model], ubm, utterances).shape == (2, 5)
+    for name, machine in (("ubm", ubm), ("model", models[0])):
+        machine.save(tmp_path / f"{name}.h5")
+    loaded = [GMMMachine.from_hdf5(tmp_path / f"{name}.h5") for name in ("model", "ubm")]
+    assert_array_equal(
+        log_likelihood_ratio([loaded[0]], loaded[1], utterances, top_c=2),
+        log_likelihood_ratio([models[0]], ubm, utterances, top_c=2),
+    )
+
+
+def test_errors_name_the_model_and_the_sequence(models, ubm, utterances):
+    narrow = GMMMachine(2).fit(utterances[3][:, :4])
+    with pytest.raises(ValueError, match=r"models\[1\] has 4 features, but the ubm has 6"):
+        log_likelihood_ratio([models[0], narrow], ubm, utterances)
+    utterances[2] = utterances[2][:, :4]
+    with pytest.raises(
+        ValueError,
+        match=r"^Sequence 2 of sequences has 4 features, but log_likelihood_ratio is expecting 6",
+    ):
+        log_likelihood_ratio(models, ubm, utterances)
