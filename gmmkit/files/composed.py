@@ -310,8 +310,9 @@ class Schema:
             "feature_names", record["n_features"], default=None
         )
         for name, part in self.parts.items():
-            there = not part.optional or reader.has(name) or reader.has(f"{name}_given")
-            record[name] = part.take(reader, name, record) if there else None
+            there = reader.has(name) or (isinstance(part, TextOr) and reader.has(f"{name}_given"))
+            absent = part.optional and not there
+            record[name] = None if absent else part.take(reader, name, record)
         self.check(record, reader.refuse)
         return record
 
