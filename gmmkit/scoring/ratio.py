@@ -2,7 +2,7 @@
 
     score(m, X) = sum over frames x of X of log p_m(x) - log p_ubm(x)
 
-For verification, m is the model of the claimed speaker (Reynolds, Quatieri and Dunn, 2000, eq. 3).
+For verification, m is the model of the claimed speaker (Reynolds, Quatieri and Dunn, 2000).
 """
 
 from __future__ import annotations

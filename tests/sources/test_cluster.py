@@ -13,6 +13,7 @@ from functools import partial
 import cloudpickle
 import dask
 import dask.array as da
+import dask.bag as db
 import joblib
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from gmmkit import GMMMachine, KMeansMachine
+from gmmkit import GMMMachine, KMeansMachine, log_likelihood_ratio
 from gmmkit.sources.dask_source import DaskSource
 from gmmkit.sources.threads import count_threads
 
@@ -107,6 +108,17 @@ def test_fit_is_that_in_memory(machine, weighted, either_client):
     assert_allclose(fitted.transform(x).compute(), expected.transform(X), rtol=1e-9, atol=1e-13)
     if isinstance(machine, GMMMachine):
         assert_same_model(fitted, expected)
+    assert not tasks_left(either_client)
+
+
+def test_statistics_and_ratios_of_a_bag_are_those_in_memory(either_client):
+    machine, sequences = from_centres().fit(data()), np.split(data(seed=8), [1, 50, 53])
+    bag = db.from_sequence(sequences, npartitions=2)
+    for actual, array in zip(machine.stats_per_sample(bag), sequences, strict=True):
+        assert actual.is_similar_to(machine.e_step(array), rtol=1e-10)
+    models = [GMMMachine(trainer="map", ubm=machine).fit(sequences[1])]
+    actual, expected = (log_likelihood_ratio(models, machine, x) for x in (bag, sequences))
+    assert_allclose(actual, expected, rtol=1e-10, atol=1e-13)
     assert not tasks_left(either_client)
 
 
