@@ -269,6 +269,33 @@ def test_other_numbers_of_targets_are_refused(kind, tmp_path):
         GMMRegressor(full()).fit(lazy_X, short)
 
 
+class Rereadable:
+    """Blocks whose number only reading shows."""
+
+    def __init__(self, blocks):
+        self.blocks = blocks
+
+    def __iter__(self):
+        return iter(self.blocks)
+
+
+@pytest.mark.parametrize(
+    "blocks_of_y, said",
+    [
+        (lambda y: Blocks(Rereadable([y[:30], y[30:60]])), "X has 20 rows, but y has 0"),
+        (lambda y: Blocks(Rereadable([y[:30], y[30:60], y[60:], y[:5]])), "y has more rows"),
+        (lambda y: Blocks(Rereadable([y[:40], y[40:60], y[60:]])), "X has 30 rows, but y has 40"),
+        (lambda y: np.concatenate([y, y]), "y has more rows"),
+        (lambda y: y[:70], "X has 20 rows, but y has 10"),
+    ],
+)
+def test_other_numbers_of_targets_are_found_while_reading(blocks_of_y, said):
+    X, y = line()
+    blocks = Blocks(Rereadable([X[:30], X[30:60], X[60:]]))
+    with pytest.raises(ValueError, match=said):
+        GMMRegressor(full()).fit(blocks, blocks_of_y(y))
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lists"])
 def test_bad_targets_are_refused_wherever_they_are(kind, tmp_path):
     X, y = line()
