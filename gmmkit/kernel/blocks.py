@@ -62,6 +62,7 @@ class ScoredBlock(Block):
 
     scores: np.ndarray
     scale: np.ndarray | None
+    _gaps = False  # whether NaN stands for a missing value
 
     def __init__(self, densities: Densities, length: int) -> None:
         self.densities = densities
@@ -203,7 +204,7 @@ class ScoredBlock(Block):
         overflows too, the density is zero and the nearest component gets the whole responsibility.
         """
         samples = np.asarray(self.samples[far], dtype=float)
-        refuse_non_finite(samples, gaps=self.densities.takes_gaps)
+        refuse_non_finite(samples, self._gaps)
         size = np.fmax.reduce(np.abs(samples), axis=1, initial=1.0)  # (B',)
         constants, squares = self._scaled_terms(samples, size)
         scores = constants - 0.5 * size**2 * squares
