@@ -204,7 +204,7 @@ class ScoredBlock(Block):
         overflows too, the density is zero and the nearest component gets the whole responsibility.
         """
         samples = np.asarray(self.samples[far], dtype=float)
-        refuse_non_finite(samples, self._gaps)
+        refuse_non_finite(samples, gaps=self._gaps)
         size = np.fmax.reduce(np.abs(samples), axis=1, initial=1.0)  # (B',)
         constants, squares = self._scaled_terms(samples, size)
         scores = constants - 0.5 * size**2 * squares
