@@ -229,9 +229,11 @@ KINDS = [
 def test_any_kinds_of_samples_and_targets_give_the_same_model(kind, tmp_path):
     X, y = line()
     expected = GMMRegressor(full()).fit(X, y)
-    regressor = GMMRegressor(full()).fit(*kinds(X, y, tmp_path)[kind])
+    samples, of_y = kinds(X, y, tmp_path)[kind]
+    regressor = GMMRegressor(full()).fit(samples, of_y)
     assert regressor.joint_.is_similar_to(expected.joint_, rtol=1e-9, atol=1e-9)
-    assert_allclose(regressor.predict(X), expected.predict(X), rtol=1e-9)
+    assert_allclose(regressor.predict(samples), expected.predict(X), rtol=1e-9)
+    assert_allclose(regressor.log_density(samples, of_y), expected.log_density(X, y), rtol=1e-6)
     assert (regressor.n_features_in_, regressor.n_targets_) == (3, 2)
 
 
