@@ -279,11 +279,9 @@ def check_lengths(
 def table_in_memory(value: Any, name: str) -> np.ndarray:
     """A table in memory as an array of real numbers."""
     table = dense(value, name)
-    return (
-        real_array(table, name, finite=False)
-        if table.dtype.kind == "O" and table.ndim
-        else block_of_numbers(value, name)
-    )
+    if table.dtype.kind == "O" and table.ndim:  # its numbers, if it holds numbers
+        return real_array(table, name, finite=False)
+    return block_of_numbers(value, name)
 
 
 def check_lazy_values(values: Any, name: str) -> None:
