@@ -228,6 +228,8 @@ class GMMClassifier(ClassifierMixin, Composed):
     ) -> GMMClassifier:
         """Make one step of each class on a batch of a stream; see `GMMMachine.partial_fit`.
 
+        A threshold of `calibrate` is dropped, since it was that of other mixtures.
+
         Parameters
         ----------
         X : array-like, dask array or dask data frame of shape (N, D), or sequences
@@ -261,6 +263,7 @@ class GMMClassifier(ClassifierMixin, Composed):
                 with _naming(known[number]):
                     mixtures[number] = self._stepped(mixtures[number], data.of_class(number), kappa)
             self.mixtures_ = mixtures
+            self._forget("threshold_")
             self._keep_counts(self.class_count_ + counts)
         return self
 

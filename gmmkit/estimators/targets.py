@@ -60,8 +60,10 @@ def numbered(labels: Any, classes: np.ndarray, what: str) -> Any:
 
     A label that is no class is refused; `what` says what has it, "row" or "sequence".
     """
-    number = partial(_numbered, classes=classes, what=what)
-    return labels.map_blocks(number, dtype=np.int64) if is_dask(labels) else number(labels)
+    if is_dask(labels):
+        number = partial(_numbered, classes=classes, what=f"{what} {{}} of a block")
+        return labels.map_blocks(number, dtype=np.int64)
+    return _numbered(labels, classes, f"{what} {{}}")
 
 
 def _numbered(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
@@ -69,7 +71,7 @@ def _numbered(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
     if (numbers < 0).any():
         first = int(np.argmax(numbers < 0))
         raise ValueError(
-            f"y has the label {said(labels[first])} for {what} {first}, but the classes are "
+            f"y has the label {said(labels[first])} for {what.format(first)}, but the classes are "
             f"{checks.shown(classes.tolist())}."
         )
     return numbers

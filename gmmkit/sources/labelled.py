@@ -46,9 +46,9 @@ class LabelledRows:
         if not isinstance(source, (ArraySource, StreamSource, DaskSource)):
             raise TypeError(f"y needs rows that can be chosen, but X is {checks.shown(source)}.")
         checks.check_lengths("y", numbers.shape[0], source.n_samples)
-        return cls(
-            source, source.aligned(numbers, "y") if isinstance(source, DaskSource) else numbers
-        )
+        if isinstance(source, DaskSource):
+            return cls(source, source.aligned(numbers, "y"))
+        return cls(source, checks.dense(numbers, "y"))
 
     def frames(self) -> Source:
         return self.source

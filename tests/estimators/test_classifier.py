@@ -509,6 +509,8 @@ def test_a_fit_forgets_the_threshold_and_the_ubm():
     assert not hasattr(classifier, "ubm_")
     with pytest.raises(ValueError, match="call calibrate"):
         classifier.is_known(X)
+    classifier.calibrate(X, y).partial_fit(X, y)
+    assert not hasattr(classifier, "threshold_")
 
 
 # ------------------------------------------------------------------------------------ streams
@@ -568,6 +570,9 @@ def test_classes_are_fixed_by_the_first_batch():
         classifier.partial_fit(X, y, classes=["ash", "birch"])
     with pytest.raises(ValueError, match="label 'yew' for row 2, but the classes are"):
         classifier.partial_fit(X[:3], ["ash", "birch", "yew"])
+    lazy = da.from_array(np.where(np.arange(300) == 80, "yew", y), chunks=50)
+    with pytest.raises(ValueError, match="label 'yew' for row 30 of a block, but the classes are"):
+        classifier.partial_fit(da.from_array(X, chunks=(50, 2)), lazy)
 
 
 # ------------------------------------------------------------------------------------- errors
