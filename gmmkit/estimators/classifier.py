@@ -26,7 +26,8 @@ from gmmkit.estimators.targets import (
     said,
 )
 from gmmkit.kernel import many
-from gmmkit.kernel.classes import Bayes, Decisions, Gate, Labeller, Scores, rejection_threshold
+from gmmkit.kernel.classes import Bayes, Decisions, Gate, Labeller, Scores
+from gmmkit.scoring.thresholds import threshold_of_share
 from gmmkit.sources import progress
 from gmmkit.sources.labelled import (
     Labelled,
@@ -461,7 +462,8 @@ class GMMClassifier(ClassifierMixin, Composed):
                 )
             scores = scores.without(np.searchsorted(bayes.seen, numbers))
             impostors[:] = True
-        self.threshold_ = rejection_threshold(bayes.familiarity(scores.of(impostors)), rate)
+        # the share of the highest scores is accepted: it lies below if the signs are changed
+        self.threshold_ = -threshold_of_share(-bayes.familiarity(scores.of(impostors)), rate)
         return self
 
     def _threshold(self) -> float:

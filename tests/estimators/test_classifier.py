@@ -493,12 +493,13 @@ def test_sequences_are_accepted_by_the_mean_of_their_frames():
 
 @pytest.mark.parametrize("rate, n_accepted", [(0, 0), (0.1, 1), (0.29, 2), (1, 10)])
 def test_the_threshold_accepts_no_more_than_the_rate(rate, n_accepted):
-    from gmmkit.kernel.classes import rejection_threshold
-
-    scores = np.random.default_rng(0).permutation(10.0 + np.arange(10))
-    assert (scores >= rejection_threshold(scores, rate)).sum() == n_accepted
-    ties = np.array([1.0, 2, 2, 2])
-    assert (ties >= rejection_threshold(ties, 0.5)).sum() == 0
+    classifier = trained("ml", *three_classes())
+    strangers = np.linspace([0.0, 0.0], [30.0, 40.0], 10)
+    classifier.calibrate(strangers, ["stranger"] * 10, rate)
+    assert classifier.is_known(strangers).sum() == n_accepted
+    same = np.repeat(strangers[:1], 4, axis=0)  # equal scores are refused together
+    classifier.calibrate(same, ["stranger"] * 4, 0.5)
+    assert not classifier.is_known(same).any()
 
 
 def test_a_fit_forgets_the_threshold_and_the_ubm():

@@ -382,6 +382,20 @@ def test_files_keep_everything(method, tmp_path):
         assert GMMMachine.from_hdf5(file["mixture"]) == regressor.mixture_
 
 
+@pytest.mark.parametrize("kind", ["memory and dask", "dask", "file", "Blocks"])
+def test_training_samples_may_have_gaps(kind, tmp_path):
+    X, y = line()
+    X[::5, 1] = np.nan
+    mixture = full(missing="marginalize")
+    regressor = GMMRegressor(mixture).fit(*kinds(X, y, tmp_path)[kind])
+    expected = clone(mixture).fit(np.column_stack([X, y]))
+    assert regressor.mixture_.is_similar_to(expected, rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match="NaN"):
+        regressor.predict(X)
+    with pytest.raises(ValueError, match="NaN"):
+        GMMRegressor(full()).fit(X, y)
+
+
 def test_files_of_the_default_and_of_one_target(tmp_path):
     X, y = sine(90)
     regressor = GMMRegressor().fit(X, y)
