@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import reprlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -61,6 +61,13 @@ def instance(value: Any, kind: type, name: str) -> Any:
     """The value, refused if it is no instance of a class."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, got {shown(value)}.")
+    return value
+
+
+def choice(value: Any, name: str, choices: Iterable[str]) -> str:
+    """The value, refused if it is none of the texts."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {tuple(choices)}, got {shown(value)}.")
     return value
 
 
@@ -279,11 +286,9 @@ def check_lengths(
 def table_in_memory(value: Any, name: str) -> np.ndarray:
     """A table in memory as an array of real numbers."""
     table = dense(value, name)
-    return (
-        real_array(table, name, finite=False)
-        if table.dtype.kind == "O" and table.ndim
-        else block_of_numbers(value, name)
-    )
+    if table.dtype.kind == "O" and table.ndim:  # its numbers, if it holds numbers
+        return real_array(table, name, finite=False)
+    return block_of_numbers(value, name)
 
 
 def check_lazy_values(values: Any, name: str) -> None:

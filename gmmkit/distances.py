@@ -164,7 +164,7 @@ def kl_approximation(p: GMMMachine, q: GMMMachine, method: str = "variational") 
     >>> kl_approximation(p, q), kl_approximation(p, q, method="matched")
     (0.5, 0.5)
     """
-    approximation = _APPROXIMATIONS[_choice(method, "method", _APPROXIMATIONS)]
+    approximation = _APPROXIMATIONS[checks.choice(method, "method", _APPROXIMATIONS)]
     return approximation(*_checked(p, q))
 
 
@@ -241,7 +241,7 @@ def component_distances(p: GMMMachine, q: GMMMachine, measure: str = "bhattachar
     >>> component_distances(p, q, "wasserstein")
     array([[0., 4.]])
     """
-    distances = _MEASURES[_choice(measure, "measure", _MEASURES)]
+    distances = _MEASURES[checks.choice(measure, "measure", _MEASURES)]
     return distances(*_checked(p, q))
 
 
@@ -318,9 +318,3 @@ def _checked(p: Any, q: Any) -> tuple[Parameters, Parameters]:
 def _count(n_samples: Any) -> int:
     """A number of samples that has a standard error."""
     return checks.whole_number(n_samples, "n_samples", least=2)
-
-
-def _choice(value: Any, name: str, choices: dict[str, Any]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {tuple(choices)}, got {checks.shown(value)}.")
-    return value

@@ -92,7 +92,7 @@ def regressor(**changes):
         "method": "best",
         "target_ndim": 1,
         "default_mixture": False,
-        "joint": gmm("full"),
+        "mixture": gmm("full"),
         "feature_names": ["a", "b", "c"],
     }
     return {**record, **changes}
@@ -167,7 +167,7 @@ def classifier(**changes):
         "priors": np.array([0.5, 0.5]),
         "ubm": gmm(seed=2),
         "mixtures": [gmm(), gmm("full", seed=1)],
-        "estimator": gmm(seed=3),
+        "mixture": gmm(seed=3),
         "feature_names": ["a", "b", "c", "d"],
     }
     return {**record, **changes}
@@ -179,8 +179,7 @@ def outlier(**changes):
         "n_features": 4,
         "contamination": 0.25,
         "offset": -3.5,
-        "n_jobs": 2,
-        "verbose": 1,
+        "default_mixture": False,
         "mixture": gmm("full", seed=1),
         "feature_names": ["a", "b", "c", "d"],
     }
@@ -233,7 +232,7 @@ def imputer(**changes):
         "missing_values": -999.0,
         "kept": np.array([1, 0, 1, 1, 0, 1]),
         "incomplete": np.array([1, 1, 0, 0, 1, 1]),
-        "machine": gmm("full", seed=4),
+        "mixture": gmm("full", seed=4),
         "feature_names": ["a", "b", "c", "d", "e", "f"],
     }
     return {**record, **changes}
@@ -245,7 +244,7 @@ def classifier_that_loads():
     return classifier(
         ubm=gmm(seed=2, **fitted),
         mixtures=[gmm(**adapted), gmm(seed=1, **adapted)],
-        estimator=gmm("full", seed=3, **fitted),
+        mixture=gmm("full", seed=3, **fitted),
     )
 
 

@@ -382,7 +382,7 @@ CONSTRUCTOR = {
     "max_iter": whole(0),
     "init_max_iter": whole(),
     "oversampling_factor": real(0.0, -1.0),
-    "mixture": {"number": 3, "text": "a", "k-means": KMeansMachine()},
+    "mixture": {"number": 3, "text": "a", "k-means": KMeansMachine(), "class": GMMMachine},
     "contamination": real(0.0, -0.1, 0.6),
     "by_weights": FLAG,
     "by_means": FLAG,
@@ -399,7 +399,6 @@ CONSTRUCTOR = {
     "adapt": FLAG,
     "priors": {**choice(), **without(array(2, 3), "text"), "sum": [0.5, 0.6], "negative": [-1, 2]},
     "temperature": real(0.0, -1.0, np.inf),
-    "estimator": {"number": 3, "text": "a", "k-means": KMeansMachine(), "class": GMMMachine},
 }
 del CONSTRUCTOR["priors"]["list"]
 SIZES = {"n_gaussians": whole(), "n_features": whole()}

@@ -26,7 +26,8 @@ from gmmkit.estimators.targets import (
     said,
 )
 from gmmkit.kernel import many
-from gmmkit.kernel.classes import Bayes, Decisions, Gate, Labeller, Scores, rejection_threshold
+from gmmkit.kernel.classes import Bayes, Decisions, Gate, Labeller, Scores
+from gmmkit.scoring.thresholds import threshold_of_share
 from gmmkit.sources import progress
 from gmmkit.sources.labelled import (
     Labelled,
@@ -48,10 +49,10 @@ class GMMClassifier(ClassifierMixin, Composed):
     Parameters
     ----------
     n_gaussians : int, optional
-        Number of components of each mixture, K. None means that of the ``estimator``, else 1; for
+        Number of components of each mixture, K. None means that of the ``mixture``, else 1; for
         adapted mixtures that of the ``ubm``.
     covariance_type : str, optional
-        Structure of the covariances. None means that of the ``estimator``, else "diag"; for adapted
+        Structure of the covariances. None means that of the ``mixture``, else "diag"; for adapted
         mixtures that of the ``ubm``.
     adapt : bool, default=False
         Whether to adapt the classes' mixtures from a ubm. Without a ``ubm``, one is trained by
@@ -65,7 +66,7 @@ class GMMClassifier(ClassifierMixin, Composed):
         The log-likelihoods are divided by it. The sum over the frames of a sequence takes the
         frames for independent. If they are not, e.g. neighbouring frames of a signal, a number
         greater than 1 makes the probabilities less extreme.
-    estimator : GMMMachine, optional
+    mixture : GMMMachine, optional
         The classes' machines and the ubm take their other settings from it, e.g. ``block_size`` or
         ``map_relevance_factor``. It is not fitted itself. None means ``GMMMachine()``.
     random_state : int, RandomState or None, default=0
@@ -93,7 +94,7 @@ class GMMClassifier(ClassifierMixin, Composed):
 
     Notes
     -----
-    Adapted mixtures also adapt their weights, unless the ``estimator`` says
+    Adapted mixtures also adapt their weights, unless the ``mixture`` says
     ``update_weights=False``; a `GMMMachine` by itself adapts only its means. The reason: a
     component of a good ubm often covers samples of one class only. A class without samples near a
     component leaves this component's mean in its place. So with adapted means alone, the mixtures
@@ -136,7 +137,7 @@ class GMMClassifier(ClassifierMixin, Composed):
     _names_elsewhere: ClassVar[dict[str, str]] = {
         "n_components": "n_gaussians",
         "class_prior": "priors",
-        "base_estimator": "estimator",
+        "estimator": "mixture",
     }
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_gaussians": [Interval(Integral, 1, None, closed="left"), None],
@@ -145,7 +146,7 @@ class GMMClassifier(ClassifierMixin, Composed):
         "ubm": [HasMethods(["fit", "e_step", "m_step"]), None],
         "priors": [StrOptions({"data", "uniform"}), "array-like"],
         "temperature": [Interval(Real, 0, None, closed="neither")],
-        "estimator": [HasMethods(["fit", "e_step", "m_step"]), None],
+        "mixture": [HasMethods(["fit", "e_step", "m_step"]), None],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
@@ -160,7 +161,7 @@ class GMMClassifier(ClassifierMixin, Composed):
         ubm: GMMMachine | None = None,
         priors: Any = "data",
         temperature: float = 1.0,
-        estimator: GMMMachine | None = None,
+        mixture: GMMMachine | None = None,
         random_state: Any = 0,
         n_jobs: int | None = None,
         verbose: int = 0,
@@ -171,7 +172,7 @@ class GMMClassifier(ClassifierMixin, Composed):
         self.ubm = ubm
         self.priors = priors
         self.temperature = temperature
-        self.estimator = estimator
+        self.mixture = mixture
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
@@ -316,7 +317,7 @@ class GMMClassifier(ClassifierMixin, Composed):
 
     def _machine(self, ubm: GMMMachine | None) -> GMMMachine:
         """The machine of a class, not fitted yet: to adapt a ubm, if there is one."""
-        machine = GMMMachine() if self.estimator is None else clone(_settings(self.estimator))
+        machine = GMMMachine() if self.mixture is None else clone(_settings(self.mixture))
         for name in ("n_gaussians", "covariance_type"):
             if getattr(self, name) is not None:
                 setattr(machine, name, getattr(self, name))
@@ -461,7 +462,8 @@ class GMMClassifier(ClassifierMixin, Composed):
                 )
             scores = scores.without(np.searchsorted(bayes.seen, numbers))
             impostors[:] = True
-        self.threshold_ = rejection_threshold(bayes.familiarity(scores.of(impostors)), rate)
+        # the share of the highest scores is accepted: it lies below if the signs are changed
+        self.threshold_ = -threshold_of_share(-bayes.familiarity(scores.of(impostors)), rate)
         return self
 
     def _threshold(self) -> float:
@@ -561,16 +563,16 @@ def _counts(data: Labelled, classes: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _settings(estimator: Any) -> GMMMachine:
+def _settings(mixture: Any) -> GMMMachine:
     """The machine that has the settings of all others, refused if it cannot."""
-    machine: GMMMachine = checks.instance(estimator, GMMMachine, "estimator")
+    machine: GMMMachine = checks.instance(mixture, GMMMachine, "mixture")
     if machine.trainer != "ml":
         raise ValueError(
-            f"estimator must have trainer='ml', got trainer={machine.trainer!r}. To adapt mixtures "
+            f"mixture must have trainer='ml', got trainer={machine.trainer!r}. To adapt mixtures "
             "by MAP, give adapt=True or a ubm."
         )
     if machine.checkpoint is not None:
-        raise ValueError("estimator must have checkpoint=None: a file is for one machine only.")
+        raise ValueError("mixture must have checkpoint=None: a file is for one machine only.")
     return machine
 
 

@@ -1,22 +1,26 @@
 """Composed: the common part of the estimators that are made of mixtures. It saves and loads them.
 
+`SingleMixture` is for those that are made of one mixture.
+
 The schema of a class, in `gmmkit.files`, names what its files hold. Each name is a parameter of the
 class, or else an attribute of the same name with ``_`` at its end.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from gmmkit import checks
 from gmmkit.estimators import stored
 from gmmkit.estimators.base import Estimator
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.files.composed import Mixtures, OneMixture, Schema, Settings
 from gmmkit.files.formats import FORMATS
 from gmmkit.model.parameters import standard_parameters
+from gmmkit.model.structures import FULL
 from gmmkit.training.job import shape_wanted
 
 
@@ -82,6 +86,51 @@ class Composed(Estimator):
         schema = FORMATS[self._format].schema
         assert schema is not None
         return schema
+
+
+class SingleMixture(Composed):
+    """Base of the estimators that are made of one mixture.
+
+    ``mixture`` is the machine with the settings, also those of threads and of what is printed.
+    ``mixture_`` is the fitted machine. Files keep it, and its settings are those of ``mixture``
+    after loading.
+    """
+
+    mixture: GMMMachine | None
+    mixture_: GMMMachine
+
+    _names_elsewhere: ClassVar[dict[str, str]] = {
+        "estimator": "mixture (a GMMMachine)",
+        "n_gaussians": "mixture (e.g. GMMMachine(3, covariance_type='full'))",
+    }
+
+    def _template(self) -> GMMMachine:
+        """An unfitted machine with the settings of the mixture."""
+        if self.mixture is None:
+            return GMMMachine(covariance_type=FULL)
+        machine: GMMMachine = clone(checks.instance(self.mixture, GMMMachine, "mixture"))
+        return machine
+
+    @property
+    def n_jobs(self) -> int | None:  # type: ignore[override]
+        """Number of threads: that of the mixture."""
+        return getattr(self.mixture, "n_jobs", None)
+
+    @property
+    def verbose(self) -> int:  # type: ignore[override]
+        """How much is printed: as for the mixture."""
+        return getattr(self.mixture, "verbose", 0)
+
+    def _attribute(self, name: str) -> str:
+        return "mixture_" if name == "mixture" else super()._attribute(name)
+
+    def _record(self) -> dict[str, Any]:
+        return {**super()._record(), "default_mixture": self.mixture is None}
+
+    def _load_record(self, record: dict[str, Any]) -> None:
+        super()._load_record(record)
+        if not self.__dict__.pop("default_mixture_"):
+            self.mixture = clone(self.mixture_)
 
 
 def machine_of(record: dict[str, Any], ubm: GMMMachine | None = None) -> GMMMachine:

@@ -96,9 +96,8 @@ class Conditional:
         -------
         ndarray or dask array of shape (N, B)
         """
-        if not isinstance(method, str) or method not in METHODS:
-            raise ValueError(f"method must be one of {METHODS}, got {checks.shown(method)}.")
-        return self._answers(X, regression.BEST if method == "best" else regression.MEAN)
+        best = checks.choice(method, "method", METHODS) == "best"
+        return self._answers(X, regression.BEST if best else regression.MEAN)
 
     def weights(self, X: Any) -> Any:
         """The weights of the components given each row of X (N, A), (N, K)."""

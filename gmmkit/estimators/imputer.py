@@ -8,27 +8,26 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import TransformerMixin, _fit_context, clone
+from sklearn.base import TransformerMixin, _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from gmmkit import checks
 from gmmkit.checks import refuse_non_finite
 from gmmkit.estimators.base import transaction
-from gmmkit.estimators.composed import Composed
+from gmmkit.estimators.composed import SingleMixture
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.kernel.missing import Fill, Observed
 from gmmkit.kernel.plan import block_length
-from gmmkit.model.structures import FULL
 from gmmkit.sources.base import ArraySource, Source, working_dtype
 from gmmkit.sources.changed import Changed
 
 
-class GMMImputer(TransformerMixin, Composed):
+class GMMImputer(TransformerMixin, SingleMixture):
     """Fills missing values by what a Gaussian mixture expects, given the observed ones of the row.
 
     `fit` trains a mixture on the observed values. `transform` fills by the conditional mean, or by
-    a draw. For several draws of the same data (multiple imputation) call ``machine_.impute``.
+    a draw. For several draws of the same data (multiple imputation) call ``mixture_.impute``.
 
     Parameters
     ----------
@@ -52,7 +51,7 @@ class GMMImputer(TransformerMixin, Composed):
 
     Attributes
     ----------
-    machine_ : GMMMachine
+    mixture_ : GMMMachine
         The fitted mixture of the features that have values.
     kept_ : ndarray of shape (D,), of bool
         Whether each feature has a value in `fit`.
@@ -90,10 +89,6 @@ class GMMImputer(TransformerMixin, Composed):
     __module__ = "gmmkit"  # so that pickles load wherever this file moves
 
     _format = "GMMImputer"
-    _names_elsewhere: ClassVar[dict[str, str]] = {
-        "estimator": "mixture (a GMMMachine)",
-        "n_gaussians": "mixture (e.g. GMMMachine(3, covariance_type='full'))",
-    }
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "mixture": [HasMethods(["fit", "impute"]), None],
         "missing_values": [Interval(Real, None, None, closed="neither"), "nan"],
@@ -145,7 +140,7 @@ class GMMImputer(TransformerMixin, Composed):
             If features without any value are left out.
         """
         with transaction(self):
-            machine = self._template()
+            mixture = self._template()
             source = self._open(X, sample_weight, reset=True)
             changed = Changed(source, _Gaps(self.missing_values), source.n_features)
             observed = changed.map_sum(Observed(), "gmmkit-observed")
@@ -156,7 +151,7 @@ class GMMImputer(TransformerMixin, Composed):
             self.kept_, self.incomplete_ = observed.counts > 0, observed.counts < observed.n_rows
             if not self.kept_.any():
                 raise ValueError("X has no values: all of them are missing.")
-            self.machine_ = machine.fit(self._kept_part(source))
+            self.mixture_ = mixture.fit(self._kept_part(source))
         if not (self.kept_.all() or self.keep_empty_features):
             names = _check_feature_names_in(self)[~self.kept_].tolist()
             message = f"Features without any observed values are left out: {names}."
@@ -164,9 +159,7 @@ class GMMImputer(TransformerMixin, Composed):
         return self
 
     def _template(self) -> GMMMachine:
-        """An unfitted machine with the settings of the mixture."""
-        mixture = GMMMachine(covariance_type=FULL) if self.mixture is None else self.mixture
-        machine: GMMMachine = clone(checks.instance(mixture, GMMMachine, "mixture"))
+        machine = super()._template()
         machine.missing = "marginalize"
         return machine
 
@@ -192,7 +185,7 @@ class GMMImputer(TransformerMixin, Composed):
         check_is_fitted(self)
         source = self._open(X)
         seed = checks.generator(self.random_state).randint(2**31) if self.sample_posterior else 0
-        densities = self.machine_._densities(source.dtype, gaps=True)
+        densities = self.mixture_._densities(source.dtype, gaps=True)
         kernel = _Complete(
             Fill(densities, source.dtype, int(seed), 1 if self.sample_posterior else None),
             _Gaps(self.missing_values),
@@ -229,35 +222,23 @@ class GMMImputer(TransformerMixin, Composed):
     def _takes_gaps(self) -> bool:
         return bool(np.isnan(self.missing_values))
 
-    # What `Composed` asks for.
+    # Files.
 
     def _record(self) -> dict[str, Any]:
         record = super()._record()
         coded = {} if self._takes_gaps else {"missing_values": float(self.missing_values)}
-        return {**record, "missing_values": None, **coded, "default_mixture": self.mixture is None}
+        return {**record, "missing_values": None, **coded}
 
     def _load_record(self, record: dict[str, Any]) -> None:
         coded = record["missing_values"]
         super()._load_record({**record, "missing_values": np.nan if coded is None else coded})
         self.kept_, self.incomplete_ = self.kept_.astype(bool), self.incomplete_.astype(bool)
-        if not self.__dict__.pop("default_mixture_"):
-            self.mixture = clone(self.machine_)
 
     @property
     def n_kept_(self) -> int:
         """Number of features that have values."""
         check_is_fitted(self)
         return int(np.count_nonzero(self.kept_))
-
-    @property
-    def n_jobs(self) -> int | None:  # type: ignore[override]
-        """Number of threads: that of the mixture."""
-        return None if self.mixture is None else self.mixture.n_jobs
-
-    @property
-    def verbose(self) -> int:  # type: ignore[override]
-        """How much is printed: as for the mixture."""
-        return 0 if self.mixture is None else self.mixture.verbose
 
 
 @dataclass(frozen=True)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import OutlierMixin, _fit_context, clone
+from sklearn.base import OutlierMixin, _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
 from gmmkit import checks
 from gmmkit.estimators.base import transaction
-from gmmkit.estimators.composed import Composed
+from gmmkit.estimators.composed import SingleMixture
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.kernel.contributions import Contributions, orders_of
 from gmmkit.kernel.estep import LOG_LIKELIHOODS
 from gmmkit.kernel.many import mean_log_likelihoods
 from gmmkit.kernel.scored import scores_and_weights
-from gmmkit.model.structures import FULL
 from gmmkit.scoring.thresholds import threshold_of_rate, threshold_of_share
 from gmmkit.sources.sequences import is_sequences
 
 
-class GMMOutlierDetector(OutlierMixin, Composed):
+class GMMOutlierDetector(OutlierMixin, SingleMixture):
     """Outliers are the samples whose density under a Gaussian mixture lies below a threshold.
 
     Sequences, e.g. a list of arrays (n_frames, D) or an `h5py.Group` of these, may be judged in the
@@ -33,14 +32,12 @@ class GMMOutlierDetector(OutlierMixin, Composed):
     ----------
     mixture : GMMMachine, optional
         The machine with the settings of the mixture, of which a clone is fitted. None means one
-        component with full covariance: then the score is that of the Mahalanobis distance.
+        component with full covariance: then the score is that of the Mahalanobis distance. With
+        ``missing="marginalize"``, samples may have missing values (NaN), and are judged by the
+        density of their observed values.
     contamination : float in (0, 0.5], default=0.1
         The share of outliers among the samples of `fit`, by weight: so many of these lie below the
         threshold. `calibrate` sets the threshold by other samples instead.
-    n_jobs : int or None, default=None
-        Number of threads, as in `GMMMachine`. A given ``mixture`` is fitted with its own number.
-    verbose : int, default=0
-        The same for what is printed.
 
     Attributes
     ----------
@@ -74,22 +71,11 @@ class GMMOutlierDetector(OutlierMixin, Composed):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "mixture": [HasMethods(["fit", "score_samples"]), None],
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
-        "n_jobs": [Integral, None],
-        "verbose": ["verbose"],
     }
 
-    def __init__(
-        self,
-        mixture: GMMMachine | None = None,
-        *,
-        contamination: float = 0.1,
-        n_jobs: int | None = None,
-        verbose: int = 0,
-    ) -> None:
+    def __init__(self, mixture: GMMMachine | None = None, *, contamination: float = 0.1) -> None:
         self.mixture = mixture
         self.contamination = contamination
-        self.n_jobs = n_jobs
-        self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> GMMOutlierDetector:
@@ -132,13 +118,6 @@ class GMMOutlierDetector(OutlierMixin, Composed):
         sequences = self._open_sequences(X, reset=True)
         self.mixture_.fit(sequences.frames())
         return mean_log_likelihoods(sequences, self.mixture_.parameters_), None
-
-    def _template(self) -> GMMMachine:
-        """An unfitted machine with the settings of the mixture."""
-        if self.mixture is None:
-            return GMMMachine(covariance_type=FULL, n_jobs=self.n_jobs, verbose=self.verbose)
-        machine: GMMMachine = clone(checks.instance(self.mixture, GMMMachine, "mixture"))
-        return machine
 
     def calibrate(self, X: Any, *, false_alarm_rate: float = 0.01) -> GMMOutlierDetector:
         """Set the threshold so that few samples like those of X are taken for outliers.
@@ -236,17 +215,12 @@ class GMMOutlierDetector(OutlierMixin, Composed):
         feature contributions, Knowledge and Information Systems 41, 2014.
         """
         check_is_fitted(self)
-        source, draws = self._open(X), checks.generator(random_state)
+        source, draws = self._open(X, gaps=False), checks.generator(random_state)
         n_orders = checks.whole_number(n_orders, "n_orders", least=1)
         orders = orders_of(source.n_features, n_orders, draws)
         kernel = Contributions(self.mixture_.parameters_, orders)
         return source.map_rows(kernel, "gmmkit-contributions", kernel.block_length())
 
-    # Files keep the fitted mixture. Its settings are those of `mixture` after loading.
-
-    def _attribute(self, name: str) -> str:
-        return "mixture_" if name == "mixture" else super()._attribute(name)
-
-    def _load_record(self, record: dict[str, Any]) -> None:
-        super()._load_record(record)
-        self.mixture = clone(self.mixture_)
+    @property
+    def _takes_gaps(self) -> bool:
+        return getattr(self.mixture, "missing", None) is not None

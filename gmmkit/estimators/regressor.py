@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context, clone
+from sklearn.base import MultiOutputMixin, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from gmmkit import checks
 from gmmkit.estimators.base import transaction
-from gmmkit.estimators.composed import Composed
+from gmmkit.estimators.composed import SingleMixture
 from gmmkit.estimators.conditional import METHODS, Conditional
 from gmmkit.estimators.gmm import GMMMachine
-from gmmkit.model.structures import FULL
 from gmmkit.sources.beside import beside, table_of
 
 
-class GMMRegressor(MultiOutputMixin, RegressorMixin, Composed):
+class GMMRegressor(MultiOutputMixin, RegressorMixin, SingleMixture):
     """Regression by a Gaussian mixture of samples and targets together.
 
     `fit` trains a mixture of the rows [x, y]. The distribution of y given x is then a mixture
@@ -29,14 +28,15 @@ class GMMRegressor(MultiOutputMixin, RegressorMixin, Composed):
     mixture : GMMMachine, optional
         The machine with the settings of the joint mixture, of which a clone is fitted. None means
         one component with a full covariance, which is linear regression. A ``block_size`` or a
-        ``ubm`` of the machine is about the features of x followed by those of y.
+        ``ubm`` of the machine is about the features of x followed by those of y. With
+        ``missing="marginalize"``, the x of `fit` may have missing values (NaN).
     method : {"mean", "best"}, default="mean"
         What `predict` returns. "mean" is the mean of y given x, which has the least squared error.
         "best" is the mean of the one component that is most likely given x.
 
     Attributes
     ----------
-    joint_ : GMMMachine
+    mixture_ : GMMMachine
         The fitted mixture of the rows [x, y].
     conditional_ : Conditional
         The distribution of y given x.
@@ -110,27 +110,20 @@ class GMMRegressor(MultiOutputMixin, RegressorMixin, Composed):
             If X, y, the weights or a parameter are unfit.
         """
         with transaction(self):
-            joint = self._template()
-            source = self._open(X, sample_weight, reset=True)
+            mixture = self._template()
+            source = self._open(X, sample_weight, reset=True, gaps=mixture.missing is not None)
             if y is None:
                 raise ValueError("GMMRegressor requires y to be passed, but the target y is None.")
             Y = table_of(y, "y")
             self.target_ndim_ = len(Y.shape)
-            self._keep(joint.fit(beside(source, Y, "y")))
+            self._keep(mixture.fit(beside(source, Y, "y")))
         return self
 
-    def _template(self) -> GMMMachine:
-        """An unfitted machine with the settings of the mixture."""
-        if self.mixture is None:
-            return GMMMachine(covariance_type=FULL)
-        machine: GMMMachine = clone(checks.instance(self.mixture, GMMMachine, "mixture"))
-        return machine
-
-    def _keep(self, joint: GMMMachine) -> None:
+    def _keep(self, mixture: GMMMachine) -> None:
         """Keep the fitted mixture and what follows from it."""
-        self.joint_ = joint
-        self.n_targets_ = joint.n_features_in_ - self.n_features_in_
-        self.conditional_ = Conditional(joint, range(self.n_features_in_))
+        self.mixture_ = mixture
+        self.n_targets_ = mixture.n_features_in_ - self.n_features_in_
+        self.conditional_ = Conditional(mixture, range(self.n_features_in_))
 
     # Predictions: lazy if X is.
 
@@ -228,29 +221,14 @@ class GMMRegressor(MultiOutputMixin, RegressorMixin, Composed):
         """Values (..., B) without the last axis, if the y of `fit` had one axis."""
         return values[..., 0] if self.target_ndim_ == 1 else values
 
-    # What `Composed` asks for.
-
-    def _record(self) -> dict[str, Any]:
-        return {**super()._record(), "default_mixture": self.mixture is None}
+    # Files.
 
     def _load_record(self, record: dict[str, Any]) -> None:
         super()._load_record(record)
-        if not self.__dict__.pop("default_mixture_"):
-            self.mixture = clone(self.joint_)
-        self._keep(self.joint_)
+        self._keep(self.mixture_)
 
     @property
     def n_joint_(self) -> int:
-        """Number of features of the joint mixture."""
+        """Number of features of the mixture, D + B."""
         check_is_fitted(self)
-        return int(self.joint_.n_features_in_)
-
-    @property
-    def n_jobs(self) -> int | None:  # type: ignore[override]
-        """Number of threads: that of the mixture."""
-        return None if self.mixture is None else self.mixture.n_jobs
-
-    @property
-    def verbose(self) -> int:  # type: ignore[override]
-        """How much is printed: as for the mixture."""
-        return 0 if self.mixture is None else self.mixture.verbose
+        return int(self.mixture_.n_features_in_)

@@ -116,8 +116,8 @@ def select(
     >>> selection.table["n_gaussians"][:5]
     array([1, 2, 3, 4, 5])
     """
-    _check_choice("criterion", criterion, _CRITERIA)
-    _check_choice("start", start, _STARTS)
+    checks.choice(criterion, "criterion", _CRITERIA)
+    checks.choice(start, "start", _STARTS)
     chains = _chains(_checked_estimator(estimator), n_gaussians, covariance_type)
     _check_data(chains, X, sample_weight)
     fits = [fit for chain in chains for fit in _fits(chain, X, sample_weight, start, criterion)]
@@ -206,11 +206,6 @@ def _name(machine: GMMMachine) -> str:
 
 
 # Checks, before anything is fitted.
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {choices}, got {checks.shown(value)}.")
 
 
 def _checked_estimator(estimator: GMMMachine | None) -> GMMMachine:

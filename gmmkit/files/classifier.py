@@ -46,7 +46,7 @@ CLASSIFIER = Schema(
         "priors": TextOr(("data", "uniform"), Array(("n_classes",), low=0, high=1)),
         "ubm": OneMixture(optional=True),
         "mixtures": Mixtures("n_classes", prior="ubm"),
-        "estimator": Settings(optional=True),
+        "mixture": Settings(optional=True),
     },
     check=_check_priors,
 )

@@ -32,7 +32,7 @@ IMPUTER = Schema(
         "missing_values": Array((), optional=True),  # absent for NaN
         "kept": Array(("n_features",), low=0, high=1, whole=True),
         "incomplete": Array(("n_features",), low=0, high=1, whole=True),
-        "machine": OneMixture("n_kept"),
+        "mixture": OneMixture("n_kept"),
     },
     check=_check_kept,
 )

@@ -26,6 +26,6 @@ REGRESSOR = Schema(
         "target_ndim": Rule(int, 1, 2),
         "default_mixture": Rule(bool),
     },
-    parts={"joint": OneMixture("n_joint")},
+    parts={"mixture": OneMixture("n_joint")},
     check=_check_sizes,
 )

@@ -20,7 +20,6 @@ classes: else it explains strangers as badly as these do, and the difference say
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -129,18 +128,6 @@ class Gate:
         """Whether each row is of a known class, (n,)."""
         known: np.ndarray = self.bayes.familiarity(scores) >= self.threshold
         return known
-
-
-def rejection_threshold(scores: np.ndarray, rate: float) -> float:
-    """The lowest threshold at which at most this share of the scores (n,) is accepted.
-
-    A score is accepted if it is not below the threshold.
-    """
-    most = math.floor(rate * len(scores) + 1e-9)  # the product may be a hair below a whole number
-    if most >= len(scores):
-        return -math.inf
-    refused = np.sort(scores)[::-1][most]  # the highest score that must not be accepted
-    return float(np.nextafter(refused, np.inf))
 
 
 @dataclass(frozen=True)

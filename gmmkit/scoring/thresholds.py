@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+_LARGEST = float(np.finfo(float).max)
 _ROUNDED = 1e-9  # of the sum of weights: a share of 0.3 of 10 scores is three scores
 
 
@@ -85,8 +86,9 @@ def threshold_of_rate(scores: np.ndarray, rate: float, name: str = "rate") -> fl
 def _between(ascending: Any, count: int) -> float:
     """A number with `count` of the scores below it, in the middle of its two neighbours.
 
-    Equal scores stay together, above it: then fewer scores are below.
+    Equal scores stay together, above it: then fewer scores are below. No score equals it.
     """
+    ascending = np.clip(ascending, -_LARGEST, _LARGEST)  # infinite scores have no middle
     if count == len(ascending):
         return math.inf
     above = float(ascending[count])
@@ -94,4 +96,6 @@ def _between(ascending: Any, count: int) -> float:
     if count:
         return float(ascending[count - 1]) / 2 + above / 2
     distinct = ascending[ascending > above]
-    return above - (float(distinct[0]) - above) / 2 if len(distinct) else above
+    if len(distinct):
+        return above - (float(distinct[0]) - above) / 2
+    return math.nextafter(above, -math.inf)

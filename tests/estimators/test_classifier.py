@@ -231,7 +231,7 @@ KINDS = {
 def test_any_kind_of_data_gives_the_model_of_the_array(kind, adapt):
     X, y = three_classes()
     start = {"means_init": [[1.0, 3], [7, 3]], "convergence_threshold": None}
-    classifier = GMMClassifier(adapt=adapt, estimator=GMMMachine(2, max_fitting_steps=5, **start))
+    classifier = GMMClassifier(adapt=adapt, mixture=GMMMachine(2, max_fitting_steps=5, **start))
     data = KINDS[kind](X, y)
     plain, other = (clone(classifier).fit(*each) for each in ((X, y), data))
     for a, b in zip(plain.mixtures_, other.mixtures_, strict=True):
@@ -361,7 +361,7 @@ def test_weights_are_adapted_unless_the_user_says_no():
     X, y = three_classes()
     classifier = GMMClassifier(4, adapt=True).fit(X, y)
     assert not np.allclose(classifier.mixtures_[0].weights_, classifier.ubm_.weights_)
-    kept = GMMClassifier(4, adapt=True, estimator=GMMMachine(update_weights=False)).fit(X, y)
+    kept = GMMClassifier(4, adapt=True, mixture=GMMMachine(update_weights=False)).fit(X, y)
     for machine in kept.mixtures_:
         assert_array_equal(machine.weights_, kept.ubm_.weights_)
 
@@ -369,14 +369,14 @@ def test_weights_are_adapted_unless_the_user_says_no():
 def test_settings_come_from_the_estimator():
     X, y = three_classes()
     template = GMMMachine(2, covariance_type="full", map_relevance_factor=16.0, n_init=2)
-    classifier = GMMClassifier(adapt=True, estimator=template, random_state=5).fit(X, y)
+    classifier = GMMClassifier(adapt=True, mixture=template, random_state=5).fit(X, y)
     assert not hasattr(template, "means_")
     for machine in classifier.mixtures_:
         assert machine.map_relevance_factor == 16.0
         assert machine.covariances_.shape == (2, 2, 2)
         assert machine.random_state == 5
-    assert clone(classifier).estimator is not template
-    assert GMMClassifier(3, covariance_type="tied", estimator=template).fit(X, y).mixtures_[
+    assert clone(classifier).mixture is not template
+    assert GMMClassifier(3, covariance_type="tied", mixture=template).fit(X, y).mixtures_[
         0
     ].covariances_.shape == (2, 2)
 
@@ -385,7 +385,7 @@ def test_settings_come_from_the_estimator():
 def test_a_given_start_is_that_of_the_ubm():
     X, y = three_classes()
     start = GMMMachine(2, means_init=[[1.0, 3], [7, 3]], max_fitting_steps=0)
-    classifier = GMMClassifier(adapt=True, estimator=start).fit(X, y)
+    classifier = GMMClassifier(adapt=True, mixture=start).fit(X, y)
     assert_array_equal(classifier.ubm_.means_, [[1, 3], [7, 3]])
     for machine in classifier.mixtures_:
         assert machine.means_init is None
@@ -412,7 +412,7 @@ def test_defaults_of_adaptation_do_not_fall_into_class_pure_components(digits):
         cross_val_score(classifier, *digits, cv=folds, error_score="raise").mean()
         for classifier in (
             GMMClassifier(64, adapt=True),
-            GMMClassifier(64, adapt=True, estimator=means_only),
+            GMMClassifier(64, adapt=True, mixture=means_only),
         )
     )
     assert means < 0.6
@@ -493,12 +493,13 @@ def test_sequences_are_accepted_by_the_mean_of_their_frames():
 
 @pytest.mark.parametrize("rate, n_accepted", [(0, 0), (0.1, 1), (0.29, 2), (1, 10)])
 def test_the_threshold_accepts_no_more_than_the_rate(rate, n_accepted):
-    from gmmkit.kernel.classes import rejection_threshold
-
-    scores = np.random.default_rng(0).permutation(10.0 + np.arange(10))
-    assert (scores >= rejection_threshold(scores, rate)).sum() == n_accepted
-    ties = np.array([1.0, 2, 2, 2])
-    assert (ties >= rejection_threshold(ties, 0.5)).sum() == 0
+    classifier = trained("ml", *three_classes())
+    strangers = np.linspace([0.0, 0.0], [30.0, 40.0], 10)
+    classifier.calibrate(strangers, ["stranger"] * 10, rate)
+    assert classifier.is_known(strangers).sum() == n_accepted
+    same = np.repeat(strangers[:1], 4, axis=0)  # equal scores are refused together
+    classifier.calibrate(same, ["stranger"] * 4, 0.5)
+    assert not classifier.is_known(same).any()
 
 
 def test_a_fit_forgets_the_threshold_and_the_ubm():
@@ -616,8 +617,8 @@ def test_a_class_with_too_few_samples_is_named():
         ({"priors": [0.5, 0.5]}, r"priors has shape \(2,\), expected \(3,\)"),
         ({"priors": [0.5, 0.6, -0.1]}, "priors must not be negative"),
         ({"priors": [0.5, 0.5, 0.5]}, "their sum must be 1"),
-        ({"estimator": GMMMachine(trainer="map")}, "estimator must have trainer='ml'"),
-        ({"estimator": GMMMachine(checkpoint="x")}, "estimator must have checkpoint=None"),
+        ({"mixture": GMMMachine(trainer="map")}, "mixture must have trainer='ml'"),
+        ({"mixture": GMMMachine(checkpoint="x")}, "mixture must have checkpoint=None"),
         ({"temperature": 0.0}, "temperature"),
     ],
 )
@@ -714,8 +715,8 @@ def test_a_loaded_classifier_goes_on_counting(tmp_path):
 
 def test_settings_can_be_searched():
     X, y = three_classes()
-    grid = {"n_gaussians": [1, 2], "estimator__covariance_type": ["diag", "full"]}
-    search = GridSearchCV(GMMClassifier(estimator=GMMMachine()), grid, cv=3, error_score="raise")
+    grid = {"n_gaussians": [1, 2], "mixture__covariance_type": ["diag", "full"]}
+    search = GridSearchCV(GMMClassifier(mixture=GMMMachine()), grid, cv=3, error_score="raise")
     search.fit(X, y)
     assert search.best_params_["n_gaussians"] == 2
     assert search.score(X, y) > 0.85

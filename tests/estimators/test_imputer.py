@@ -43,12 +43,12 @@ def test_the_default_is_the_regression_on_what_is_observed():
     assert_allclose(GMMImputer(machine).fit_transform(X)[:60, -1], expected, atol=1e-5)
 
 
-def test_it_is_what_its_machine_imputes():
+def test_it_is_what_its_mixture_imputes():
     X = table()
     imputer = GMMImputer(GMMMachine(2)).fit(X)
     machine = GMMMachine(2, missing="marginalize").fit(X)
     assert_array_equal(imputer.transform(X), machine.impute(X))
-    assert imputer.machine_ == machine
+    assert imputer.mixture_ == machine
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -188,4 +188,4 @@ def test_files_and_pickles_keep_everything(options, tmp_path):
         assert (other.mixture is None) == (imputer.mixture is None)
         assert_array_equal(other.missing_values, imputer.missing_values)
         again = clone(other).fit(frame)
-        assert again.machine_ == imputer.machine_
+        assert again.mixture_ == imputer.mixture_

@@ -119,6 +119,36 @@ def test_a_file_holds_all_of_it(tmp_path):
     assert_array_equal(pickle.loads(pickle.dumps(found)).predict(X), found.predict(X))
 
 
+def test_the_default_mixture_is_the_default_after_loading(tmp_path):
+    found = GMMOutlierDetector().fit(samples())
+    found.save(tmp_path / "detector.h5")
+    back = GMMOutlierDetector.from_hdf5(tmp_path / "detector.h5")
+    assert back.mixture is None
+    assert_array_equal(back.decision_function(samples()), found.decision_function(samples()))
+
+
+def test_threads_and_what_is_printed_are_the_mixture_s():
+    found = GMMOutlierDetector(GMMMachine(n_jobs=2, verbose=1))
+    assert (found.n_jobs, found.verbose) == (2, 1)
+    assert (GMMOutlierDetector().n_jobs, GMMOutlierDetector().verbose) == (None, 0)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_samples_with_gaps_are_judged_by_what_is_observed(lazy):
+    X = samples()
+    X[::7, 1] = X[3, :2] = np.nan
+    given = da.from_array(X, chunks=(90, D)) if lazy else X
+    with pytest.raises(ValueError, match="NaN"):
+        detector().fit(given)
+    mixture = clone(MIXTURE).set_params(missing="marginalize")
+    found = GMMOutlierDetector(mixture, contamination=0.1).fit(given)
+    assert_allclose(found.score_samples(given), clone(mixture).fit(X).score_samples(X), rtol=1e-9)
+    assert (np.asarray(found.predict(given)) == -1).sum() == N // 10
+    assert found.__sklearn_tags__().input_tags.allow_nan
+    with pytest.raises(ValueError, match="NaN"):  # they need all features
+        np.asarray(found.feature_contributions(given))
+
+
 def test_a_background_model_may_be_adapted():
     ubm = GMMMachine(2, covariance_type="full").fit(samples())
     adapted = GMMMachine(trainer="map", ubm=ubm)

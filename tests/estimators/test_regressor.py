@@ -104,7 +104,7 @@ def test_a_sine_is_learned_to_its_noise(seed):
 def test_conversion_is_the_regression_of_the_most_likely_component(fitted_to_two):
     X, _ = line(seed=1)
     y, indices, log_prob = fitted_to_two.convert(X)
-    joint, D = fitted_to_two.joint_, X.shape[1]
+    joint, D = fitted_to_two.mixture_, X.shape[1]
     assert_array_equal(indices, joint.marginal(range(D)).predict(X))
     assert_allclose(log_prob, joint.marginal(range(D)).score_samples(X), rtol=1e-9)
     for row, k, converted in zip(X, indices, y, strict=True):
@@ -231,7 +231,7 @@ def test_any_kinds_of_samples_and_targets_give_the_same_model(kind, tmp_path):
     expected = GMMRegressor(full()).fit(X, y)
     samples, of_y = kinds(X, y, tmp_path)[kind]
     regressor = GMMRegressor(full()).fit(samples, of_y)
-    assert regressor.joint_.is_similar_to(expected.joint_, rtol=1e-9, atol=1e-9)
+    assert regressor.mixture_.is_similar_to(expected.mixture_, rtol=1e-9, atol=1e-9)
     assert_allclose(regressor.predict(samples), expected.predict(X), rtol=1e-9)
     assert_allclose(regressor.log_density(samples, of_y), expected.log_density(X, y), rtol=1e-6)
     assert (regressor.n_features_in_, regressor.n_targets_) == (3, 2)
@@ -344,9 +344,9 @@ def test_weights_repeat_rows():
     assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-4)
 
 
-def test_adaptation_of_a_joint_ubm():
+def test_adaptation_of_a_mixture_ubm():
     X, y = line(400)
-    ubm = GMMRegressor(full()).fit(X, y).joint_
+    ubm = GMMRegressor(full()).fit(X, y).mixture_
     few = X[:20] + 1.0, y[:20] - 2.0
 
     def adapted(factor):
@@ -408,7 +408,21 @@ def test_files_keep_everything(method, tmp_path):
     assert_array_equal(loaded.feature_names_in_, ["a", "b", "c"])
     assert_array_equal(loaded.fit(frame, y).predict(frame), regressor.predict(frame))
     with h5py.File(tmp_path / "regressor.h5") as file:
-        assert GMMMachine.from_hdf5(file["joint"]) == regressor.joint_
+        assert GMMMachine.from_hdf5(file["mixture"]) == regressor.mixture_
+
+
+@pytest.mark.parametrize("kind", ["memory and dask", "dask", "file", "Blocks"])
+def test_training_samples_may_have_gaps(kind, tmp_path):
+    X, y = line()
+    X[::5, 1] = np.nan
+    mixture = full(missing="marginalize")
+    regressor = GMMRegressor(mixture).fit(*kinds(X, y, tmp_path)[kind])
+    expected = clone(mixture).fit(np.column_stack([X, y]))
+    assert regressor.mixture_.is_similar_to(expected, rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match="NaN"):
+        regressor.predict(X)
+    with pytest.raises(ValueError, match="NaN"):
+        GMMRegressor(full()).fit(X, y)
 
 
 def test_files_of_the_default_and_of_one_target(tmp_path):

@@ -20,7 +20,23 @@ def test_equal_scores_stay_together():
     assert (scores < threshold_of_share(scores, 0.5)).sum() == 0
     assert (scores < threshold_of_share(scores, 0.75)).sum() == 3
     assert threshold_of_share(np.array([0.0, 1.0, 1.0, 1.0]), 0.6) == 0.5
-    assert threshold_of_share(np.ones(3), 0.1) == 1.0
+    assert 0.999 < threshold_of_share(np.ones(3), 0.1) < 1
+
+
+@pytest.mark.parametrize(
+    "scores, n_below",
+    [
+        ([-np.inf, -np.inf, 1, 2], 2),
+        ([1, 2, np.inf, np.inf], 2),
+        ([1, np.inf, np.inf, np.inf], 1),
+        ([-np.inf] * 3 + [1], 0),
+        ([-np.inf] * 4, 0),
+        ([np.inf] * 4, 0),
+    ],
+)
+def test_infinite_scores_lie_on_their_side(scores, n_below):
+    scores = np.array(scores, dtype=float)
+    assert (scores < threshold_of_share(scores, 0.5)).sum() == n_below
 
 
 def test_a_weight_counts_as_so_many_scores():
