@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import click
 import numpy as np
 
+from gmmkit.cli.main import Command
 from gmmkit.cli.messages import printable
-from gmmkit.cli.model import Model, load_model
+from gmmkit.cli.model import Model, load_model, no_verify
 from gmmkit.files.composed import Array, Schema
 from gmmkit.files.formats import FORMATS
 from gmmkit.files.rules import STRUCTURE
@@ -30,9 +31,17 @@ _TITLES = {
 _TRAINING = ("n_iter", "converged")
 
 
-def info(options: argparse.Namespace) -> None:
-    model = load_model(options.file, options.verify)
-    if options.json:
+@click.command(cls=Command)
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@no_verify
+def info(file: str, as_json: bool, verify: bool) -> None:
+    """Show what FILE contains: a model, or statistics.
+
+    Example: gmmkit info ubm.h5
+    """
+    model = load_model(file, verify)
+    if as_json:
         print(json.dumps(_facts(model), indent=2, allow_nan=False))
         return
     lines = list(_lines(_facts(model)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import click
+
 from gmmkit.estimators.classifier import GMMClassifier
 from gmmkit.estimators.encoders import FisherVectorEncoder, SupervectorEncoder
 from gmmkit.estimators.gmm import GMMMachine
@@ -27,6 +29,12 @@ _CLASSES: dict[str, Any] = {
     "SupervectorEncoder": SupervectorEncoder,
 }
 
+no_verify = click.option(
+    "--verify/--no-verify",
+    default=True,
+    help="Whether to check the digest; --no-verify is for a file that was edited on purpose.",
+)
+
 
 class Model(NamedTuple):
     """The content of a file."""
@@ -41,7 +49,7 @@ class Model(NamedTuple):
         return dict(self.loaded._record())
 
 
-def load_model(path: str, verify: bool) -> Model:
+def load_model(path: str, verify: bool = True) -> Model:
     """Load a file of any kind."""
 
     def look(reader: Reader) -> tuple[str, str | None]:
