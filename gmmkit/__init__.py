@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gmmkit.public import *
+    from gmmkit.public import *  # noqa: F403 - the names are listed there
     from gmmkit.public import __all__ as __all__
 
 try:
@@ -21,7 +21,9 @@ class _Moved(ModuleType):
     """A module at its former place. The module itself is imported when a name in it is used."""
 
     def __init__(self, name: str, place: str) -> None:
-        super().__init__(f"{__name__}.{name}", f"The module ``gmmkit.{place}`` at its former place.")
+        super().__init__(
+            f"{__name__}.{name}", f"The module ``gmmkit.{place}`` at its former place."
+        )
         self._place = f"{__name__}.{place}"
 
     def __getattr__(self, name: str) -> Any:

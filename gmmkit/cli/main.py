@@ -25,6 +25,15 @@ from gmmkit.files.supported import VERSIONS
 from gmmkit.sources import progress
 
 _COMMANDS = {
+    "fit": "Train a mixture.",
+    "adapt": "Adapt a background model to data by MAP.",
+    "score": "Print the log-likelihood of sequences, or its ratio to a background model's.",
+    "predict": "Print the most likely component, cluster or class of each sample.",
+    "accumulate": "Save the sufficient statistics of data.",
+    "merge": "Add statistics.",
+    "estimate": "Make the next model from statistics.",
+    "select": "Choose the number of components and the structure of the covariances.",
+    "verify": "Score a list of trials, and measure the errors.",
     "convert": "Copy a file of any version into the current version or an older one.",
     "info": "Show what a file contains.",
 }
@@ -144,6 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         say(usage_line(error))
         return 2
+    except click.ClickException as error:
+        say(error.format_message())
+        return error.exit_code
     except Exception as error:
         if manner.debug:
             raise

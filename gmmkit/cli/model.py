@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import click
@@ -49,13 +50,15 @@ class Model(NamedTuple):
         return dict(self.loaded._record())
 
 
-def load_model(path: str, verify: bool = True) -> Model:
-    """Load a file of any kind."""
+def load_model(path: str, verify: bool = True, expected: Collection[str] = ()) -> Model:
+    """Load a file of any kind, or of one of the expected classes."""
 
     def look(reader: Reader) -> tuple[str, str | None]:
         kind = kind_of(reader)
         if kind is None:
             reader.refuse("", "a model of gmmkit or bob.learn.em", "other contents")
+        if expected and kind not in expected:
+            reader.refuse("", f"a {' or '.join(expected)}", f"a {kind}")
         return kind, reader.attribute("file_version", str, default=None)
 
     kind, file_version = read(path, look, verify=False)  # loading verifies

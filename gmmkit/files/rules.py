@@ -21,7 +21,6 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from gmmkit.files.hdf5 import MISSING, Reader, put_array, put_scalar
-from gmmkit.files.supported import VERSIONS
 from gmmkit.model.structures import DIAG, Refuse, Structure, make_structure
 
 Record = dict[str, Any]
