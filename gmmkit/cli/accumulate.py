@@ -13,7 +13,7 @@ from gmmkit.cli.output import json_option, model_option, report
 
 
 @click.command(cls=Command)
-@click.argument("model")
+@click.argument("model", type=click.Path())
 @takes_data
 @model_option
 @json_option

@@ -25,8 +25,8 @@ from gmmkit.kernel.stats import GMMStats
 
 
 @click.command(cls=Command)
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", type=click.Path())
+@click.argument("new", type=click.Path())
 @click.option(
     "--to",
     type=click.Choice(VERSIONS),

@@ -129,7 +129,11 @@ def takes_data(function: Function) -> Function:
     ) -> Any:
         return function(data=lambda: Data.of(data, scheduler, part), **others)
 
-    for decorate in (_SCHEDULER, _PART, click.argument("data", nargs=-1, required=True)):
+    for decorate in (
+        _SCHEDULER,
+        _PART,
+        click.argument("data", nargs=-1, required=True, type=click.Path()),
+    ):
         command = decorate(command)
     return command  # type: ignore[return-value]
 

@@ -11,8 +11,8 @@ from gmmkit.cli.output import json_option, model_option, report
 
 
 @click.command(cls=Command)
-@click.argument("model")
-@click.argument("stats", nargs=-1, required=True)
+@click.argument("model", type=click.Path())
+@click.argument("stats", nargs=-1, required=True, type=click.Path())
 @model_option
 @json_option
 def estimate(model: str, stats: tuple[str, ...], output: str, as_json: bool) -> None:

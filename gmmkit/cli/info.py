@@ -32,7 +32,7 @@ _TRAINING = ("n_iter", "converged")
 
 
 @click.command(cls=Command)
-@click.argument("file")
+@click.argument("file", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @no_verify
 def info(file: str, as_json: bool, verify: bool) -> None:

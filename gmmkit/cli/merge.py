@@ -11,7 +11,7 @@ from gmmkit.kernel.stats import GMMStats
 
 
 @click.command(cls=Command)
-@click.argument("stats", nargs=-1, required=True)
+@click.argument("stats", nargs=-1, required=True, type=click.Path())
 @model_option
 @json_option
 def merge(stats: tuple[str, ...], output: str, as_json: bool) -> None:

@@ -14,6 +14,7 @@ from numbers import Integral
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from gmmkit.cli.data import read_array
@@ -105,6 +106,14 @@ class Value(click.ParamType):  # type: ignore[type-arg] # click 8.1 takes none
 
     def get_metavar(self, *_: Any, **__: Any) -> str:
         return self.name
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        names = self.name.split("|")
+        words = [name for name in names if name.islower() and name.startswith(incomplete)]
+        files = [CompletionItem(incomplete, type="file")] if "FILE" in names else []
+        return [CompletionItem(word) for word in words] + files
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):

@@ -15,7 +15,12 @@ from gmmkit.cli.model import load_model
 from gmmkit.files.atomic import replace_file
 
 model_option = click.option(
-    "-o", "--output", required=True, metavar="FILE", help="The HDF5 file to write."
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="The HDF5 file to write.",
 )
 
 
@@ -28,6 +33,7 @@ def _checked_ending(ctx: click.Context, param: click.Parameter, path: str | None
 rows_option = click.option(
     "-o",
     "--output",
+    type=click.Path(),
     metavar="FILE",
     callback=_checked_ending,
     help="Save as .npy or .csv instead of printing.",

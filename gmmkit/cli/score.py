@@ -19,9 +19,11 @@ _TEXTS = descriptions(log_likelihood_ratio)
 
 
 @click.command(cls=Command)
-@click.argument("model")
+@click.argument("model", type=click.Path())
 @takes_data
-@click.option("--ubm", metavar="FILE", help="Print log-likelihood ratios to this mixture.")
+@click.option(
+    "--ubm", type=click.Path(), metavar="FILE", help="Print log-likelihood ratios to this mixture."
+)
 @click.option("--top-c", type=int, metavar="INTEGER", help=_TEXTS["top_c"])
 @click.option("--average/--total", default=True, help=_TEXTS["average"])
 @click.option("--per-sample", is_flag=True, help="Score each sample instead of each sequence.")

@@ -34,16 +34,23 @@ class Trial(NamedTuple):
 
 
 @click.command(cls=Command)
-@click.argument("trials")
+@click.argument("trials", type=click.Path())
 @takes_data
 @click.option(
     "--models",
     multiple=True,
     required=True,
+    type=click.Path(),
     metavar="FILES",
     help="The models' files, e.g. 'models/*.h5'; trials name a file without its ending.",
 )
-@click.option("--ubm", required=True, metavar="FILE", help="The mixture they were adapted from.")
+@click.option(
+    "--ubm",
+    required=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="The mixture they were adapted from.",
+)
 @click.option(
     "--method",
     type=click.Choice(["ratio", "linear"]),
@@ -61,7 +68,13 @@ class Trial(NamedTuple):
     show_default=True,
     help=_TEXTS["cost_false_alarm"],
 )
-@click.option("-o", "--output", metavar="FILE", help="Save the trials with their scores as text.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help="Save the trials with their scores as text.",
+)
 @json_option
 def verify(
     trials: str,

@@ -463,6 +463,27 @@ def test_names_are_completed_without_the_commands():
     assert names == ["accumulate"]
     choices = complete.get_completions(["select", "--criterion"], "")
     assert [item.value for item in choices] == ["bic", "aic"]
+    kinds = complete.get_completions(["fit", "--covariance-type"], "f")
+    assert [item.value for item in kinds] == ["full"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["info"],
+        ["fit"],
+        ["fit", "-o"],
+        ["score", "a.h5", "b.h5", "--ubm"],
+        ["merge"],
+        ["fit", "--means-init"],
+        ["convert", "a.h5"],
+        ["verify", "t", "d", "--models"],
+    ],
+    ids=str,
+)
+def test_names_of_files_are_completed(words):
+    complete = ShellComplete(commands, {}, "gmmkit", "_GMMKIT_COMPLETE")
+    assert [item.type for item in complete.get_completions(words, "x")] == ["file"]
 
 
 def test_the_version_is_shown_without_the_libraries():
