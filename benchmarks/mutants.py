@@ -114,6 +114,13 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
             "scores[:, ::_STRIDE] >= lowest",
         ),
         ("blocks", "", "_SUMMED = 1024", "_SUMMED = 1025"),
+        ("blocks", "", "_MOST_ZERO = 0.5", "_MOST_ZERO = 1.5"),
+        (  # the blocks beyond the last feature are empty
+            "structures",
+            "Structure.blocks",
+            "size if isinstance(size, tuple) else (size,) * (D // size)",
+            "size if isinstance(size, tuple) else (size,) * (D * size)",
+        ),
         ("blocks", "allocate", "-(-size // _LINE) * _LINE", "-(-size * _LINE) * _LINE"),
         (
             "densities",
@@ -173,11 +180,14 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
             "stack if seen.all() else np.where(_each(seen), stack, kept.covariances)",
             "stack if False else np.where(_each(seen), stack, kept.covariances)",
         ),
-        (  # of K equal matrices, users see the first
-            "mstep",
-            "neutral_parameters",
-            "1 if structure.shared else n_gaussians",
-            "1 if False else n_gaussians",
+        *(
+            (  # of several equal matrices, users see the first
+                "mstep",
+                "neutral_parameters",
+                "1 if structure.shared else n_gaussians",
+                after,
+            )
+            for after in ("1 if False else n_gaussians", "2 if structure.shared else n_gaussians")
         ),
         ("mstep", "floor_weights", "floor == 0 or (weights >= floor).all()", "False"),
         *(
@@ -197,6 +207,18 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
         ),
     ],
     "the same axis or entry of an array of known shape": [
+        (
+            "structures",
+            "Structure.n_pairs",
+            "return len(self.pairs[0])",
+            "return len(self.pairs[1])",
+        ),
+        (
+            "stats",
+            "GMMStats.__getstate__",
+            "(origin == origin[0]).all",
+            "(origin == origin[-1]).all",
+        ),
         (
             "structures",
             "Structure.diagonal",
@@ -292,6 +314,13 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
             "exponentials",
             "scores[:, ::_STRIDE] < lowest",
             "scores[:, ::_STRIDE] <= lowest",
+        ),
+        ("structures", "", "_ROUNDED_TERMS = 16", "_ROUNDED_TERMS = 17"),
+        (
+            "structures",
+            "_eigenvectors_up_to",
+            "(values[values <= bound], vectors[:, values <= bound])",
+            "(values[values < bound], vectors[:, values <= bound])",
         ),
         (  # between one and two times the rounding error
             "structures",

@@ -515,8 +515,8 @@ EXCEPTIONS = {  # methods for which some of these are right, or take another kin
     },
     ("GMMMachine", "grow", "n_gaussians"): whole(K),
     ("GMMMachine", "marginal", "features"): without(ARGUMENTS["features"], "all"),
-    ("GMMMachine", "merge", "n_gaussians"): {**whole(), "too large": K + 1},
     ("GMMMachine", "q_function", "stats"): without(ARGUMENTS["stats"], "empty"),
+    ("GMMMachine", "merge", "n_gaussians"): {**whole(), "too large": K + 1},
     ("GMMStats", "from_responsibilities", "n_gaussians"): {
         **without(whole(), "None"),
         "other": K + 1,

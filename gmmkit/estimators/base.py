@@ -110,7 +110,10 @@ class Estimator(BaseEstimator):
         return pickled(super().__getstate__())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(unpickled(type(self).__name__, state))
+        # a pickle may be older than a parameter, which has its default then
+        parameters = _signature(type(self).__init__).parameters.values()
+        known = {each.name: each.default for each in parameters if each.default is not each.empty}
+        super().__setstate__({**known, **unpickled(type(self).__name__, state)})
 
     def __sklearn_clone__(self) -> Self:
         """An unfitted copy with the same ubm: a prior is data, and must not be fitted again."""

@@ -62,6 +62,7 @@ class ScoredBlock(Block):
 
     scores: np.ndarray
     scale: np.ndarray | None
+    _gaps = False  # whether NaN stands for a missing value
 
     def __init__(self, densities: Densities, length: int) -> None:
         self.densities = densities
@@ -203,7 +204,7 @@ class ScoredBlock(Block):
         overflows too, the density is zero and the nearest component gets the whole responsibility.
         """
         samples = np.asarray(self.samples[far], dtype=float)
-        refuse_non_finite(samples, gaps=self.densities.takes_gaps)
+        refuse_non_finite(samples, gaps=self._gaps)
         size = np.fmax.reduce(np.abs(samples), axis=1, initial=1.0)  # (B',)
         constants, squares = self._scaled_terms(samples, size)
         scores = constants - 0.5 * size**2 * squares
@@ -269,7 +270,7 @@ class LinearBlock(ScoredBlock):
             np.multiply(terms, factors, out=terms)
         sums = sums_of_products(self.scores, terms)
         if largest != 1.0:
-            n, sums = np.multiply(n, largest, dtype=float), largest * sums
+            n, sums = (np.multiply(part, largest, dtype=float) for part in (n, sums))
         stats.moments[:, 0] += n
         stats.moments[:, 1:] += sums
 
@@ -375,12 +376,11 @@ def sums_of_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     n_parts = a.shape[1] // _SUMMED
     end = n_parts * _SUMMED
-    of_a, of_b = (x[:, :end].reshape(len(x), n_parts, _SUMMED) for x in (a, b))
-    rest: np.ndarray = (a[:, end:] @ b[:, end:].T).astype(float, copy=False)
-    if not n_parts:
-        return rest
-    parts = of_a.transpose(1, 0, 2) @ of_b.transpose(1, 2, 0)  # (B / _SUMMED, K, F)
-    sums: np.ndarray = parts.sum(axis=0, dtype=float) + rest
+    sums: np.ndarray = a[:, end:] @ b[:, end:].T
+    if n_parts:
+        of_a, of_b = (x[:, :end].reshape(len(x), n_parts, _SUMMED) for x in (a, b))
+        parts = of_a.transpose(1, 0, 2) @ of_b.transpose(1, 2, 0)  # (B / _SUMMED, K, F)
+        sums = parts.sum(axis=0, dtype=float) + sums
     return sums
 
 

@@ -104,10 +104,18 @@ class EachEStep:
 
     densities: Densities
 
+    @property
+    def takes_gaps(self) -> bool:
+        """Whether samples may have missing values (NaN)."""
+        return self.densities.takes_gaps
+
     @QUIET
     def __call__(self, X: np.ndarray, bounds: np.ndarray) -> list[GMMStats]:
         """Statistics of the pieces of X (B, D); piece i is rows ``bounds[i]:bounds[i + 1]``."""
         densities = self.densities
+        if densities.takes_gaps and np.isnan(X).any():
+            parts = map(slice, bounds[:-1], bounds[1:])
+            return [EStep(densities)(X[rows]) for rows in parts]
         length = min(len(X), _strip_length(densities))
         block: Any = evaluator(densities)(densities, length)
         n_gaussians = densities.shape[0]

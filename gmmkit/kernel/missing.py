@@ -172,6 +172,7 @@ def _factors(covariances: np.ndarray) -> np.ndarray:
 class IncompleteBlock(ScoredBlock):
     """A block of samples with missing values."""
 
+    _gaps = True
     _origin: np.ndarray  # of the moments, (D,) or (K, D)
 
     def __init__(self, densities: Densities, length: int) -> None:

@@ -113,7 +113,8 @@ class GMMStats:
     ) -> GMMStats:
         """Statistics of samples whose responsibilities are given: labels, or another model's.
 
-        `GMMMachine.m_step` makes a mixture of them. The samples are read twice.
+        `GMMMachine.m_step` makes a mixture of them. The samples are read twice, or three times if
+        components lie very far apart.
 
         Parameters
         ----------

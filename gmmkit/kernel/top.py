@@ -28,7 +28,7 @@ from gmmkit.kernel.plan import evaluator, mixture_densities
 from gmmkit.model.parameters import Parameters
 
 _SCORES = 1 << 22  # scores (M, C, B) of a batch
-_LEAST_ROWS, _MOST_ROWS = 2048, 1 << 15  # few components of a batch shall have few samples
+_LEAST_ROWS, _MOST_ROWS = 256, 1 << 15  # the more samples a batch has, the more each component has
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment, linprog
-from scipy.sparse import csr_array, eye_array, kron, vstack
+from scipy.sparse import csr_array
 from scipy.special import logsumexp
 
 from gmmkit.model.parameters import Parameters
@@ -103,7 +103,7 @@ def divergences(p: Parameters, q: Parameters) -> np.ndarray:
     columns = []
     for k, mean in enumerate(g.means):
         other = _factors(g.matrix(k))
-        W = _solve(other, np.eye(other.shape[-1]))
+        W = _solve(other, np.eye(other.shape[-1])[None])
         traces = _sum_of_squares(W @ L) - n_rows  # (C,)
         squares = _sum_of_squares(W @ (f.means - mean)[..., None])  # (K_p,)
         columns.append(traces + squares + _log_determinants(other) - _log_determinants(L))
@@ -249,14 +249,12 @@ def _plan(costs: np.ndarray, weights: np.ndarray, others: np.ndarray) -> np.ndar
         plan = np.zeros((n, m))
         plan[linear_sum_assignment(costs)] = 1 / n
         return plan
-    rows = kron(eye_array(n), csr_array(np.ones((1, m))))
-    columns = kron(csr_array(np.ones((1, n))), eye_array(m))
-    result = linprog(
-        costs.ravel(),
-        A_eq=vstack([rows, columns]),
-        b_eq=np.concatenate([weights, others]),
-        method="highs-ds",
-    )
+    # each number of the plan is in the sum of its row and in that of its column
+    number = np.arange(n * m)
+    sums = np.concatenate([number // m, n + number % m]), np.tile(number, 2)
+    adding = csr_array((np.ones(2 * n * m), sums), shape=(n + m, n * m))
+    totals = np.concatenate([weights, others])
+    result = linprog(costs.ravel(), A_eq=adding, b_eq=totals, method="highs-ds")
     if not result.success:
         raise RuntimeError(f"scipy's linprog found no transport: {result.message}")
     return _not_negative(result.x.reshape(n, m))

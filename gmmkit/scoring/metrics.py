@@ -20,6 +20,8 @@ from gmmkit.scoring.rates import (
     least_cost,
 )
 
+_LARGEST = {"eer": 0.5, "min_dcf": 1.0, "min_cllr": 1.0}  # values of scores that say nothing
+
 
 @dataclass(frozen=True, eq=False)
 class VerificationMetrics:
@@ -137,7 +139,8 @@ def verification_metrics(
         a speaker all trials. A trial of two counts once for each pair of draws of them. Draws
         without targets, or without impostors, are repeated.
     confidence : float, default=0.95
-        The share of the draws that an interval contains, cut equally at both ends.
+        The level of the intervals. These are basic bootstrap intervals (Davison and Hinkley, 1997,
+        equation 5.6) of the metrics' logarithms. Few speakers make them somewhat too short.
     random_state : int, RandomState or None, default=0
 
     Returns
@@ -151,6 +154,9 @@ def verification_metrics(
 
     References
     ----------
+    A. C. Davison and D. V. Hinkley. Bootstrap methods and their application. Cambridge University
+    Press, 1997.
+
     N. Brümmer and J. du Preez. Application-independent evaluation of speaker detection. Computer
     Speech and Language 20, 2006.
 
@@ -192,9 +198,9 @@ def verification_metrics(
     speakers = _who_takes_part(target_speakers, impostor_speakers, trials)
     draws = _draws(trials, speakers, checks.generator(random_state))
     measured = [_measured(next(draws), point) for _ in range(n_bootstrap)]
-    ends = (1 - confidence) / 2, (1 + confidence) / 2
     intervals = {
-        name: np.quantile([each[name] for each in measured], ends, axis=0) for name in measured[0]
+        name: _interval(name, metrics, np.array([each[name] for each in measured]), confidence)
+        for name in measured[0]
     }
     return replace(metrics, intervals=intervals, confidence=confidence)
 
@@ -208,6 +214,22 @@ def _measured(trials: Trials, point: OperatingPoint) -> dict[str, Any]:
         "cllr": cllr(trials),
         "min_cllr": least_cllr(*corners),
     }
+
+
+def _interval(
+    name: str, metrics: VerificationMetrics, draws: np.ndarray, confidence: float
+) -> np.ndarray:
+    """The basic bootstrap interval of a metric, on a scale of logarithms.
+
+    A draw has fewer speakers, and its best threshold and calibration fit these, so it is too good.
+    By about the same factor, the metric itself is too good for all other speakers. Half a target is
+    added, so that a draw without errors has a logarithm.
+    """
+    half, value = 0.5 / metrics.n_targets, getattr(metrics, name)
+    ends = np.quantile(draws, [(1 + confidence) / 2, (1 - confidence) / 2], axis=0)
+    interval = (value + half) ** 2 / (ends + half) - half
+    possible: np.ndarray = np.clip(interval, 0, _LARGEST.get(name, np.inf))
+    return possible
 
 
 def _draws(trials: Trials, speakers: np.ndarray, random: np.random.RandomState) -> Iterator[Trials]:

@@ -129,21 +129,21 @@ class ArraySequences:
     def _results(self, kernel: SequenceKernel, pieces: list[Piece]) -> Sequence[Any]:
         """The kernel's results for a batch."""
         bounds = np.array([0, *accumulate(stop - start for _, start, stop in pieces)])
-        X = self.read(pieces)
+        X = self.read(pieces, getattr(kernel, "takes_gaps", False))
         with noting(self._name(pieces)):
             return kernel(X, bounds)
 
-    def read(self, pieces: list[Piece]) -> np.ndarray:
-        """The rows of a batch, checked."""
-        parts = [self._read(piece) for piece in pieces]
+    def read(self, pieces: list[Piece], gaps: bool = False) -> np.ndarray:
+        """The rows of a batch, checked. With `gaps`, NaN stands for a missing value."""
+        parts = [self._read(piece, gaps) for piece in pieces]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _read(self, piece: Piece) -> np.ndarray:
+    def _read(self, piece: Piece, gaps: bool) -> np.ndarray:
         name = self.names[piece.number]
         with noting(name):
             X = checks.block_of_numbers(self.arrays[piece.number][piece.start : piece.stop], name)
-        if not np.isfinite(X).all():
-            what = "NaN" if np.isnan(X).any() else "infinity"
+        if not np.isfinite(X).all() and not (gaps and not np.isinf(X).any()):
+            what = "NaN" if np.isnan(X).any() and not gaps else "infinity"
             raise ValueError(f"{name} contains {what}.")
         return X
 

@@ -210,14 +210,12 @@ def _update(settings: Any, name: str, n_gaussians: int, automatic: bool) -> bool
     if isinstance(value, str):  # "auto"
         return automatic
     array = checks.dense(value, name)
-    if array.ndim == 0:
-        return bool(array)
-    if array.shape != (n_gaussians,) or array.dtype.kind != "b":
+    if array.shape not in [(), (n_gaussians,)] or array.dtype.kind != "b":
         raise ValueError(
             f"{name} must be a bool or an array of {n_gaussians} bools, one for each component, "
-            f"got {checks.shown(array)}."
+            f"got {checks.shown(value)}."
         )
-    return bool(array[0]) if (array == array[0]).all() else array
+    return array if array.any() and not array.all() else bool(array.any())
 
 
 def _floor(settings: Any, shape: tuple[int, int], ubm: Any, continues: bool) -> np.ndarray | None:

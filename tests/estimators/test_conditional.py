@@ -111,6 +111,19 @@ def test_components_a_million_deviations_apart(covariance_type):
     assert_allclose(given.mean(X[:, SOME]), expected, rtol=1e-15, atol=1e-8)
 
 
+def test_narrow_conditionals_of_float32_are_those_of_float64():
+    # the residuals of y are smaller than the rounding of x and y in float32 lets them be
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 1))
+    rows = np.hstack([x, 3 * x + 1e-5 * rng.normal(size=(500, 1))])
+    machine = GMMMachine(1, covariance_type="full", variance_thresholds=1e-14)
+    given = machine.fit(rows).conditional(0)
+    x, y = rows.astype(np.float32).T[..., None]
+    exact = given.log_density(x.astype(float), y.astype(float))
+    assert_allclose(given.log_density(x, y), exact, rtol=1e-5)
+    assert given.log_density(x, y).dtype == np.float32
+
+
 def test_averaged_lines_are_averaged_regressions(monkeypatch):
     structure = Structure("full")
     mixture = random_mixture(structure)
@@ -134,6 +147,17 @@ def test_samples_have_the_moments_of_the_conditional(structure):
     for row, covariance in zip(drawn, given.covariance(x), strict=True):
         unit = np.sqrt(np.diag(covariance))
         assert_allclose(np.cov((row / unit).T), covariance / np.outer(unit, unit), atol=0.06)
+
+
+def test_samples_do_not_depend_on_chunks_that_are_longer_than_a_block():
+    structure = Structure("full")
+    mixture = random_mixture(structure)
+    x = random_data(mixture, 60_000)[:, SOME]
+    given = machine_at(mixture, structure).conditional(SOME)
+    expected = given.sample(x, 3, random_state=0)
+    for chunks in ((60_000, 3), (25_000, 3)):
+        found = given.sample(da.from_array(x, chunks=chunks), 3, random_state=0)
+        assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_samples_follow_their_seed():

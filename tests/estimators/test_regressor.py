@@ -229,9 +229,11 @@ KINDS = [
 def test_any_kinds_of_samples_and_targets_give_the_same_model(kind, tmp_path):
     X, y = line()
     expected = GMMRegressor(full()).fit(X, y)
-    regressor = GMMRegressor(full()).fit(*kinds(X, y, tmp_path)[kind])
+    samples, of_y = kinds(X, y, tmp_path)[kind]
+    regressor = GMMRegressor(full()).fit(samples, of_y)
     assert regressor.mixture_.is_similar_to(expected.mixture_, rtol=1e-9, atol=1e-9)
-    assert_allclose(regressor.predict(X), expected.predict(X), rtol=1e-9)
+    assert_allclose(regressor.predict(samples), expected.predict(X), rtol=1e-9)
+    assert_allclose(regressor.log_density(samples, of_y), expected.log_density(X, y), rtol=1e-6)
     assert (regressor.n_features_in_, regressor.n_targets_) == (3, 2)
 
 
@@ -267,6 +269,33 @@ def test_other_numbers_of_targets_are_refused(kind, tmp_path):
         short = lazy_y[:-1]
     with pytest.raises(ValueError, match=r"y has \d+ rows, but X has \d+ rows"):
         GMMRegressor(full()).fit(lazy_X, short)
+
+
+class Rereadable:
+    """Blocks whose number only reading shows."""
+
+    def __init__(self, blocks):
+        self.blocks = blocks
+
+    def __iter__(self):
+        return iter(self.blocks)
+
+
+@pytest.mark.parametrize(
+    "blocks_of_y, said",
+    [
+        (lambda y: Blocks(Rereadable([y[:30], y[30:60]])), "X has 20 rows, but y has 0"),
+        (lambda y: Blocks(Rereadable([y[:30], y[30:60], y[60:], y[:5]])), "y has more rows"),
+        (lambda y: Blocks(Rereadable([y[:40], y[40:60], y[60:]])), "X has 30 rows, but y has 40"),
+        (lambda y: np.concatenate([y, y]), "y has more rows"),
+        (lambda y: y[:70], "X has 20 rows, but y has 10"),
+    ],
+)
+def test_other_numbers_of_targets_are_found_while_reading(blocks_of_y, said):
+    X, y = line()
+    blocks = Blocks(Rereadable([X[:30], X[30:60], X[60:]]))
+    with pytest.raises(ValueError, match=said):
+        GMMRegressor(full()).fit(blocks, blocks_of_y(y))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lists"])

@@ -25,7 +25,15 @@ from material import (
     random_weights,
 )
 from numpy.testing import assert_allclose, assert_array_equal
-from reference import Structure, m_step_ml, seen_moments, statistics
+from reference import (
+    Structure,
+    constrain,
+    from_matrices,
+    m_step_ml,
+    responsibilities,
+    seen_moments,
+    statistics,
+)
 
 from gmmkit import Blocks, GMMMachine, GMMStats
 from gmmkit.sources.base import ArraySource
@@ -84,21 +92,12 @@ def test_a_machine_s_own_probabilities_give_its_e_step(structure, weighted):
 @every_structure
 def test_probabilities_of_another_model_make_a_mixture(structure):
     X, start = problem(structure)
-    kind = kind_of(structure)
-    R = (
-        machine_at(start, structure).to_sklearn().predict_proba(X)
-        if is_in_sklearn(structure)
-        else (machine_at(start, structure).predict_proba(X))
-    )
-    made = GMMMachine(K, **kind, variance_thresholds=0.0)
-    made.m_step(GMMStats.from_responsibilities(X, R, **kind))
+    R = responsibilities(X, start)  # the textbook's
+    made = GMMMachine(K, **kind_of(structure), variance_thresholds=0.0)
+    made.m_step(GMMStats.from_responsibilities(X, R, **kind_of(structure)))
     expected = m_step_ml(statistics(X, start), start, structure)
     for actual, wanted in zip(learned(made, structure), expected, strict=True):
         assert_allclose(actual, wanted, rtol=1e-8, atol=1e-9)
-
-
-def is_in_sklearn(structure):
-    return structure.covariance_type != "tied-diag"
 
 
 # ------------------------------------------------------------------------------------------ sources
@@ -221,12 +220,36 @@ def test_data_far_from_zero_keep_their_variances(structure):
 # ------------------------------------------------------------------------------------------- labels
 
 
+@every_structure
+@pytest.mark.parametrize("apart", [10.0, 1e6])
+def test_components_that_lie_far_apart_keep_their_variances(structure, apart):
+    X = random_data(random_mixture(structure)) + apart * (np.arange(N) % K)[:, None]
+    R = 0.5 * (np.arange(N)[:, None] % K == np.arange(K))  # all certain, with half the weight
+    kind = kind_of(structure)
+    stats = GMMStats.from_responsibilities(X, R, **kind)
+    made = GMMMachine(K, **kind, variance_thresholds=0.0).m_step(stats)
+    scatter = np.array([np.cov(X[k::K].T, bias=True) for k in range(K)])
+    expected = from_matrices(constrain(scatter, np.ones(K), structure), structure)
+    assert_allclose(made.covariances_, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("far", [0.0, 1e7])
+def test_many_features_that_correlate_are_summed_about_the_means(far):
+    rng = np.random.default_rng(0)
+    X, R = rng.normal(size=(200, 46)) + far, rng.uniform(size=(200, 2))
+    stats = GMMStats.from_responsibilities(X, R, covariance_type="full")
+    made = GMMMachine(2, covariance_type="full", variance_thresholds=0.0).m_step(stats)
+    for k in (0, 1):
+        expected = np.cov(X.T, aweights=R[:, k], bias=True)
+        assert_allclose(made.covariances_[k], expected, rtol=0, atol=1e-7 if far else 1e-13)
+
+
 def test_labels_are_responsibilities_of_one_and_minus_one_is_none():
     X = random_data(random_mixture(FULL))
     labels = np.arange(N) % (K + 1) - 1
     R = (labels[:, None] == np.arange(K)).astype(float)
     stats = GMMStats.from_responsibilities(X, labels)
-    assert_array_equal(stats.buffer, GMMStats.from_responsibilities(X, R).buffer)
+    assert_same_stats(stats, GMMStats.from_responsibilities(X, R), rtol=1e-13)
     assert stats.t == (labels >= 0).sum()
     for same in (labels.astype(np.int8), labels.astype(float), labels.tolist()):
         assert_array_equal(GMMStats.from_responsibilities(X, same).buffer, stats.buffer)

@@ -76,6 +76,14 @@ def test_far_samples_and_far_mixtures():
     assert_array_equal(rows(mixtures, DIAG, X)[4], -np.inf)
 
 
+@pytest.mark.parametrize("far", [[3], [3, 61], [0, 3, 61]])
+def test_few_samples_far_from_mixtures_that_are_near(far):
+    mixtures = several(DIAG)
+    X = random_data(mixtures[0])
+    X[far] += 200  # exponentials of all their scores are zero
+    assert_allclose(rows(mixtures, DIAG, X), expected(mixtures, X), rtol=1e-9)
+
+
 def test_a_component_without_weight_and_one_alone():
     mixtures = several(DIAG, [2, 1])
     mixtures[0] = mixtures[0]._replace(weights=np.array([1.0, 0.0]))

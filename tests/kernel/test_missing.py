@@ -1,6 +1,7 @@
 """The E-step of samples with missing values, against the textbook."""
 
 import dask.array as da
+import dask.bag as db
 import numpy as np
 import pytest
 from covering import covering
@@ -250,3 +251,18 @@ def test_filled_rows_keep_what_is_observed(source):
     filled = np.asarray(filled)
     assert_array_equal(filled[~np.isnan(X)], X[~np.isnan(X)])
     assert_allclose(filled, imputed(X, mixture), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("structure", [Structure("full"), Structure("diag"), Structure("tied")])
+def test_sequences_may_have_gaps(structure):
+    machine, mixture, X = machine_and_gaps(structure)
+    parts = np.split(X, [2, 5, 40])
+    for given in (parts, db.from_sequence(parts, npartitions=2)):
+        for stats, part in zip(machine.stats_per_sample(given), parts, strict=True):
+            assert_same_stats(stats, textbook(part, mixture, structure))
+    parts[2][0, 0] = np.inf
+    with pytest.raises(ValueError, match="Sequence 2 of X contains infinity"):
+        machine.stats_per_sample(parts)
+    parts[2][0, 0] = 0.0
+    with pytest.raises(ValueError, match="Sequence 0 of X contains NaN"):
+        machine_at(mixture, structure).stats_per_sample(parts)

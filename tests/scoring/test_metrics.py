@@ -165,8 +165,8 @@ def test_one_trial_of_each_kind():
 
 
 def test_intervals_are_those_of_the_draws_of_speakers():
-    # Three speakers can be drawn in ten ways only. The ends of a wide interval are the least and
-    # the greatest value of these.
+    # Three speakers can be drawn in ten ways only. A wide interval reaches as far, by a factor, as
+    # the least and the greatest value of these on the other side.
     trials = [few(seed) for seed in (0, 1, 2)]
     draws = [
         [np.concatenate(kind) for kind in zip(*drawn, strict=True)]
@@ -182,10 +182,13 @@ def test_intervals_are_those_of_the_draws_of_speakers():
         confidence=0.999,
     )
     of_draws = [verification_metrics(*draw, prior=[0.2, 0.5]) for draw in draws]
+    half = 0.5 / metrics.n_targets
     for name in MEASURES:
         values = [getattr(each, name) for each in of_draws]
-        expected = np.min(values, axis=0), np.max(values, axis=0)
-        assert_allclose(metrics.intervals[name], expected, rtol=1e-12)
+        ends = np.array([np.max(values, axis=0), np.min(values, axis=0)]) + half
+        expected = (getattr(metrics, name) + half) ** 2 / ends - half
+        largest = {"eer": 0.5, "min_dcf": 1, "min_cllr": 1}.get(name, np.inf)
+        assert_allclose(metrics.intervals[name], np.minimum(expected, largest), rtol=1e-12)
     assert metrics.confidence == 0.999
 
 
@@ -215,16 +218,25 @@ def with_intervals(**changes):
 
 def test_more_trials_of_the_same_speakers_are_no_more_evidence():
     once = with_intervals()
-    targets, impostors = few(3, 30, 40)
+    impostors = np.tile(few(3, 30, 40)[1], 4)
     often = with_intervals(
-        targets=np.tile(targets, 4),
-        impostors=np.tile(impostors, 4),
-        target_speakers=np.tile(np.arange(30) % 5, 4),
+        impostors=impostors,
         impostor_speakers=np.tile(np.arange(80).reshape(40, 2) % 5, (4, 1)),
     )
     for name in MEASURES:
         assert_allclose(often.intervals[name], once.intervals[name], rtol=1e-12, atol=1e-15)
         assert once.intervals[name][0] < once.intervals[name][1]
+
+
+@pytest.mark.parametrize("shift", [0, 20])
+def test_ends_of_intervals_are_possible_values(shift):
+    targets, impostors = few(4, 30, 40)
+    metrics = with_intervals(targets=targets - shift, impostors=impostors, confidence=0.999)
+    for name in ("eer", "min_dcf", "min_cllr"):
+        largest = 0.5 if name == "eer" else 1
+        low, high = metrics.intervals[name]
+        assert 0 <= low <= high <= largest
+        assert low - 1e-12 <= getattr(metrics, name) <= high + 1e-12
 
 
 def test_intervals_depend_on_the_seed_only():

@@ -106,8 +106,10 @@ def test_top_c_refuses_models_of_another_ubm(models, ubm, utterances, tmp_path):
     full = machine_at(random_mixture(DIAG), Structure("full"))
     more = machine_at(random_mixture(DIAG, n_gaussians=4), DIAG)
     stranger = GMMMachine(trainer="map", ubm=other).fit(utterances[1])
+    second = GMMMachine(trainer="map", ubm=models[1]).fit(utterances[1])  # the ubm's weights
     for model, why in (
         (stranger, "another one"),
+        (second, "another one"),
         (full, "another structure"),
         (more, "4 components, the ubm 3"),
     ):

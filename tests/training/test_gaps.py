@@ -45,7 +45,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from gmmkit import GMMMachine, KMeansMachine
 from gmmkit.files.hdf5 import write
-from gmmkit.training.filling import filled
+from gmmkit.training.filling import filled, without_gaps
 
 FULL, DIAG = Structure("full"), Structure("diag")
 GAPS = {"missing": "marginalize"}
@@ -255,6 +255,16 @@ def test_filled_values_are_those_of_near_rows():
     assert np.mean(np.abs(complete - truth)[clear] < 5) > 0.97
 
 
+def test_rows_without_values_are_left_out_of_the_sample():
+    X, _ = three_clusters()
+    w = np.arange(len(X), dtype=float)
+    X[::7] = np.nan
+    kept, weight = without_gaps(X, w, 3)
+    some = ~np.isnan(X).all(axis=1)
+    assert_array_equal(weight, w[some])
+    assert_array_equal(kept, filled(X[some]))
+
+
 def test_a_feature_with_few_values_is_filled():
     X = np.random.default_rng(0).normal(size=(3000, 2))
     X[:, 1] = np.nan
@@ -279,6 +289,10 @@ def test_columns_without_values_are_refused_by_name():
     start = {"means_init": np.zeros((1, 4)), "variance_thresholds": 0.1}
     with pytest.raises(ValueError, match=r"column\(s\) 2"):
         GMMMachine(1, **start, **GAPS).fit(da.from_array(X, chunks=(100, 4)))
+    whole, start = problem(FULL)
+    whole[:, 1] = np.nan
+    with pytest.raises(ValueError, match=r"column\(s\) 1"):  # also if no start is looked for
+        machine(start, FULL, **GAPS).fit(whole)
 
 
 def test_map_leaves_features_without_values_to_the_prior():
