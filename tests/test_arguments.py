@@ -770,14 +770,21 @@ def pairs(table):
     return [pytest.param(value, id=label) for label, value in table.items()]
 
 
-def cases(rows):
-    """A test for each wrong value of each row: (..., parameter), table."""
+def cases(rows, among=1):
+    """A test for each wrong value of each row: (..., parameter), table.
+
+    Of the rows with a large table, each quick run takes one value in `among`, and the rows take
+    turns. The slow run takes all others.
+    """
     return [
         pytest.param(
-            *row, value, id="-".join([getattr(x, "__name__", str(x)) for x in row] + [label])
+            *row,
+            value,
+            id="-".join([getattr(x, "__name__", str(x)) for x in row] + [label]),
+            marks=pytest.mark.slow if len(table) > 20 and (i + j) % among else (),
         )
-        for row, table in rows
-        for label, value in table.items()
+        for i, (row, table) in enumerate(rows)
+        for j, (label, value) in enumerate(table.items())
     ]
 
 
@@ -830,7 +837,7 @@ def test_blocks_are_not_made(value):
 
 @pytest.mark.parametrize(
     "cls, method, parameter, value",
-    cases((case, table_of(*case)) for case in KNOWN),
+    cases(((case, table_of(*case)) for case in KNOWN), among=6),  # they use one door
 )
 def test_argument_of_a_method_is_refused(cls, method, parameter, value, tmp_path):
     fresh = subject(cls)
@@ -868,7 +875,7 @@ def test_other_features_are_refused(cls, method, parameter, value):
 
 @pytest.mark.parametrize(
     "cls, method, value",
-    cases((case[:2], table_of(*case)) for case in KNOWN if case[2] == "sample_weight"),
+    cases(((case[:2], table_of(*case)) for case in KNOWN if case[2] == "sample_weight"), among=6),
 )
 def test_weights_of_lazy_samples_are_refused(cls, method, value):
     call = getattr(subject(cls), method)
