@@ -788,10 +788,10 @@ def test_start_from_means_alone_takes_the_rest_from_the_nearest_samples():
 
 @pytest.mark.row(29)
 def test_falling_likelihood_is_warned_of(monkeypatch):
-    # no data are known that make it fall, so the step itself is spoilt: the weights are swapped
+    # no data are known that make it fall, so the steps are spoilt: they swap the weights
     monkeypatch.setattr(mstep, "floor_weights", lambda weights, floor: weights[::-1])
     X = np.repeat([0.0, 1000.0], [70, 30])[:, None] + np.resize([-1.0, 1.0], 100)[:, None]
-    machine = from_centres([[0.0], [1000.0]], weights_init=[0.7, 0.3], max_fitting_steps=3)
+    machine = from_centres([[0.0], [1000.0]], weights_init=[0.3, 0.7], max_fitting_steps=3)
     with pytest.warns(ConvergenceWarning, match="likelihood fell by"):
         machine.fit(X)
     assert np.min(np.diff(machine.lower_bounds_)) < -0.1
