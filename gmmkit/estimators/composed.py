@@ -121,6 +121,10 @@ class SingleMixture(Composed):
         """How much is printed: as for the mixture."""
         return getattr(self.mixture, "verbose", 0)
 
+    @property
+    def _takes_gaps(self) -> bool:
+        return getattr(self.mixture, "missing", None) is not None
+
     def _attribute(self, name: str) -> str:
         return "mixture_" if name == "mixture" else super()._attribute(name)
 

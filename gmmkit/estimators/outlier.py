@@ -220,7 +220,3 @@ class GMMOutlierDetector(OutlierMixin, SingleMixture):
         orders = orders_of(source.n_features, n_orders, draws)
         kernel = Contributions(self.mixture_.parameters_, orders)
         return source.map_rows(kernel, "gmmkit-contributions", kernel.block_length())
-
-    @property
-    def _takes_gaps(self) -> bool:
-        return getattr(self.mixture, "missing", None) is not None
