@@ -68,7 +68,8 @@ class GMMClassifier(ClassifierMixin, Composed):
         greater than 1 makes the probabilities less extreme.
     mixture : GMMMachine, optional
         The classes' machines and the ubm take their other settings from it, e.g. ``block_size`` or
-        ``map_relevance_factor``. It is not fitted itself. None means ``GMMMachine()``.
+        ``map_relevance_factor``. It is not fitted itself. None means ``GMMMachine()``. With its
+        ``missing="marginalize"``, X may have missing values (NaN).
     random_state : int, RandomState or None, default=0
     n_jobs : int or None, default=None
         Number of threads for data in memory; see `GMMMachine`.
@@ -517,7 +518,8 @@ class GMMClassifier(ClassifierMixin, Composed):
                 scores = Scores(L, sequences.lengths() if background else 1)
                 return decide(scores)
             source = self._open(X)
-            mixtures = many.Mixtures.of(self._parameters(background), source.dtype)
+            parameters = self._parameters(background)
+            mixtures = many.Mixtures.of(parameters, source.dtype, self._takes_gaps)
             kernel = Decisions(mixtures, decide, tail, np.dtype(dtype))
             return source.map_rows(kernel, "gmmkit-classes", mixtures.block_length)
 
@@ -527,7 +529,12 @@ class GMMClassifier(ClassifierMixin, Composed):
         if is_sequences(X):
             sequences = self._open_sequences(X)
             return Scores(many.log_likelihood_sums(sequences, parameters), sequences.lengths())
-        return Scores(checks.dense(many.log_likelihoods(self._open(X), parameters), "X"))
+        L = many.log_likelihoods(self._open(X), parameters, self._takes_gaps)
+        return Scores(checks.dense(L, "X"))
+
+    @property
+    def _takes_gaps(self) -> bool:
+        return getattr(self.mixture, "missing", None) is not None
 
     # Files.
 

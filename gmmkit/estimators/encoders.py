@@ -43,6 +43,10 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Compose
         "verbose": ["verbose"],
     }
 
+    @property
+    def _takes_gaps(self) -> bool:
+        return getattr(self.ubm, "missing", None) is not None
+
     def _encoding(self) -> Callable[[GMMStats], np.ndarray]:
         """The function that makes a vector of a sequence's statistics."""
         raise NotImplementedError

@@ -40,10 +40,10 @@ class Stack:
     bounds: np.ndarray  # (M + 1,)
 
     @classmethod
-    def of(cls, mixtures: Sequence[Parameters], dtype: np.dtype) -> Stack:
-        """The stack of mixtures of the same structure."""
+    def of(cls, mixtures: Sequence[Parameters], dtype: np.dtype, gaps: bool = False) -> Stack:
+        """The stack of mixtures of the same structure. `gaps`: samples may have missing values."""
         bounds = np.cumsum([0, *(mixture.n_gaussians for mixture in mixtures)])
-        return cls(mixture_densities(stacked(mixtures), dtype), bounds)
+        return cls(mixture_densities(stacked(mixtures), dtype, gaps), bounds)
 
     @property
     def n_mixtures(self) -> int:
@@ -127,8 +127,11 @@ class Mixtures:
     stacks: tuple[Stack, ...]
 
     @classmethod
-    def of(cls, mixtures: Sequence[Parameters], dtype: np.dtype) -> Mixtures:
-        """The mixtures in their order, of a few hundred components and one structure a stack."""
+    def of(cls, mixtures: Sequence[Parameters], dtype: np.dtype, gaps: bool = False) -> Mixtures:
+        """The mixtures in their order, of a few hundred components and one structure a stack.
+
+        With `gaps`, samples may have missing values.
+        """
         groups: list[list[Parameters]] = []
         for _, alike in groupby(mixtures, key=lambda mixture: mixture.structure):
             room = 0
@@ -138,7 +141,7 @@ class Mixtures:
                     room = _STACKED
                 groups[-1].append(mixture)
                 room -= mixture.n_gaussians
-        return cls(tuple(Stack.of(group, dtype) for group in groups))
+        return cls(tuple(Stack.of(group, dtype, gaps) for group in groups))
 
     @cached_property
     def block_length(self) -> int:
@@ -220,12 +223,13 @@ def _sums_of_pieces(values: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
     return list(np.add.reduceat(values, bounds[:-1], axis=1).T.copy())
 
 
-def log_likelihoods(source: Source, mixtures: Sequence[Parameters]) -> Any:
+def log_likelihoods(source: Source, mixtures: Sequence[Parameters], gaps: bool = False) -> Any:
     """The log-likelihood of each sample of a source under each mixture, (N, M), lazy where it is.
 
-    The mixtures may have any structures and numbers of components over the same features.
+    The mixtures may have any structures and numbers of components over the same features. With
+    `gaps`, samples may have missing values.
     """
-    stacks = Mixtures.of(mixtures, source.dtype)
+    stacks = Mixtures.of(mixtures, source.dtype, gaps)
     kernel = Rows(stacks, source.dtype)
     return source.map_rows(kernel, "gmmkit-log_likelihoods", stacks.block_length)
 
@@ -243,7 +247,7 @@ def log_likelihood_ratios(sequences: Sequences, mixtures: Scorer) -> tuple[np.nd
 
 def log_likelihood_sums(sequences: Sequences, mixtures: Sequence[Parameters]) -> np.ndarray:
     """The log-likelihood of each sequence under each mixture, (n_sequences, M)."""
-    stacks = Mixtures.of(mixtures, sequences.dtype)
+    stacks = Mixtures.of(mixtures, sequences.dtype, sequences.gaps)
     sums = sequences.map_sums(Sums(stacks), "gmmkit-log_likelihoods", stacks.block_length)
     return np.array(sums)
 

@@ -66,6 +66,7 @@ class ArraySequences:
     names: list[str]  # what messages call them
     n_jobs: int | None = None
     frame: Any = None  # the first sequence, if the sequences are data frames
+    gaps: bool = False  # whether NaN stands for a missing value, or is refused
 
     @classmethod
     def checked(
@@ -75,6 +76,7 @@ class ArraySequences:
         n_features: int | None = None,
         n_jobs: int | None = None,
         who: str = "",
+        gaps: bool = False,
     ) -> ArraySequences:
         """The sequences, refused if one is no table of numbers with rows and with D columns.
 
@@ -91,7 +93,7 @@ class ArraySequences:
                 raise ValueError(f"{name} has {array.shape[1]} features, but {expects}.")
             if _columns(item) != columns:
                 raise ValueError(f"{name} has other names of features than the first sequence.")
-        return cls(arrays, names, n_jobs, items[0] if columns else None)
+        return cls(arrays, names, n_jobs, items[0] if columns else None, gaps)
 
     @property
     def n_features(self) -> int:
@@ -129,22 +131,23 @@ class ArraySequences:
     def _results(self, kernel: SequenceKernel, pieces: list[Piece]) -> Sequence[Any]:
         """The kernel's results for a batch."""
         bounds = np.array([0, *accumulate(stop - start for _, start, stop in pieces)])
-        X = self.read(pieces, getattr(kernel, "takes_gaps", False))
+        X = self.read(pieces)
         with noting(self._name(pieces)):
             return kernel(X, bounds)
 
-    def read(self, pieces: list[Piece], gaps: bool = False) -> np.ndarray:
-        """The rows of a batch, checked. With `gaps`, NaN stands for a missing value."""
-        parts = [self._read(piece, gaps) for piece in pieces]
+    def read(self, pieces: list[Piece]) -> np.ndarray:
+        """The rows of a batch, checked."""
+        parts = [self._read(piece) for piece in pieces]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _read(self, piece: Piece, gaps: bool) -> np.ndarray:
+    def _read(self, piece: Piece) -> np.ndarray:
         name = self.names[piece.number]
         with noting(name):
             X = checks.block_of_numbers(self.arrays[piece.number][piece.start : piece.stop], name)
-        if not np.isfinite(X).all() and not (gaps and not np.isinf(X).any()):
-            what = "NaN" if np.isnan(X).any() and not gaps else "infinity"
-            raise ValueError(f"{name} contains {what}.")
+        if not self.gaps and np.isnan(X).any():
+            raise ValueError(f"{name} contains NaN.")
+        if np.isinf(X).any():
+            raise ValueError(f"{name} contains infinity.")
         return X
 
     def _name(self, pieces: list[Piece]) -> str:
