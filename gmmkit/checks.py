@@ -11,16 +11,14 @@ import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 _REAL = "fiub"  # the kinds of dtypes that hold real numbers
-_LEAST_SUM, _LARGEST_SUM = (
-    1e-200,
-    1e200,
-)  # of weights: products with them neither vanish nor overflow
+# of weights: products with them neither vanish nor overflow
+_LEAST_SUM, _LARGEST_SUM = 1e-200, 1e200
 
 
 def shown(value: Any) -> str:
@@ -29,6 +27,11 @@ def shown(value: Any) -> str:
         kind = f"{type(value).__module__.partition('.')[0]} {type(value).__name__}"
         return f"a {kind} of shape {value.shape} and dtype {value.dtype}"
     return reprlib.repr(value)
+
+
+def refuse(name: str, expected: str, got: object) -> NoReturn:
+    """Raise a ValueError about a value: what it must have, and what it is."""
+    raise ValueError(f"{name} must have {expected}, got {got}.")
 
 
 # Single values.

@@ -59,7 +59,7 @@ def combine(machines: Iterable[GMMMachine], weights: Any = None) -> GMMMachine:
     if weights is None:
         weights = np.full(n_machines, 1 / n_machines)
     weights = checks.real_array(weights, "weights", (n_machines,))
-    check_weights(weights, "weights", _refuse)
+    check_weights(weights, "weights", checks.refuse)
     parameters = combined([machine.parameters_ for machine in machines], weights / weights.sum())
     structure = parameters.structure
     result = GMMMachine(
@@ -72,10 +72,6 @@ def combine(machines: Iterable[GMMMachine], weights: Any = None) -> GMMMachine:
     if hasattr(machines[0], "feature_names_in_"):
         result.feature_names_in_ = machines[0].feature_names_in_
     return result
-
-
-def _refuse(name: str, expected: str, got: object) -> None:
-    raise ValueError(f"{name} must have {expected}, got {got}.")
 
 
 def _checked(machines: Any) -> list[GMMMachine]:

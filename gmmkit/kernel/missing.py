@@ -321,11 +321,9 @@ class IncompleteGroups(IncompleteBlock):
         split = None if noise is None else structure.split_rows(noise)
         out = np.empty((self.n_rows, *self._means.shape[1:]))  # (B, M, G)
         for alike in self._patterns:
-            values, of_group = (
-                self._values[alike.group],
-                None if split is None else split[alike.group],
-            )
-            each = alike.expected(values, of_group) + alike.means[None, ..., None]
+            noise_of_group = None if split is None else split[alike.group]
+            expected = alike.expected(self._values[alike.group], noise_of_group)
+            each = expected + alike.means[None, ..., None]  # (P, K, G, b)
             out[alike.rows, alike.group] = np.einsum("kpb,pkgb->pbg", shares[:, alike.rows], each)
         return structure.join(out)
 
