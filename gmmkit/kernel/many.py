@@ -205,14 +205,17 @@ class Sums:
 class Ratios:
     """A kernel of sequences: log-likelihood ratios, and the number of frames, (M,) for each.
 
-    The first of the M mixtures is the background model that the M - 1 others are compared with.
+    The first of the M mixtures is the background model that the M - 1 others are compared with. If
+    a frame is so far away that both likelihoods are zero, their ratio counts as one.
     """
 
     mixtures: Scorer
 
+    @QUIET
     def __call__(self, X: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
         """Sums over the frames of the pieces of X (B, D), as in `Sums`; the last is a count."""
         values = self.mixtures.log_likelihoods(X)
+        np.maximum(values, np.finfo(float).min, out=values)  # so that 0 / 0 becomes 1
         values[:-1] = values[1:] - values[0]
         values[-1] = 1
         return _sums_of_pieces(values, bounds)
