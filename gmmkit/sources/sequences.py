@@ -104,7 +104,8 @@ def open_sequences(
     ValueError
         If there are no sequences, or if one of them is not a 2-D array of finite numbers (or NaN,
         with `gaps`), is empty or has other features. The message has the sequence's number, counted
-        from 0, and its name in the group. Values, and the arrays of a bag, are checked when they are read.
+        from 0, and its name in the group. Values, and the arrays of a bag, are checked when they
+        are read.
     """
     if is_dask_bag(X):
         return BagSequences(X, Door(n_features, who, name, gaps))

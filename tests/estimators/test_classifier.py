@@ -245,7 +245,7 @@ def test_missing_values_are_left_out(adapt):
     X, y = three_classes()
     X[::7, 0] = X[::5, 1] = np.nan
     frames = slice(0, 40), slice(40, 41), slice(41, 300)
-    sequences, _labels = [X[rows] for rows in frames], y[:3]
+    sequences = [X[rows] for rows in frames]
     mixture = GMMMachine(2, missing="marginalize")
     classifier = GMMClassifier(adapt=adapt, mixture=mixture).fit(X, y)
     for machine, label in zip(classifier.mixtures_, NAMES, strict=True):
