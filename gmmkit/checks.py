@@ -133,13 +133,19 @@ def block_of_numbers(value: Any, name: str) -> np.ndarray:
     return array
 
 
+_FOR_GAPS = (
+    ' With missing="marginalize", GMMMachine takes NaN for a missing value; GMMImputer fills '
+    "missing values."
+)
+
+
 def refuse_non_finite(samples: np.ndarray, name: str = "X", gaps: bool = False) -> None:
     """Raise a ValueError, in scikit-learn's words, if samples contain NaN or infinity.
 
     With `gaps`, NaN stands for a missing value.
     """
     if not gaps and np.isnan(samples).any():
-        raise ValueError(f"Input {name} contains NaN.")
+        raise ValueError(f"Input {name} contains NaN.{_FOR_GAPS if name == 'X' else ''}")
     if np.isinf(samples).any():
         raise ValueError(f"Input {name} contains infinity or a value too large for its dtype.")
 
@@ -256,6 +262,8 @@ def numbers_in_memory(X: Any, who: str, read: Callable[[Any], Any]) -> np.ndarra
         array: np.ndarray = read(X)
     except (TypeError, ValueError) as error:
         blame_column(X, who)
+        if "Input X contains NaN" in str(error):  # scikit-learn recommends its own estimators
+            raise ValueError(f"Input X contains NaN.{_FOR_GAPS}") from None
         if is_array(X) and X.dtype.kind == "O" and " X" not in str(error):
             raise type(error)(f"X must be a 2-D array of numbers: {error}") from error
         raise
