@@ -146,7 +146,7 @@ class ArraySequences:
         with noting(name):
             X = checks.block_of_numbers(self.arrays[piece.number][piece.start : piece.stop], name)
         if not self.gaps and np.isnan(X).any():
-            raise ValueError(f"{name} contains NaN.")
+            raise ValueError(f"{name} contains NaN.{checks.FOR_GAPS}")
         if np.isinf(X).any():
             raise ValueError(f"{name} contains infinity.")
         return X
