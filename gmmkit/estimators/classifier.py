@@ -609,15 +609,13 @@ class GMMClassifier(ClassifierMixin, Composed):
         dtype: Any = float,
         background: bool = False,
     ) -> Any:
-        """What ``decide(L, n_frames)`` makes of the log-likelihoods, for each row or sequence."""
+        """What `decide` makes of the log-likelihoods, for each row or sequence."""
+        parameters = self._parameters(background)
         with progress.shown(self.verbose >= 2):
             if is_sequences(X):
                 sequences = self._open_sequences(X)
-                L = many.log_likelihood_sums(sequences, self._parameters(background))
-                scores = Scores(L, sequences.lengths() if background else 1)
-                return decide(scores)
+                return decide(Scores(*many.log_likelihood_sums(sequences, parameters)))
             source = self._open(X)
-            parameters = self._parameters(background)
             mixtures = many.Mixtures.of(parameters, source.dtype, self._takes_gaps)
             kernel = Decisions(mixtures, decide, tail, np.dtype(dtype))
             return source.map_rows(kernel, "gmmkit-classes", mixtures.block_length)
@@ -627,7 +625,7 @@ class GMMClassifier(ClassifierMixin, Composed):
         parameters = self._parameters(background=True)
         if is_sequences(X):
             sequences = self._open_sequences(X)
-            return Scores(many.log_likelihood_sums(sequences, parameters), sequences.lengths())
+            return Scores(*many.log_likelihood_sums(sequences, parameters))
         L = many.log_likelihoods(self._open(X), parameters, self._takes_gaps)
         return Scores(checks.dense(L, "X"))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,11 +159,8 @@ class ArraySequences:
 
     def chosen(self, mask: np.ndarray) -> ArraySequences:
         """The sequences that a mask (n,) chooses. They keep their names."""
-        arrays, names = (
-            [value for value, mine in zip(values, mask, strict=True) if mine]
-            for values in (self.arrays, self.names)
-        )
-        return replace(self, arrays=arrays, names=names)
+        arrays, names = compress(self.arrays, mask), compress(self.names, mask)
+        return replace(self, arrays=list(arrays), names=list(names))
 
     def frames(self, mask: np.ndarray | None = None) -> Source:
         """The frames of all sequences, or of those that a mask (n,) chooses, in their order."""
