@@ -97,6 +97,11 @@ class Divided:
 
     def make(self, data: Prepared, task: Task, attempt: int) -> Parameters:
         """The M-step of the samples' statistics, from the prior if there is one."""
+        if data.gaps is not None and data.survey().gaps:
+            raise ValueError(
+                f"{self.responsibilities.name} needs samples without missing values, but X contains "
+                "NaN. Give a start by means_init."
+            )
         stats = assigned_statistics(data.source, data.structure, self.responsibilities)
         if stats.t == 0:
             raise ValueError(f"{self.responsibilities.name} assigns no sample to any component.")
