@@ -136,7 +136,7 @@ def block_of_numbers(value: Any, name: str) -> np.ndarray:
     return array
 
 
-_FOR_GAPS = (
+FOR_GAPS = (
     ' With missing="marginalize", GMMMachine takes NaN for a missing value; GMMImputer fills '
     "missing values."
 )
@@ -148,7 +148,7 @@ def refuse_non_finite(samples: np.ndarray, name: str = "X", gaps: bool = False) 
     With `gaps`, NaN stands for a missing value.
     """
     if not gaps and np.isnan(samples).any():
-        raise ValueError(f"Input {name} contains NaN.{_FOR_GAPS if name == 'X' else ''}")
+        raise ValueError(f"Input {name} contains NaN.{FOR_GAPS if name == 'X' else ''}")
     if np.isinf(samples).any():
         raise ValueError(f"Input {name} contains infinity or a value too large for its dtype.")
 
@@ -266,7 +266,7 @@ def numbers_in_memory(X: Any, who: str, read: Callable[[Any], Any]) -> np.ndarra
     except (TypeError, ValueError) as error:
         blame_column(X, who)
         if "Input X contains NaN" in str(error):  # scikit-learn recommends its own estimators
-            raise ValueError(f"Input X contains NaN.{_FOR_GAPS}") from None
+            raise ValueError(f"Input X contains NaN.{FOR_GAPS}") from None
         if is_array(X) and X.dtype.kind == "O" and " X" not in str(error):
             raise type(error)(f"X must be a 2-D array of numbers: {error}") from error
         raise

@@ -29,8 +29,13 @@ class Composed(Estimator):
 
     A class sets ``_format``, the name of its schema in `FORMATS`. The sizes of the schema are
     attributes as well, e.g. ``n_classes_``; these may be properties. What the schema does not name
-    is not stored: such a parameter has its default after loading.
+    is not stored: such a parameter has its default after loading. Samples may have missing values
+    if the settings for the mixtures, the parameter ``mixture``, say so.
     """
+
+    @property
+    def _takes_gaps(self) -> bool:
+        return getattr(getattr(self, "mixture", None), "missing", None) is not None
 
     def _record(self) -> dict[str, Any]:
         check_is_fitted(self)
@@ -120,10 +125,6 @@ class SingleMixture(Composed):
     def verbose(self) -> int:  # type: ignore[override]
         """How much is printed: as for the mixture."""
         return getattr(self.mixture, "verbose", 0)
-
-    @property
-    def _takes_gaps(self) -> bool:
-        return getattr(self.mixture, "missing", None) is not None
 
     def _attribute(self, name: str) -> str:
         return "mixture_" if name == "mixture" else super()._attribute(name)

@@ -192,35 +192,37 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Sums:
-    """A kernel of sequences: sums of the log-likelihoods of their frames, (M,) for each."""
+    """A kernel of sequences: sums of the log-likelihoods of their frames, and their number."""
 
     mixtures: Scorer
 
     def __call__(self, X: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
-        """The sums for the pieces of X (B, D); piece i is rows ``bounds[i]:bounds[i + 1]``."""
+        """For pieces of X (B, D), (M + 1,) each. Piece i is rows ``bounds[i]:bounds[i + 1]``."""
         return _sums_of_pieces(self.mixtures.log_likelihoods(X), bounds)
 
 
 @dataclass(frozen=True)
 class Ratios:
-    """A kernel of sequences: log-likelihood ratios, and the number of frames, (M,) for each.
+    """A kernel of sequences: log-likelihood ratios of their frames, summed, and their number.
 
-    The first of the M mixtures is the background model that the M - 1 others are compared with.
+    The first of the M mixtures is the background model that the M - 1 others are compared with. If
+    a frame is so far away that both likelihoods are zero, their ratio counts as one.
     """
 
     mixtures: Scorer
 
+    @QUIET
     def __call__(self, X: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
-        """Sums over the frames of the pieces of X (B, D), as in `Sums`; the last is a count."""
+        """For the pieces of X (B, D) as in `Sums`, (M,) each."""
         values = self.mixtures.log_likelihoods(X)
-        values[:-1] = values[1:] - values[0]
-        values[-1] = 1
-        return _sums_of_pieces(values, bounds)
+        np.maximum(values, np.finfo(float).min, out=values)  # so that 0 / 0 becomes 1
+        return _sums_of_pieces(values[1:] - values[0], bounds)
 
 
 def _sums_of_pieces(values: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
-    """Sums of values (M, B) over each piece, (M,) for each."""
-    return list(np.add.reduceat(values, bounds[:-1], axis=1).T.copy())
+    """Sums of values (M, B) over each piece, and last its number of rows, (M + 1,) for each."""
+    sums = np.add.reduceat(values, bounds[:-1], axis=1)  # (M, n)
+    return list(np.vstack([sums, np.diff(bounds)]).T.copy())
 
 
 def log_likelihoods(source: Source, mixtures: Sequence[Parameters], gaps: bool = False) -> Any:
@@ -245,14 +247,21 @@ def log_likelihood_ratios(sequences: Sequences, mixtures: Scorer) -> tuple[np.nd
     return sums[:-1], sums[-1]
 
 
-def log_likelihood_sums(sequences: Sequences, mixtures: Sequence[Parameters]) -> np.ndarray:
-    """The log-likelihood of each sequence under each mixture, (n_sequences, M)."""
+def log_likelihood_sums(
+    sequences: Sequences, mixtures: Sequence[Parameters]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The log-likelihood of each sequence under each mixture, and the numbers of frames.
+
+    These are (n_sequences, M) and (n_sequences,).
+    """
     stacks = Mixtures.of(mixtures, sequences.dtype, sequences.gaps)
-    sums = sequences.map_sums(Sums(stacks), "gmmkit-log_likelihoods", stacks.block_length)
-    return np.array(sums)
+    found = sequences.map_sums(Sums(stacks), "gmmkit-log_likelihoods", stacks.block_length)
+    sums = np.array(found)
+    return sums[:, :-1], sums[:, -1]
 
 
 def mean_log_likelihoods(sequences: Sequences, mixture: Parameters) -> np.ndarray:
     """The log-likelihood per frame of each sequence under a mixture, (n_sequences,)."""
-    means: np.ndarray = log_likelihood_sums(sequences, [mixture])[:, 0] / sequences.lengths()
+    sums, n_frames = log_likelihood_sums(sequences, [mixture])
+    means: np.ndarray = sums[:, 0] / n_frames
     return means

@@ -49,7 +49,8 @@ def log_likelihood_ratio(
     Returns
     -------
     ndarray of shape (n_models, n_sequences)
-        In nats, for each frame if ``average``.
+        In nats, for each frame if ``average``. A frame so far away that its likelihood underflows
+        to zero under both counts as 0.
 
     Raises
     ------

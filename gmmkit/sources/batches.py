@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from gmmkit.sources.streams import Blocks, StreamSource, is_on_disk
 from gmmkit.sources.threads import count_threads, map_ordered
 
 _READ_ROWS = 1 << 16  # of a batch of frames, which `StreamSource` cuts for its threads
-_WORK, _FEW_ROWS = 16, 1024  # batches for threads to share, unless these were shorter
+_LEAST_BATCHES, _LEAST_ROWS = 16, 1024  # enough for threads to share, unless they are shorter
 
 SequenceKernel = Callable[[np.ndarray, np.ndarray], Sequence[Any]]
 
@@ -117,7 +117,8 @@ class ArraySequences:
     def map_sums(self, kernel: SequenceKernel, name: str, block_length: int) -> list[Any]:
         """The kernel's result for each sequence."""
         lengths = self.lengths()
-        work = batches(lengths.tolist(), min(block_length, max(lengths.sum() // _WORK, _FEW_ROWS)))
+        shared = max(int(lengths.sum()) // _LEAST_BATCHES, _LEAST_ROWS)
+        work = batches(lengths.tolist(), min(block_length, shared))
         threads = count_threads(self.n_jobs, max(1, len(work)))
         sums: list[Any] = [None] * len(self.arrays)
         with progress.over(name, int(lengths.sum())) as advance:
@@ -145,7 +146,7 @@ class ArraySequences:
         with noting(name):
             X = checks.block_of_numbers(self.arrays[piece.number][piece.start : piece.stop], name)
         if not self.gaps and np.isnan(X).any():
-            raise ValueError(f"{name} contains NaN.")
+            raise ValueError(f"{name} contains NaN.{checks.FOR_GAPS}")
         if np.isinf(X).any():
             raise ValueError(f"{name} contains infinity.")
         return X
@@ -158,11 +159,8 @@ class ArraySequences:
 
     def chosen(self, mask: np.ndarray) -> ArraySequences:
         """The sequences that a mask (n,) chooses. They keep their names."""
-        arrays, names = (
-            [value for value, mine in zip(values, mask, strict=True) if mine]
-            for values in (self.arrays, self.names)
-        )
-        return replace(self, arrays=arrays, names=names)
+        arrays, names = compress(self.arrays, mask), compress(self.names, mask)
+        return replace(self, arrays=list(arrays), names=list(names))
 
     def frames(self, mask: np.ndarray | None = None) -> Source:
         """The frames of all sequences, or of those that a mask (n,) chooses, in their order."""
@@ -195,7 +193,7 @@ def _columns(item: Any) -> list[Any] | None:
 def _table(item: Any, name: str) -> Any:
     """The item as an array (n, D) of numbers. An array on disk stays there."""
     array = item if is_on_disk(item) else checks.dense(item, name)
-    if len(array.shape) != 2 or array.dtype.kind not in "fiub":
+    if len(array.shape or ()) != 2 or array.dtype.kind not in "fiub":
         raise ValueError(
             f"{name} must be an array (n_frames, n_features) of real numbers, got "
             f"{checks.shown(array)}."

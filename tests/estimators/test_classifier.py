@@ -241,11 +241,11 @@ def test_any_kind_of_data_gives_the_model_of_the_array(kind, adapt):
 
 
 @pytest.mark.parametrize("adapt", [False, True])
-def test_missing_values_are_left_out(adapt):
+def test_missing_values_are_left_out(adapt, tmp_path):
     X, y = three_classes()
     X[::7, 0] = X[::5, 1] = np.nan
     frames = slice(0, 40), slice(40, 41), slice(41, 300)
-    sequences, labels = [X[rows] for rows in frames], y[:3]
+    sequences = [X[rows] for rows in frames]
     mixture = GMMMachine(2, missing="marginalize")
     classifier = GMMClassifier(adapt=adapt, mixture=mixture).fit(X, y)
     for machine, label in zip(classifier.mixtures_, NAMES, strict=True):
@@ -259,6 +259,9 @@ def test_missing_values_are_left_out(adapt):
     sums = [(expected[rows] - prior).sum(axis=0) + prior for rows in frames]
     assert_allclose(classifier.decision_function(sequences), sums, rtol=1e-9)
     assert classifier.calibrate(X, y, 0.2).is_known(X).any()
+    classifier.save(tmp_path / "classifier.h5")
+    loaded = GMMClassifier.from_hdf5(tmp_path / "classifier.h5")
+    assert_array_equal(loaded.decision_function(X), classifier.decision_function(X))
     one = GMMClassifier(adapt=adapt, mixture=clone(mixture).set_params(n_gaussians=1))
     bag = db.from_sequence(sequences, npartitions=2)
     for data in (sequences, bag):

@@ -282,7 +282,7 @@ def test_files_of_the_other_encoder_are_refused(tmp_path):
 
 
 @every_encoder
-def test_missing_values_count_as_expected(Encoder):
+def test_missing_values_count_as_expected(Encoder, tmp_path):
     X = sequences()
     X[2] = with_gaps(X[2])
     encoder = Encoder(GMMMachine(2, missing="marginalize")).fit(X)
@@ -290,6 +290,10 @@ def test_missing_values_count_as_expected(Encoder):
     stats = encoder.ubm_.stats_per_sample(X)
     expected = [encoder._encoding()(each) for each in stats]
     assert_allclose(encoder.transform(X), expected, rtol=1e-9, atol=1e-12)
+    encoder.save(tmp_path / "encoder.h5")
+    assert_array_equal(
+        Encoder.from_hdf5(tmp_path / "encoder.h5").transform(X), encoder.transform(X)
+    )
 
 
 @every_encoder

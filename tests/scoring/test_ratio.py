@@ -92,7 +92,10 @@ def test_missing_values_are_left_out(structure, top_c, utterances):
     weighted = [[m.log_weighted_likelihood(x) for x in holes] for m in (ubm, *models)]  # (K, n)
     best = [np.argsort(-L, axis=0, kind="stable")[:top_c] for L in weighted[0]]
     sums = [
-        [logsumexp(np.take_along_axis(L, kept, 0), axis=0).sum() for L, kept in zip(each, best)]
+        [
+            logsumexp(np.take_along_axis(L, kept, 0), axis=0).sum()
+            for L, kept in zip(each, best, strict=True)
+        ]
         for each in weighted
     ]
     assert_allclose(actual, np.subtract(sums[1:], sums[0]), rtol=1e-9, atol=1e-10)
@@ -116,6 +119,15 @@ def test_sequences_from_anywhere_and_any_number_of_threads(models, ubm, utteranc
     bag = db.from_sequence(utterances, npartitions=2)
     assert_allclose(log_likelihood_ratio(models, ubm, bag), exact, rtol=1e-9, atol=1e-12)
     assert_allclose(log_likelihood_ratio(models, ubm, bag, top_c=2), top, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("top_c", [None, 2])
+def test_where_no_mixture_is_possible_the_ratio_is_one(top_c, models, ubm, utterances):
+    expected = log_likelihood_ratio(models, ubm, utterances, top_c, average=False)
+    far = [np.concatenate([x, np.full((2, D), 1e200)]) for x in utterances]  # squares overflow
+    assert_array_equal(ubm.score_samples(far[0][-2:]), -np.inf)
+    actual = log_likelihood_ratio(models, ubm, far, top_c, average=False)
+    assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_long_sequences_are_cut(models, ubm, utterances, monkeypatch):

@@ -401,7 +401,8 @@ def test_worker_killed_as_it_reads_sequences_changes_nothing(mortal_client, tmp_
         log_likelihood_ratio(models, machine, bag),
         log_likelihood_ratio(models, machine, db.from_sequence(sequences, partition_size=1)),
     )
-    assert os.path.exists(marker) and not tasks_left(mortal_client)
+    assert os.path.exists(marker)
+    assert not tasks_left(mortal_client)
 
 
 class AfterStep(logging.Handler):
