@@ -280,7 +280,7 @@ def test_initialize_gaussians_takes_missing_values():
 
 @pytest.mark.parametrize("lazy", [False, True])
 def test_responsibilities_need_complete_samples(lazy):
-    X, start = problem(FULL)
+    X, _ = problem(FULL)
     labels = np.arange(N) % K
     complete = GMMMachine(K, responsibilities_init=labels, **GAPS).fit(X)
     assert_same_model(complete, GMMMachine(K, responsibilities_init=labels).fit(X))
