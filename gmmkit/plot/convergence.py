@@ -130,20 +130,27 @@ class ConvergenceDisplay:
         n_before = sum(line.get_marker() == "." for line in self.ax_.lines)
         colour = look.colours(n_before + 1)[-1]
         (self.line_,) = self.ax_.plot(
-            steps, values, color=colour, linewidth=2, marker=".", label=self._label()
+            *(steps, values),
+            color=colour,
+            linewidth=2 * look.scale,
+            marker=".",
+            markersize=6 * look.scale,
+            label=self._label(),
         )
         (self.end_,) = self.ax_.plot(
             *(steps[-1:], values[-1:]),
             color=colour,
             marker="o",
-            markersize=9,
-            markeredgewidth=2,
+            markersize=9 * look.scale,
+            markeredgewidth=2 * look.scale,
             fillstyle="full" if self.converged else "none",
         )
         if by_change and self.threshold:
-            style = {"color": look.foreground, "linestyle": ":", "label": "threshold"}
+            named = "threshold" in self.ax_.get_legend_handles_labels()[1]
+            style = {"color": look.foreground, "linestyle": ":", "zorder": 1}
             self.threshold_line_ = self.ax_.axhline(self.threshold, **style)
-        what = "gain of a step" if by_change else "mean log-likelihood"
+            self.threshold_line_.set_label("_threshold" if named else "threshold")
+        what = "gain of a step" if by_change else "log-likelihood"
         finish(self.ax_, look, xlabel="step", ylabel=f"{what} (nats)", legend=True)
         self.ax_.xaxis.get_major_locator().set_params(integer=True)
         return self

@@ -175,17 +175,17 @@ class DensityDisplay:
             heights, edges = self.picture.densities(0)
             style = {"fill": True, "color": look.grey, "alpha": 0.5}
             self.data_ = self.ax_.stairs(heights, edges, label="samples", **style)
-        means = self.machine.means_[:, 0]
+        means, line = self.machine.means_[:, 0], look.scale * _LINE
         grid = np.linspace(*self._reach(0), 600)
         grid = np.sort(np.concatenate([grid, means]))  # so that no peak is cut off
         logs = self.machine.log_weighted_likelihood(grid[:, None])  # (K, N)
         colours = look.colours(len(means))
         self.component_lines_ = [
-            self.ax_.plot(grid, np.exp(log), color=colour, linewidth=1.5)[0]
+            self.ax_.plot(grid, np.exp(log), color=colour, linewidth=0.75 * line)[0]
             for log, colour in zip(logs, colours, strict=True)
         ]
         density = np.exp(self.machine.score_samples(grid[:, None]))
-        style = {"color": look.foreground, "linewidth": 2.2, "label": "mixture"}
+        style = {"color": look.foreground, "linewidth": line, "label": "mixture"}
         (self.line_,) = self.ax_.plot(grid, density, zorder=2.5, **style)
         self.ax_.set_ylim(0, None)
         finish(self.ax_, look, xlabel=self.names[0], ylabel="density", legend=not look.is_small)
@@ -198,15 +198,15 @@ class DensityDisplay:
         x, y = (np.linspace(*self._reach(axis), 300) for axis in (0, 1))
         rows = np.stack(np.meshgrid(x, y), axis=-1)  # (Y, X, 2)
         heights = self.machine.score_samples(rows.reshape(-1, 2)).reshape(rows.shape[:2])
-        colours = look.shades("cividis")(np.linspace(0, 1, len(self.levels_)))
+        line, colours = look.scale * _LINE, look.shades()(np.linspace(0, 1, len(self.levels_)))
         self.data_ = None if self.picture is None else self.picture.draw(self.ax_, look)
         if self.data_ is None:
             levels = [*self.levels_, np.inf]
             self.regions_ = self.ax_.contourf(x, y, heights, levels, colors=list(colours))
         else:  # lines, through which the samples are seen
-            style = {"colors": list(colours), "linewidths": _LINE}
+            style = {"colors": list(colours), "linewidths": line}
             self.regions_ = self.ax_.contour(x, y, heights, self.levels_, **style)
-            self.regions_.set_path_effects(look.halo(_LINE))
+            self.regions_.set_path_effects(look.halo(line))
         finish(self.ax_, look, xlabel=self.names[0], ylabel=self.names[1])
         self._explain(coverages, colours, look)
 

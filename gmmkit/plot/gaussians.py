@@ -42,7 +42,7 @@ class GaussianDisplay:
         The samples: dots, or the numbers of samples in bins.
     ellipses_ : list of PolyCollection
         For each coverage, ascending, the ellipses of the components.
-    side_axes_ : tuple of matplotlib Axes
+    side_axes_ : list of matplotlib Axes
         The axes above and on the right, if there are marginals.
     curves_ : list of Line2D
         The marginal densities of the mixture.
@@ -148,7 +148,7 @@ class GaussianDisplay:
         self.data_ = None if self.picture is None else self.picture.draw(self.ax_, look)
         self.ellipses_ = [self._ellipses(coverage, look) for coverage in levels]
         self.ax_.autoscale_view()
-        self.side_axes_, self.curves_ = (), []
+        self.side_axes_, self.curves_ = [], []
         if marginals:
             self._draw_marginals(look)
         finish(self.ax_, look, xlabel=self.names[0], ylabel=self.names[1])
@@ -162,12 +162,16 @@ class GaussianDisplay:
         machine = self.machine
         colours = look.colours(len(machine.weights_))
         fill = 0.05 + 0.2 * machine.weights_ / machine.weights_.max()
+        polygons = list(outlines(machine.means_, dense_covariances(machine), coverage))
+        line = look.scale * _LINE
+        edge = to_rgba(look.background, 0.7)
+        halo = PolyCollection(polygons, facecolors="none", edgecolors=[edge], linewidths=line + 1.5)
+        self.ax_.add_collection(halo)
         ellipses = PolyCollection(
-            list(outlines(machine.means_, dense_covariances(machine), coverage)),
+            polygons,
             facecolors=[to_rgba(*pair) for pair in zip(colours, fill, strict=True)],
             edgecolors=colours,
-            linewidths=_LINE,
-            path_effects=look.halo(_LINE),
+            linewidths=line,
             label=f"{coverage:.0%} of each component",
         )
         self.ax_.add_collection(ellipses)
@@ -178,7 +182,7 @@ class GaussianDisplay:
         ax = self.ax_
         above = ax.inset_axes([0, 1.03, 1, 0.18], sharex=ax)
         right = ax.inset_axes([1.03, 0, 0.18, 1], sharey=ax)
-        self.side_axes_ = (above, right)
+        self.side_axes_ = [above, right]
         for axis, side in enumerate(self.side_axes_):
             limits = (ax.get_xlim, ax.get_ylim)[axis]()
             grid = np.linspace(*limits, 400)
@@ -188,7 +192,7 @@ class GaussianDisplay:
                 way = "horizontal" if axis else "vertical"
                 side.stairs(heights, edges, orientation=way, fill=True, color=look.grey, alpha=0.5)
             curve = (density, grid) if axis else (grid, density)
-            self.curves_ += side.plot(*curve, color=look.colours(1)[0], linewidth=_LINE)
+            self.curves_ += side.plot(*curve, color=look.foreground, linewidth=look.scale * _LINE)
             (side.set_xlim if axis else side.set_ylim)(0, None)
             side.axis("off")
         ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())

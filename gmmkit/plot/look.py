@@ -15,6 +15,7 @@ _ON_LIGHT = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 _ON_DARK = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2")
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # of red, green and blue (ITU-R BT.709)
 _SMALL = 2.8  # inches: narrower axes get small letters and few ticks
+_SHORT = 2, 14  # a short legend has at most so many lines, and letters in a line
 _PALEST = 0.12  # of a map of colours: its end near the background is left out
 
 
@@ -49,15 +50,24 @@ class Look:
         """The colour of samples, behind everything else."""
         return "0.62" if self.is_dark else "0.55"
 
-    def shades(self, name: str) -> Any:
-        """A map of colours that begins near the background: "greys", or "cividis" in colour."""
+    @property
+    def scale(self) -> float:
+        """By what to multiply the widths of lines and the sizes of marks."""
+        return 0.6 if self.is_small else 1.0
+
+    def greys(self) -> Any:
+        """A map of colours for samples, behind everything else: from faint to a middle grey."""
+        return self._part("Greys_r" if self.is_dark else "Greys", 0.6)
+
+    def shades(self) -> Any:
+        """A map of colours that begins near the background and ends far from it."""
+        return self._part("cividis" if self.is_dark else "cividis_r", 0.95)
+
+    def _part(self, name: str, end: float) -> Any:
         import matplotlib as mpl
 
-        towards_dark = {"greys": "Greys", "cividis": "cividis_r"}[name]
-        towards_light = {"greys": "Greys_r", "cividis": "cividis"}[name]
-        whole = mpl.colormaps[towards_light if self.is_dark else towards_dark]
-        part = whole(np.linspace(_PALEST, 0.9, 256))
-        return mpl.colors.ListedColormap(part, f"{whole.name}-part")
+        part = mpl.colormaps[name](np.linspace(_PALEST, end, 256))
+        return mpl.colors.ListedColormap(part, f"{name}-part")
 
     def veil(self, colour: str) -> Any:
         """A map from what lies behind to a colour that lets it shine through."""
@@ -111,11 +121,18 @@ def need_matplotlib(who: str) -> None:
 
 
 def finish(ax: Any, look: Look, *, legend: bool = False, **labels: str) -> None:
-    """Set labels, e.g. ``xlabel``, and the legend. On small axes, letters and ticks suit them."""
+    """Set labels, e.g. ``xlabel``, and the legend. On small axes, letters and ticks suit them.
+
+    Small axes have a legend only if it is short, since it would cover them.
+    """
     ax.set(**labels)
     size = 7 if look.is_small else None
-    if legend:
+    texts = ax.get_legend_handles_labels()[1] if legend else []
+    is_short = len(texts) <= _SHORT[0] and all(len(text) <= _SHORT[1] for text in texts)
+    if texts and (is_short or not look.is_small):
         ax.legend(fontsize=size or "small", framealpha=0.8, handlelength=1.5)
+    elif ax.get_legend() is not None:
+        ax.get_legend().remove()
     if not look.is_small:
         return
     for axis in (ax.xaxis, ax.yaxis):

@@ -172,15 +172,15 @@ class RegressionDisplay:
             shading="nearest",
             rasterized=True,
         )
-        colour, style = look.colours(2)[1], {"path_effects": look.halo(_LINE), "linewidth": _LINE}
+        colour, line = look.colours(2)[1], look.scale * _LINE
+        style = {"path_effects": look.halo(line), "linewidth": line}
         (self.mean_,) = self.ax_.plot(x, mean, color=colour, label="mean", **style)
         self.quantiles_ = [
             self.ax_.plot(x, curve, "--", color=colour, label=f"quantile {level:.3g}", **style)[0]
             for level, curve in zip(levels, found, strict=True)
         ]
         self.ax_.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
-        legend = not look.is_small
-        finish(self.ax_, look, xlabel=self.names[0], ylabel=self.names[1], legend=legend)
+        finish(self.ax_, look, xlabel=self.names[0], ylabel=self.names[1], legend=True)
         return self
 
     def _reach(self, axis: int) -> tuple[float, float]:

@@ -130,17 +130,17 @@ class ResponsibilityDisplay:
         self.figure_, look = self.ax_.figure, Look.of(self.ax_)
         most = self.responsibilities.max(axis=1)
         colours = self._colours(most, look)
-        size = float(np.clip(8000 / len(most), 8, 30))
+        size = look.scale**2 * float(np.clip(8000 / len(most), 8, 30))
         sure, unsure = most >= limit, most < limit
         self.sure_ = self._dots(sure, colours, s=size, label=f"{limit:.0%} sure or more")
-        edges = {"linewidths": 1.0, "edgecolors": [look.foreground], "zorder": 1.5}
+        edges = {"linewidths": look.scale, "edgecolors": [look.foreground], "zorder": 1.5}
         self.unsure_ = self._dots(unsure, colours, s=1.4 * size, label="less sure", **edges)
         finish(
             self.ax_,
             look,
             xlabel=self.names[0],
             ylabel=self.names[1],
-            legend=bool(unsure.any()) and not look.is_small,
+            legend=bool(unsure.any()),
         )
         return self
 

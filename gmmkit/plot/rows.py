@@ -112,7 +112,7 @@ class Picture:
         """Draw the data in two features, and return the artist."""
         if self.points is not None:
             x, y = self.points.T
-            size = float(np.clip(4000 / len(x), 4, 24))
+            size = look.scale**2 * float(np.clip(4000 / len(x), 4, 24))
             dots = {"s": size, "color": look.grey, "alpha": 0.6, "linewidths": 0}
             return ax.scatter(x, y, zorder=0.5, rasterized=True, **dots)
         assert self.counts is not None
@@ -121,7 +121,7 @@ class Picture:
             *self.edges,
             filled,
             norm="log",
-            cmap=look.shades("greys"),
+            cmap=look.greys(),
             zorder=0.5,
             rasterized=True,
         )

@@ -148,13 +148,15 @@ class ScoreDisplay:
         scores = np.concatenate([self.targets, self.impostors])
         look, n_before = Look.of(ax), sum(line.get_marker() == "o" for line in ax.lines)
         label = f"EER {self.eer_:.1%}" if self.name is None else f"{self.name}: {self.eer_:.1%}"
-        style = {"color": look.colours(n_before + 1)[-1], "linewidth": 2}
+        style = {"color": look.colours(n_before + 1)[-1], "linewidth": 2 * look.scale}
         self.det_display_ = DetCurveDisplay.from_predictions(
             is_target, scores, name=label, ax=ax, **style
         )
         least = 0.5 / max(len(self.targets), len(self.impostors))  # an error of zero has no place
         where = ndtri(np.clip(self.eer_, least, 1 - least))
-        (self.eer_mark_,) = ax.plot([where], [where], "o", color=style["color"], markersize=7)
+        (self.eer_mark_,) = ax.plot(
+            [where], [where], "o", color=style["color"], markersize=7 * look.scale
+        )
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_ticks(ndtri(_TICKS), [f"{share:.3g}" for share in 100 * _TICKS])
         limits = ndtri([least, 0.9])

@@ -112,7 +112,12 @@ class SelectionDisplay:
         names = list(dict.fromkeys(kinds.tolist()))
         self.lines_ = {}
         for number, (name, colour) in enumerate(zip(names, look.colours(len(names)), strict=True)):
-            style = {"color": colour, "marker": _MARKERS[number % len(_MARKERS)], "linewidth": 1.8}
+            style = {
+                "color": colour,
+                "marker": _MARKERS[number % len(_MARKERS)],
+                "linewidth": 1.8 * look.scale,
+            }
+            style["markersize"] = 6 * look.scale
             rows = kinds == name
             (self.lines_[name],) = self.ax_.plot(sizes[rows], values[rows], label=name, **style)
         self.at_floor_ = self._marked(
@@ -120,7 +125,7 @@ class SelectionDisplay:
             values,
             "components at the floor",
             marker="x",
-            markersize=11,
+            markersize=10 * look.scale,
             color=look.foreground,
         )
         self.chosen_ = self._marked(
@@ -128,11 +133,11 @@ class SelectionDisplay:
             values,
             "chosen",
             marker="o",
-            markersize=15,
+            markersize=15 * look.scale,
             fillstyle="none",
             color=look.foreground,
         )
-        title = criterion.upper() if len(criterion) == 3 else "mean log-likelihood (nats)"
+        title = criterion.upper() if len(criterion) == 3 else "log-likelihood (nats)"
         finish(self.ax_, look, xlabel="number of components", ylabel=title, legend=True)
         self.ax_.xaxis.get_major_locator().set_params(integer=True)
         return self
@@ -142,5 +147,5 @@ class SelectionDisplay:
         if not rows.any():
             return None
         sizes = self.table["n_gaussians"]
-        options = {"linestyle": "none", "markeredgewidth": 2, "label": label, **style}
+        options = {"linestyle": "none", "markeredgewidth": 1.6, "label": label, **style}
         return self.ax_.plot(sizes[rows], values[rows], **options)[0]
