@@ -16,7 +16,7 @@ import numpy as np
 from gmmkit import checks
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.plot.look import Look, axes_for, finish
-from gmmkit.plot.mixtures import dense_covariances, mixture_of, names_of, shares
+from gmmkit.plot.mixtures import dense_covariances, mixture_of, names_of, part_of, shares
 from gmmkit.plot.rows import Picture
 
 _DRAWS = 20_000  # of the mixture, for the levels of the regions
@@ -133,7 +133,7 @@ class DensityDisplay:
         if X is not None:
             source, gaps = machine._open(X), machine.missing is not None
             picture = Picture.of(source, numbers, most, bins, gaps)
-        display = cls(machine.marginal(numbers), picture, names_of(machine, numbers))
+        display = cls(part_of(machine, numbers), picture, names_of(machine, numbers))
         return display.plot(ax, coverages=coverages)
 
     def plot(self, ax: Any = None, *, coverages: Any = (0.5, 0.8, 0.95, 0.99)) -> DensityDisplay:

@@ -11,7 +11,14 @@ from gmmkit import checks
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.model.ellipses import outlines
 from gmmkit.plot.look import Look, axes_for, finish
-from gmmkit.plot.mixtures import dense_covariances, mixture_of, names_of, shares, two_features
+from gmmkit.plot.mixtures import (
+    dense_covariances,
+    mixture_of,
+    names_of,
+    part_of,
+    shares,
+    two_features,
+)
 from gmmkit.plot.rows import Picture
 
 _LINE = 1.6
@@ -120,7 +127,7 @@ class GaussianDisplay:
         if X is not None:
             source, gaps = machine._open(X), machine.missing is not None
             picture = Picture.of(source, numbers, most, bins, gaps)
-        display = cls(machine.marginal(numbers), picture, names_of(machine, numbers))
+        display = cls(part_of(machine, numbers), picture, names_of(machine, numbers))
         return display.plot(ax, coverages=coverages, marginals=marginals)
 
     def plot(
@@ -148,7 +155,8 @@ class GaussianDisplay:
         self.data_ = None if self.picture is None else self.picture.draw(self.ax_, look)
         self.ellipses_ = [self._ellipses(coverage, look) for coverage in levels]
         self.ax_.autoscale_view()
-        self.side_axes_, self.curves_ = [], []
+        self.side_axes_: list[Any] = []
+        self.curves_: list[Any] = []
         if marginals:
             self._draw_marginals(look)
         finish(self.ax_, look, xlabel=self.names[0], ylabel=self.names[1])
@@ -180,12 +188,13 @@ class GaussianDisplay:
     def _draw_marginals(self, look: Look) -> None:
         """Densities of each feature by itself, above and on the right."""
         ax = self.ax_
+        limits = ax.get_xlim(), ax.get_ylim()
+        ax.set(xlim=limits[0], ylim=limits[1])  # whatever the sides draw
         above = ax.inset_axes([0, 1.03, 1, 0.18], sharex=ax)
         right = ax.inset_axes([1.03, 0, 0.18, 1], sharey=ax)
         self.side_axes_ = [above, right]
         for axis, side in enumerate(self.side_axes_):
-            limits = (ax.get_xlim, ax.get_ylim)[axis]()
-            grid = np.linspace(*limits, 400)
+            grid = np.linspace(limits[axis][0], limits[axis][1], 400)
             density = np.exp(self.machine.marginal(axis).score_samples(grid[:, None]))
             if self.picture is not None:
                 heights, edges = self.picture.densities(axis)
@@ -195,4 +204,3 @@ class GaussianDisplay:
             self.curves_ += side.plot(*curve, color=look.foreground, linewidth=look.scale * _LINE)
             (side.set_xlim if axis else side.set_ylim)(0, None)
             side.axis("off")
-        ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())

@@ -29,6 +29,13 @@ def two_features(machine: GMMMachine, features: Any) -> np.ndarray:
     return numbers
 
 
+def part_of(machine: GMMMachine, features: Any) -> GMMMachine:
+    """The mixture over some features (numbers), without names: it is asked about bare arrays."""
+    part: GMMMachine = machine.marginal(features)
+    part._forget("feature_names_in_")
+    return part
+
+
 def names_of(machine: Any, features: np.ndarray) -> list[str]:
     """The names of features (numbers), for the axes."""
     names = getattr(machine, "feature_names_in_", None)

@@ -13,7 +13,7 @@ from gmmkit.estimators.conditional import Conditional
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.regressor import GMMRegressor
 from gmmkit.plot.look import Look, axes_for, finish
-from gmmkit.plot.mixtures import dense_covariances, names_of, shares
+from gmmkit.plot.mixtures import dense_covariances, names_of, part_of, shares
 from gmmkit.plot.rows import Picture
 from gmmkit.sources.beside import beside, table_of
 
@@ -137,7 +137,7 @@ class RegressionDisplay:
             picture = Picture.of(source, columns, most, bins, gaps)
         several = estimator.n_targets_ > 1
         names = [*names_of(estimator, columns[:1]), f"target {target}" if several else "target"]
-        return cls(estimator.mixture_.marginal(columns), picture, names).plot(
+        return cls(part_of(estimator.mixture_, columns), picture, names).plot(
             ax, quantiles=quantiles
         )
 

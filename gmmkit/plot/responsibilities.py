@@ -9,7 +9,7 @@ import numpy as np
 
 from gmmkit import checks
 from gmmkit.plot.look import Look, axes_for, finish
-from gmmkit.plot.mixtures import mixture_of, names_of, two_features
+from gmmkit.plot.mixtures import mixture_of, names_of, part_of, two_features
 from gmmkit.plot.rows import draw_rows
 
 _PALEST = 0.25  # the opacity of a dot that may belong to any of the components
@@ -106,8 +106,7 @@ class ResponsibilityDisplay:
         count = checks.whole_number(max_points, "max_points")
         source, gaps = machine._open(X), machine.missing is not None
         rows = draw_rows(source, numbers, count, gaps).rows
-        bare = machine.marginal(range(machine.shape[1]))  # it has no names, nor do the rows
-        vars(bare).pop("feature_names_in_", None)
+        bare = part_of(machine, range(machine.shape[1]))
         display = cls(rows[:, numbers], bare.predict_proba(rows), names_of(machine, numbers))
         return display.plot(ax, limit=limit)
 
