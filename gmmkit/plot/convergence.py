@@ -143,7 +143,7 @@ class ConvergenceDisplay:
             marker="o",
             markersize=9 * look.scale,
             markeredgewidth=2 * look.scale,
-            fillstyle="full" if self.converged else "none",
+            **({} if self.converged else {"fillstyle": "none"}),
         )
         if by_change and self.threshold:
             named = "threshold" in self.ax_.get_legend_handles_labels()[1]

@@ -21,8 +21,8 @@ from gmmkit.plot import (
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(600, 3)) @ [[1, 0.8, 0], [0, 0.5, 0], [0, 0, 2]]
-X[:200] += [4, 0, 0]
-X[200:400] += [0, 4, 3]
+X[:200] += [2.5, 0, 0]
+X[200:400] += [0, 2, 3]
 NAMES = ["length", "width", "height"]
 FRAME = pd.DataFrame(X, columns=NAMES)
 MACHINE = GMMMachine(3, covariance_type="full").fit(X)
