@@ -1,10 +1,4 @@
-"""DensityDisplay: the density of a mixture, as a curve or as regions that hold given shares.
-
-The region of highest density with the share c of a distribution p is (Hyndman, Computing and
-graphing highest density regions, The American Statistician 50, 1996)
-
-    { x : p(x) >= f_c },   f_c the (1 - c)-quantile of p(X), X drawn from p
-"""
+"""DensityDisplay: the density of a mixture, as a curve or as regions that contain given shares."""
 
 from __future__ import annotations
 
@@ -15,6 +9,7 @@ import numpy as np
 
 from gmmkit import checks
 from gmmkit.estimators.gmm import GMMMachine
+from gmmkit.model.regions import highest_density
 from gmmkit.plot.look import Look, axes_for, finish
 from gmmkit.plot.mixtures import dense_covariances, mixture_of, names_of, part_of, shares
 from gmmkit.plot.rows import Picture
@@ -193,8 +188,7 @@ class DensityDisplay:
     def _draw_regions(self, coverages: list[float], look: Look) -> None:
         """The regions of highest density of two features."""
         drawn, _ = self.machine.sample(_DRAWS, random_state=0)
-        known = self.machine.score_samples(drawn)
-        self.levels_ = np.quantile(known, [1 - coverage for coverage in coverages[::-1]])
+        self.levels_ = highest_density(self.machine.score_samples(drawn), coverages[::-1])
         x, y = (np.linspace(*self._reach(axis), 300) for axis in (0, 1))
         rows = np.stack(np.meshgrid(x, y), axis=-1)  # (Y, X, 2)
         heights = self.machine.score_samples(rows.reshape(-1, 2)).reshape(rows.shape[:2])

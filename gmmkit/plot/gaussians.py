@@ -9,7 +9,7 @@ import numpy as np
 
 from gmmkit import checks
 from gmmkit.estimators.gmm import GMMMachine
-from gmmkit.model.ellipses import outlines
+from gmmkit.model.regions import ellipses
 from gmmkit.plot.look import Look, axes_for, finish
 from gmmkit.plot.mixtures import (
     dense_covariances,
@@ -170,20 +170,20 @@ class GaussianDisplay:
         machine = self.machine
         colours = look.colours(len(machine.weights_))
         fill = 0.05 + 0.2 * machine.weights_ / machine.weights_.max()
-        polygons = list(outlines(machine.means_, dense_covariances(machine), coverage))
+        polygons = list(ellipses(machine.means_, dense_covariances(machine), coverage))
         line = look.scale * _LINE
         edge = to_rgba(look.background, 0.7)
         halo = PolyCollection(polygons, facecolors="none", edgecolors=[edge], linewidths=line + 1.5)
         self.ax_.add_collection(halo)
-        ellipses = PolyCollection(
+        drawn = PolyCollection(
             polygons,
             facecolors=[to_rgba(*pair) for pair in zip(colours, fill, strict=True)],
             edgecolors=colours,
             linewidths=line,
             label=f"{coverage:.0%} of each component",
         )
-        self.ax_.add_collection(ellipses)
-        return ellipses
+        self.ax_.add_collection(drawn)
+        return drawn
 
     def _draw_marginals(self, look: Look) -> None:
         """Densities of each feature by itself, above and on the right."""
