@@ -79,7 +79,8 @@ class GMMMachine(Mixture):
         the ubm.
     responsibilities_init : array-like, dask array or Blocks of shape (N, K) or (N,), optional
         Responsibilities of the samples to start from, or labels from 0 to K - 1, with -1 for none;
-        see `GMMStats.from_responsibilities`. Files do not keep them.
+        see `GMMStats.from_responsibilities`. The samples must have no missing values. Files do not
+        keep them.
     update_means : bool or array-like of bool of shape (K,), default=True
     update_variances : bool, array-like of bool of shape (K,) or "auto", default="auto"
     update_weights : bool, array-like of bool of shape (K,) or "auto", default="auto"
