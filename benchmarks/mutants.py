@@ -189,7 +189,6 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
             )
             for after in ("1 if False else n_gaussians", "2 if structure.shared else n_gaussians")
         ),
-        ("mstep", "floor_weights", "floor == 0 or (weights >= floor).all()", "False"),
         *(
             (
                 "conditional",
@@ -330,13 +329,6 @@ _UNSEEN: dict[str, list[tuple[str, str, str, str]]] = {
         ),
         ("mstep", "", "weight_floor: float = 0.0", "weight_floor: float = -1.0"),
         ("mstep", "", "rounding: float = 0.0", "rounding: float = -1.0"),
-        *(
-            ("mstep", "floor_weights", "floor == 0 or (weights >= floor).all()", after)
-            for after in (
-                "floor == -1 or (weights >= floor).all()",
-                "floor == 1 or (weights >= floor).all()",
-            )
-        ),
         (
             "densities",
             "Densities.bounded",

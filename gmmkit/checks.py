@@ -11,16 +11,14 @@ import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 _REAL = "fiub"  # the kinds of dtypes that hold real numbers
-_LEAST_SUM, _LARGEST_SUM = (
-    1e-200,
-    1e200,
-)  # of weights: products with them neither vanish nor overflow
+# of weights: products with them neither vanish nor overflow
+_LEAST_SUM, _LARGEST_SUM = 1e-200, 1e200
 
 
 def shown(value: Any) -> str:
@@ -29,6 +27,11 @@ def shown(value: Any) -> str:
         kind = f"{type(value).__module__.partition('.')[0]} {type(value).__name__}"
         return f"a {kind} of shape {value.shape} and dtype {value.dtype}"
     return reprlib.repr(value)
+
+
+def refuse(name: str, expected: str, got: object) -> NoReturn:
+    """Raise a ValueError about a value: what it must have, and what it is."""
+    raise ValueError(f"{name} must have {expected}, got {got}.")
 
 
 # Single values.
@@ -133,13 +136,19 @@ def block_of_numbers(value: Any, name: str) -> np.ndarray:
     return array
 
 
+FOR_GAPS = (
+    ' With missing="marginalize", GMMMachine takes NaN for a missing value; GMMImputer fills '
+    "missing values."
+)
+
+
 def refuse_non_finite(samples: np.ndarray, name: str = "X", gaps: bool = False) -> None:
     """Raise a ValueError, in scikit-learn's words, if samples contain NaN or infinity.
 
     With `gaps`, NaN stands for a missing value.
     """
     if not gaps and np.isnan(samples).any():
-        raise ValueError(f"Input {name} contains NaN.")
+        raise ValueError(f"Input {name} contains NaN.{FOR_GAPS if name == 'X' else ''}")
     if np.isinf(samples).any():
         raise ValueError(f"Input {name} contains infinity or a value too large for its dtype.")
 
@@ -256,6 +265,8 @@ def numbers_in_memory(X: Any, who: str, read: Callable[[Any], Any]) -> np.ndarra
         array: np.ndarray = read(X)
     except (TypeError, ValueError) as error:
         blame_column(X, who)
+        if "Input X contains NaN" in str(error):  # scikit-learn recommends its own estimators
+            raise ValueError(f"Input X contains NaN.{FOR_GAPS}") from None
         if is_array(X) and X.dtype.kind == "O" and " X" not in str(error):
             raise type(error)(f"X must be a 2-D array of numbers: {error}") from error
         raise

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from gmmkit import checks
 from gmmkit.estimators.combination import check_same_features
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.model import distances as formulas
 from gmmkit.model.parameters import Parameters
+from gmmkit.scoring.models import parameters_of
 
 __all__ = [
     "Estimate",
@@ -308,11 +308,9 @@ def transport_plan(p: GMMMachine, q: GMMMachine) -> np.ndarray:
 
 def _checked(p: Any, q: Any) -> tuple[Parameters, Parameters]:
     """The parameters of two machines over the same features."""
-    for machine, name in ((p, "p"), (q, "q")):
-        checks.instance(machine, GMMMachine, name)
-        check_is_fitted(machine, "means_", msg=f"{name} is not fitted: call {name}.fit(X) first.")
+    parameters = parameters_of(p, "p"), parameters_of(q, "q")
     check_same_features("p and q", p, q)
-    return p.parameters_, q.parameters_
+    return parameters
 
 
 def _count(n_samples: Any) -> int:

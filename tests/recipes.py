@@ -71,6 +71,7 @@ class Recipe:
     source: str
     weights: str | None
     seed: int
+    gaps: bool = False  # whether values are missing from what the source gives
 
     def generator(self, purpose):
         """Random numbers for one purpose, the same whatever the others take."""
@@ -86,6 +87,20 @@ class Recipe:
         if self.kind == "offset":
             X += 2.0**20 if self.dtype == "float64" else 2.0**12
         return X.astype(self.dtype)
+
+    @cached_property
+    def observed_X(self):
+        """The samples with NaN for three of ten values, if there are gaps; one row stays whole."""
+        if not self.gaps:
+            return self.X
+        missing = self.generator("gaps").random(self.X.shape) < 0.3
+        missing[np.argmax(self.effective_weight)] = False
+        return np.where(missing, np.nan, self.X).astype(self.dtype)
+
+    @property
+    def missing(self):
+        """The setting for such samples."""
+        return "marginalize" if self.gaps else None
 
     @cached_property
     def sample_weight(self):
@@ -173,7 +188,7 @@ class Recipe:
 
     def given(self):
         """The samples as the source gives them, and the weights beside them."""
-        return from_source(self.source, self.X, self.sample_weight, self.cuts)
+        return from_source(self.source, self.observed_X, self.sample_weight, self.cuts)
 
 
 # ---------------------------------------------------------------------------------- kinds of data
@@ -280,8 +295,10 @@ def structures(draw, n_features):
 
 
 @st.composite
-def recipes(draw, kinds=KINDS, dtypes=DTYPES, sources=SOURCES, weights=WEIGHTS, samples=1):
-    """Any recipe, of so many samples at least."""
+def recipes(
+    draw, kinds=KINDS, dtypes=DTYPES, sources=SOURCES, weights=WEIGHTS, samples=1, gaps=False
+):
+    """Any recipe, of so many samples at least; with `gaps`, some of them have missing values."""
     n_samples = draw(st.integers(samples, MOST_SAMPLES))
     n_features = draw(st.integers(1, MOST_FEATURES))
     return Recipe(
@@ -294,6 +311,7 @@ def recipes(draw, kinds=KINDS, dtypes=DTYPES, sources=SOURCES, weights=WEIGHTS, 
         source=draw(st.sampled_from(sources)),
         weights=draw(st.sampled_from(weights)),
         seed=draw(st.integers(0, 2**32 - 1)),
+        gaps=gaps and draw(st.booleans()),
     )
 
 

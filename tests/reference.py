@@ -367,11 +367,16 @@ def m_step_gauvain(
 
 
 def floor_weights(weights, floor):
-    """Every weight `floor` or more, their sum 1: after max(w, f), w <- a w + b leaves f."""
-    weights = np.maximum(weights, floor)
-    K = len(weights)
-    a = (1 - K * floor) / (weights.sum() - K * floor)
-    return a * weights + floor * (1 - a)
+    """Every weight `floor` or more, their sum 1; those above the floor keep their proportions.
+
+    As many of the smallest as necessary are at the floor.
+    """
+    ascending, K = np.sort(weights), len(weights)
+    for n_low in range(K):
+        scale = (1 - n_low * floor) / ascending[n_low:].sum()
+        if scale * ascending[n_low] >= floor:
+            return np.maximum(scale * weights, floor)
+    raise ValueError("the floor is above 1 / K")
 
 
 def floor_covariances(covariances, floor, structure):

@@ -100,11 +100,9 @@ def test_independent_processes_make_the_model_of_fit():
 @pytest.mark.slow
 def test_converted_frames_are_nearer_to_the_target_voice(tmp_path):
     pytest.importorskip("matplotlib")
-    script, picture = EXAMPLES / "voice_conversion.py", tmp_path / "picture.png"
-    command = [sys.executable, "-W", "error", script, "--picture", picture]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stderr) == (0, "")
-    changes = re.findall(r"^ +(\S.*\S) +[\d.]+ +(-?[\d.]+)%$", run.stdout, re.MULTILINE)
+    picture = tmp_path / "picture.png"
+    output = run("voice_conversion.py", "--picture", picture)
+    changes = re.findall(r"^ +(\S.*\S) +[\d.]+ +(-?[\d.]+)%$", output, re.MULTILINE)
     means = [float(change) for way, change in changes if way == "mixture, mean"]
     # -15.5 and -23.3 %
     assert len(means) == 2
@@ -128,10 +126,7 @@ def test_a_process_without_its_files_fails(tmp_path):
 def colours(tmp_path_factory):
     """What the example on an image prints, and its picture."""
     picture = tmp_path_factory.mktemp("colours") / "picture.png"
-    command = [sys.executable, "-W", "error", EXAMPLES / "colours.py", "--picture", picture]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stderr) == (0, "")
-    return run.stdout, picture
+    return run("colours.py", "--picture", picture), picture
 
 
 @pytest.mark.slow
@@ -183,20 +178,29 @@ def test_example_says_which_package_is_missing():
 
 @pytest.mark.slow
 def test_holes_are_filled(tmp_path):
-    script = EXAMPLES / "filling_holes.py"
-    run = subprocess.run(
-        [sys.executable, "-W", "error", script],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (run.returncode, run.stderr) == (0, "")
-    errors = dict(re.findall(r"^(\S+).* error ([\d.]+) deviations", run.stdout, re.MULTILINE))
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "picture.png"
+    output = run("filling_holes.py", "--picture", picture)
+    errors = dict(re.findall(r"^(\S+).* error ([\d.]+) deviations", output, re.MULTILINE))
     assert float(errors["mixture"]) < 0.6 < float(errors["5"]) < float(errors["mean"])
-    slopes = dict(re.findall(r"^(\w+) +slope ([\d.]+)", run.stdout, re.MULTILINE))
+    slopes = dict(re.findall(r"^(\w+) +slope ([\d.]+)", output, re.MULTILINE))
     assert abs(float(slopes["draws"]) - float(slopes["complete"])) < 0.05
     assert float(slopes["mean"]) < float(slopes["complete"]) - 0.2
+    assert picture.stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_anomalies_are_found_and_explained(tmp_path):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "picture.png"
+    output = run("anomalies.py", "--picture", picture)
+    line = r"^one Gaussian +false alarms +(\d+)% +found +(\d+)% +ROC area ([\d.]+)$"
+    false, found, area = map(float, re.search(line, output, re.MULTILINE).groups())
+    assert false <= 10  # 5 % on average over draws of those that calibrate
+    assert found >= 80
+    assert area > 0.96
+    assert "were found: area 1" in output  # malignant nuclei are large
+    assert picture.stat().st_size > 10_000
 
 
 @pytest.mark.slow

@@ -142,12 +142,13 @@ def is_resolved(recipe, mixture):
 # -------------------------------------------------------------------------------- statistics add up
 
 
-@given(recipes())
+@given(recipes(gaps=True))
 def test_parts_add_up_to_the_whole_from_any_source(recipe):
-    gmm, w = machine_at(recipe.start, recipe.structure), recipe.effective_weight
+    gmm = machine_at(recipe.start, recipe.structure, missing=recipe.missing)
+    w = recipe.effective_weight
     cuts = np.sort(recipe.generator("parts").integers(0, recipe.n_samples + 1, 4))
     parts = [rows for rows in np.split(np.arange(recipe.n_samples), cuts) if w[rows].any()]
-    total = sum(gmm.e_step(recipe.X[rows], sample_weight=w[rows]) for rows in parts)
+    total = sum(gmm.e_step(recipe.observed_X[rows], sample_weight=w[rows]) for rows in parts)
     X, weight = recipe.given()
     whole = gmm.e_step(X, sample_weight=weight)
     assert_same_sums(total, whole, recipe)
@@ -227,13 +228,12 @@ def test_k_means_step_is_the_textbook_s(recipe):
 # -------------------------------------------------------------------------------------- never falls
 
 
-@given(recipes())
+@given(recipes(gaps=True))
 def test_likelihood_never_falls(recipe):
     X, w = recipe.given()
     lowest = 1e-6  # where a floor comes into play, the likelihood may fall
-    gmm = machine(
-        recipe.start, recipe.structure, steps=8, variance_thresholds=floor(recipe, lowest)
-    ).fit(X, sample_weight=w)
+    options = {"variance_thresholds": floor(recipe, lowest), "missing": recipe.missing}
+    gmm = machine(recipe.start, recipe.structure, steps=8, **options).fit(X, sample_weight=w)
     final = learned(gmm, recipe.structure)
     if smallest_variance(recipe, final) < 1.01 * lowest or not is_resolved(recipe, final):
         event("at the floor")

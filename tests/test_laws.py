@@ -467,6 +467,18 @@ def test_likelihood_never_falls(structure, weighted):
     assert gmm.lower_bounds_[-1] == gmm.lower_bound_ > gmm.lower_bounds_[0]
 
 
+@every_structure
+@pytest.mark.parametrize("acceleration", [None, "squarem"])
+def test_likelihood_never_falls_above_a_floor_of_weights(structure, acceleration):
+    X, start = problem(structure)
+    best = learned(machine(start, structure, steps=200).fit(X), structure)
+    floor = 0.95 / K
+    assert best.weights.min() < floor - 0.01  # the start is better than what the floor allows
+    gmm = machine(best, structure, steps=40, weight_floor=floor, acceleration=acceleration).fit(X)
+    assert gmm.weights_.min() >= floor
+    assert np.diff(gmm.lower_bounds_).min() > -1e-9
+
+
 @steps_may_run_out
 def test_inertia_of_k_means_never_rises():
     X, _ = problem(Structure("diag"))

@@ -94,7 +94,8 @@ class Estimator(BaseEstimator):
         With `reset`, the number and the names of their features are stored, else they must agree.
         """
         expected = None if reset else getattr(self, "n_features_in_", None)
-        sequences = open_sequences(X, type(self).__name__, self.n_jobs, expected)
+        who, gaps = type(self).__name__, self._takes_gaps
+        sequences = open_sequences(X, who, self.n_jobs, expected, gaps=gaps)
         validate_data(self, sequences.header, reset=reset, skip_check_array=True)
         return sequences
 

@@ -68,7 +68,8 @@ class GMMClassifier(ClassifierMixin, Composed):
         greater than 1 makes the probabilities less extreme.
     mixture : GMMMachine, optional
         The classes' machines and the ubm take their other settings from it, e.g. ``block_size`` or
-        ``map_relevance_factor``. It is not fitted itself. None means ``GMMMachine()``.
+        ``map_relevance_factor``. It is not fitted itself. None means ``GMMMachine()``. With its
+        ``missing="marginalize"``, X may have missing values (NaN).
     random_state : int, RandomState or None, default=0
     n_jobs : int or None, default=None
         Number of threads for data in memory; see `GMMMachine`.
@@ -247,6 +248,20 @@ class GMMClassifier(ClassifierMixin, Composed):
         Returns
         -------
         self : GMMClassifier
+
+        Raises
+        ------
+        ValueError
+            If the first call has no ``classes``, a later one has others, or a label is none of
+            them; also where `fit` raises one. The model stays as it was.
+
+        Examples
+        --------
+        >>> from gmmkit import GMMClassifier
+        >>> classifier = GMMClassifier()
+        >>> classifier = classifier.partial_fit([[0.0], [2.0]], [0, 0], classes=[0, 1])
+        >>> classifier.partial_fit([[4.0], [6.0]], [1, 1]).predict([[1.0], [5.0]])
+        array([0, 1])
         """
         with transaction(self), progress.shown(self.verbose >= 2):
             first = not hasattr(self, "classes_")
@@ -303,7 +318,6 @@ class GMMClassifier(ClassifierMixin, Composed):
             checks.check_lengths("y", len(labels), len(sequences.lengths()), "sequences")
             return LabelledSequences(sequences, numbered(labels, classes, "sequence"))
         source = self._open(X, sample_weight, reset=reset)
-        checks.check_lengths("y", labels.shape[0], source.n_samples)
         return LabelledRows.of(source, numbered(labels, classes, "row"))
 
     def _find_ubm(self, train: Callable[[GMMMachine], GMMMachine]) -> GMMMachine | None:
@@ -360,31 +374,77 @@ class GMMClassifier(ClassifierMixin, Composed):
         Returns
         -------
         array of shape (N,) or (n_sequences,)
+
+        Raises
+        ------
+        ValueError
+            If X is unfit (for sequences the message has the number), if there was no `calibrate`,
+            or if ``unknown`` is one of the classes.
+        TypeError
+            If ``unknown`` is a text and the classes are numbers, or the other way round.
         """
         check_is_fitted(self, "mixtures_")
         if unknown is None:
             labeller = Labeller(self._bayes(), self.classes_)
         else:
             labels = np.append(self.classes_, self._checked_unknown(unknown))
-            labeller = Labeller(self._bayes(), labels, self._threshold())
+            labeller = Labeller(self._bayes(), labels, self._gate())
         background = unknown is not None
         return self._decided(X, labeller, dtype=labeller.labels.dtype, background=background)
 
     def predict_proba(self, X: Any) -> Any:
-        """Probabilities of the classes, (N, C) or (n_sequences, C)."""
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like, dask array or dask data frame of shape (N, D), or sequences
+
+        Returns
+        -------
+        array of shape (N, C) or (n_sequences, C)
+            Each row sums to one. The columns are in the order of ``classes_``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gmmkit import GMMClassifier
+        >>> classifier = GMMClassifier().fit([[0.0], [2.0], [4.0], [6.0]], [0, 0, 1, 1])
+        >>> classifier.predict_proba([[3.0], [3.5]]).round(2)
+        array([[0.5 , 0.5 ],
+               [0.12, 0.88]])
+        >>> classifier.predict_proba([np.array([[3.0], [3.5], [3.5]])]).round(2)  # one sequence
+        array([[0.02, 0.98]])
+        """
         check_is_fitted(self, "mixtures_")
         return self._decided(X, self._bayes().posteriors, (len(self.classes_),))
 
     def predict_log_proba(self, X: Any) -> Any:
-        """Logarithms of the classes' probabilities, (N, C) or (n_sequences, C)."""
+        """Natural logarithms of the classes' probabilities, also of those that underflow.
+
+        Parameters
+        ----------
+        X : array-like, dask array or dask data frame of shape (N, D), or sequences
+
+        Returns
+        -------
+        array of shape (N, C) or (n_sequences, C)
+        """
         check_is_fitted(self, "mixtures_")
         return self._decided(X, self._bayes().log_posteriors, (len(self.classes_),))
 
     def decision_function(self, X: Any) -> Any:
-        """The discriminant functions, (N, C): log prior + log-likelihood / temperature.
+        """The discriminant functions: log prior + log-likelihood / temperature, in nats.
 
-        For two classes, as scikit-learn's conventions want it, this is their difference (N,): the
-        log odds of ``classes_[1]``.
+        For two classes, as scikit-learn's conventions want it, this is their difference: the log
+        odds of ``classes_[1]``.
+
+        Parameters
+        ----------
+        X : array-like, dask array or dask data frame of shape (N, D), or sequences
+
+        Returns
+        -------
+        array of shape (N, C) or (n_sequences, C); for two classes (N,) or (n_sequences,)
         """
         check_is_fitted(self, "mixtures_")
         if len(self.classes_) == 2:
@@ -392,7 +452,18 @@ class GMMClassifier(ClassifierMixin, Composed):
         return self._decided(X, self._bayes().discriminants, (len(self.classes_),))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy: the share of samples or sequences whose class is predicted right."""
+        """Accuracy: the share of samples or sequences whose class is predicted right.
+
+        Parameters
+        ----------
+        X : array-like, dask array or dask data frame of shape (N, D), or sequences
+        y : array-like or dask array of shape (N,) or (n_sequences,)
+        sample_weight : array-like of shape (N,) or (n_sequences,), optional
+
+        Returns
+        -------
+        float
+        """
         check_is_fitted(self, "mixtures_")
         labels = labels_in_memory(y, type(self).__name__)
         predicted = checks.dense(self.predict(X), "X")
@@ -423,10 +494,23 @@ class GMMClassifier(ClassifierMixin, Composed):
         return self._decided(X, self._bayes().familiarity, background=True)
 
     def is_known(self, X: Any) -> Any:
-        """Whether each sample or sequence is of a known class: not below ``threshold_``."""
+        """Whether each sample or sequence is of a known class: not below ``threshold_``.
+
+        Parameters
+        ----------
+        X : array-like, dask array or dask data frame of shape (N, D), or sequences
+
+        Returns
+        -------
+        array of bool of shape (N,) or (n_sequences,)
+
+        Raises
+        ------
+        ValueError
+            Without `calibrate`.
+        """
         check_is_fitted(self, "mixtures_")
-        gate = Gate(self._bayes(), self._threshold())
-        return self._decided(X, gate, dtype=bool, background=True)
+        return self._decided(X, self._gate(), dtype=bool, background=True)
 
     def calibrate(self, X: Any, y: Any, false_acceptance_rate: float = 0.01) -> GMMClassifier:
         """Set the threshold below which a class is unknown, on data not used for training.
@@ -444,6 +528,22 @@ class GMMClassifier(ClassifierMixin, Composed):
         Returns
         -------
         self : GMMClassifier
+
+        Raises
+        ------
+        ValueError
+            If X or y is unfit, or if neither the classifier nor y has a second class.
+
+        Examples
+        --------
+        >>> from gmmkit import GMMClassifier
+        >>> classifier = GMMClassifier().fit([[0.0], [2.0], [4.0], [6.0]], ["a", "a", "b", "b"])
+        >>> held_out, labels = [[1.5], [5.0], [9.0], [-4.0]], ["a", "b", "z", "z"]
+        >>> classifier = classifier.calibrate(held_out, labels, false_acceptance_rate=0)
+        >>> classifier.is_known([[1.0], [20.0]])
+        array([ True, False])
+        >>> classifier.predict([[1.0], [20.0]], unknown="?")
+        array(['a', '?'], dtype='<U1')
         """
         check_is_fitted(self, "mixtures_")
         rate = checks.real_number(false_acceptance_rate, "false_acceptance_rate")
@@ -466,10 +566,10 @@ class GMMClassifier(ClassifierMixin, Composed):
         self.threshold_ = -threshold_of_share(-bayes.familiarity(scores.of(impostors)), rate)
         return self
 
-    def _threshold(self) -> float:
+    def _gate(self) -> Gate:
         if not hasattr(self, "threshold_"):
             raise ValueError("There is no threshold yet: call calibrate on held-out data first.")
-        return self.threshold_
+        return Gate(self._bayes(), self.threshold_)
 
     def _checked_unknown(self, unknown: Any) -> Any:
         """The label of unknown classes, which must be of the classes' kind and none of them."""
@@ -509,15 +609,14 @@ class GMMClassifier(ClassifierMixin, Composed):
         dtype: Any = float,
         background: bool = False,
     ) -> Any:
-        """What ``decide(L, n_frames)`` makes of the log-likelihoods, for each row or sequence."""
+        """What `decide` makes of the log-likelihoods, for each row or sequence."""
+        parameters = self._parameters(background)
         with progress.shown(self.verbose >= 2):
             if is_sequences(X):
                 sequences = self._open_sequences(X)
-                L = many.log_likelihood_sums(sequences, self._parameters(background))
-                scores = Scores(L, sequences.lengths() if background else 1)
-                return decide(scores)
+                return decide(Scores(*many.log_likelihood_sums(sequences, parameters)))
             source = self._open(X)
-            mixtures = many.Mixtures.of(self._parameters(background), source.dtype)
+            mixtures = many.Mixtures.of(parameters, source.dtype, self._takes_gaps)
             kernel = Decisions(mixtures, decide, tail, np.dtype(dtype))
             return source.map_rows(kernel, "gmmkit-classes", mixtures.block_length)
 
@@ -526,8 +625,9 @@ class GMMClassifier(ClassifierMixin, Composed):
         parameters = self._parameters(background=True)
         if is_sequences(X):
             sequences = self._open_sequences(X)
-            return Scores(many.log_likelihood_sums(sequences, parameters), sequences.lengths())
-        return Scores(checks.dense(many.log_likelihoods(self._open(X), parameters), "X"))
+            return Scores(*many.log_likelihood_sums(sequences, parameters))
+        L = many.log_likelihoods(self._open(X), parameters, self._takes_gaps)
+        return Scores(checks.dense(L, "X"))
 
     # Files.
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from gmmkit import checks
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.estimators.resized import start_from
 from gmmkit.model.merging import combined
 from gmmkit.model.parameters import check_weights
+from gmmkit.scoring.models import parameters_of
 
 
 def combine(machines: Iterable[GMMMachine], weights: Any = None) -> GMMMachine:
@@ -59,7 +59,7 @@ def combine(machines: Iterable[GMMMachine], weights: Any = None) -> GMMMachine:
     if weights is None:
         weights = np.full(n_machines, 1 / n_machines)
     weights = checks.real_array(weights, "weights", (n_machines,))
-    check_weights(weights, "weights", _refuse)
+    check_weights(weights, "weights", checks.refuse)
     parameters = combined([machine.parameters_ for machine in machines], weights / weights.sum())
     structure = parameters.structure
     result = GMMMachine(
@@ -74,21 +74,15 @@ def combine(machines: Iterable[GMMMachine], weights: Any = None) -> GMMMachine:
     return result
 
 
-def _refuse(name: str, expected: str, got: object) -> None:
-    raise ValueError(f"{name} must have {expected}, got {got}.")
-
-
 def _checked(machines: Any) -> list[GMMMachine]:
     """The machines as a list, if they are fitted to the same features."""
     if isinstance(machines, (str, bytes)) or not hasattr(machines, "__iter__"):
         raise TypeError(f"machines must be a list of machines, got {checks.shown(machines)}.")
-    listed = [checks.instance(machine, GMMMachine, "each of machines") for machine in machines]
+    listed = list(machines)
     if not listed:
         raise ValueError("machines must have at least one machine, got none.")
-    for machine in listed:
-        check_is_fitted(
-            machine, "means_", msg="each of machines must be fitted: call fit(X) first."
-        )
+    for number, machine in enumerate(listed):
+        parameters_of(machine, f"machines[{number}]")
         check_same_features("machines", listed[0], machine)
     return listed
 

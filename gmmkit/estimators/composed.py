@@ -29,8 +29,13 @@ class Composed(Estimator):
 
     A class sets ``_format``, the name of its schema in `FORMATS`. The sizes of the schema are
     attributes as well, e.g. ``n_classes_``; these may be properties. What the schema does not name
-    is not stored: such a parameter has its default after loading.
+    is not stored: such a parameter has its default after loading. Samples may have missing values
+    if the settings for the mixtures, the parameter ``mixture``, say so.
     """
+
+    @property
+    def _takes_gaps(self) -> bool:
+        return getattr(getattr(self, "mixture", None), "missing", None) is not None
 
     def _record(self) -> dict[str, Any]:
         check_is_fitted(self)

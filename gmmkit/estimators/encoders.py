@@ -43,6 +43,10 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Compose
         "verbose": ["verbose"],
     }
 
+    @property
+    def _takes_gaps(self) -> bool:
+        return getattr(self.ubm, "missing", None) is not None
+
     def _encoding(self) -> Callable[[GMMStats], np.ndarray]:
         """The function that makes a vector of a sequence's statistics."""
         raise NotImplementedError
@@ -85,7 +89,8 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Compose
             If X is something else.
         ValueError
             If a sequence has no frames, other features, or values that are not finite. The message
-            has the number of the sequence, counted from 0.
+            has the number of the sequence, counted from 0. NaN is a missing value if the ``ubm``
+            has ``missing="marginalize"``.
         """
         with transaction(self):
             sequences = self._open_sequences(X, reset=True)
@@ -119,6 +124,11 @@ class SequenceEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Compose
         -------
         ndarray of shape (n_sequences, n_features_out)
             In float32 if the sequences are, else in float64.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `fit`.
         """
         check_is_fitted(self)
         encode, sequences = self._encoding(), self._open_sequences(X)

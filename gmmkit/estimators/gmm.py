@@ -79,7 +79,8 @@ class GMMMachine(Mixture):
         the ubm.
     responsibilities_init : array-like, dask array or Blocks of shape (N, K) or (N,), optional
         Responsibilities of the samples to start from, or labels from 0 to K - 1, with -1 for none;
-        see `GMMStats.from_responsibilities`. Files do not keep them.
+        see `GMMStats.from_responsibilities`. The samples must have no missing values. Files do not
+        keep them.
     update_means : bool or array-like of bool of shape (K,), default=True
     update_variances : bool, array-like of bool of shape (K,) or "auto", default="auto"
     update_weights : bool, array-like of bool of shape (K,) or "auto", default="auto"
@@ -112,6 +113,7 @@ class GMMMachine(Mixture):
         given these (Ghahramani and Jordan, 1994): maximum likelihood, if whether a value is missing
         does not depend on the value itself. A sample without any value has log-likelihood 0.
     random_state : int, RandomState or None, default=0
+        The seed of all random draws. An int gives the same model each time.
     warm_start : bool, default=False
         Whether a further `fit` starts from the current model.
     checkpoint : path, optional

@@ -122,7 +122,8 @@ class Mixture(DensityMixin, Machine):
         ------
         TypeError, ValueError
             If X has no sequences, or if one of them is empty, has other features or holds something
-            else than finite numbers. The message has the sequence's number.
+            else than finite numbers (or NaN, with ``missing``). The message has the sequence's
+            number.
 
         Examples
         --------

@@ -193,7 +193,8 @@ class GMMOutlierDetector(OutlierMixin, SingleMixture):
 
         gives each feature a part, and the parts are averaged over orders of the features. As they
         are densities, the units of the features have a part in them, and a number may be negative:
-        compare the numbers of a feature with those of ordinary samples.
+        compare the numbers of a feature with those of ordinary samples. A missing value adds
+        nothing.
 
         Parameters
         ----------
@@ -215,12 +216,8 @@ class GMMOutlierDetector(OutlierMixin, SingleMixture):
         feature contributions, Knowledge and Information Systems 41, 2014.
         """
         check_is_fitted(self)
-        source, draws = self._open(X, gaps=False), checks.generator(random_state)
+        source, draws = self._open(X), checks.generator(random_state)
         n_orders = checks.whole_number(n_orders, "n_orders", least=1)
         orders = orders_of(source.n_features, n_orders, draws)
-        kernel = Contributions(self.mixture_.parameters_, orders)
+        kernel = Contributions(self.mixture_.parameters_, orders, self._takes_gaps)
         return source.map_rows(kernel, "gmmkit-contributions", kernel.block_length())
-
-    @property
-    def _takes_gaps(self) -> bool:
-        return getattr(self.mixture, "missing", None) is not None

@@ -29,7 +29,8 @@ class GMMRegressor(MultiOutputMixin, RegressorMixin, SingleMixture):
         The machine with the settings of the joint mixture, of which a clone is fitted. None means
         one component with a full covariance, which is linear regression. A ``block_size`` or a
         ``ubm`` of the machine is about the features of x followed by those of y. With
-        ``missing="marginalize"``, the x of `fit` may have missing values (NaN).
+        ``missing="marginalize"``, the x of `fit`, but not of predictions, may have missing values
+        (NaN).
     method : {"mean", "best"}, default="mean"
         What `predict` returns. "mean" is the mean of y given x, which has the least squared error.
         "best" is the mean of the one component that is most likely given x.
@@ -111,7 +112,7 @@ class GMMRegressor(MultiOutputMixin, RegressorMixin, SingleMixture):
         """
         with transaction(self):
             mixture = self._template()
-            source = self._open(X, sample_weight, reset=True, gaps=mixture.missing is not None)
+            source = self._open(X, sample_weight, reset=True)
             if y is None:
                 raise ValueError("GMMRegressor requires y to be passed, but the target y is None.")
             Y = table_of(y, "y")

@@ -100,24 +100,6 @@ class Bayes:
 
 
 @dataclass(frozen=True)
-class Labeller:
-    """Bayes' decisions as labels."""
-
-    bayes: Bayes
-    labels: np.ndarray  # of the classes, (C,); with a threshold one more, that of unknown classes
-    threshold: float | None = None
-
-    def __call__(self, scores: Scores) -> np.ndarray:
-        """The label for each row, (n,)."""
-        numbers = self.bayes.numbers(scores)
-        if self.threshold is not None:
-            known = self.bayes.familiarity(scores) >= self.threshold
-            numbers = np.where(known, numbers, len(self.labels) - 1)
-        labels: np.ndarray = self.labels[numbers]
-        return labels
-
-
-@dataclass(frozen=True)
 class Gate:
     """Which rows are of known classes."""
 
@@ -128,6 +110,23 @@ class Gate:
         """Whether each row is of a known class, (n,)."""
         known: np.ndarray = self.bayes.familiarity(scores) >= self.threshold
         return known
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """Bayes' decisions as labels."""
+
+    bayes: Bayes
+    labels: np.ndarray  # of the classes, (C,); with a gate one more, that of unknown classes
+    gate: Gate | None = None
+
+    def __call__(self, scores: Scores) -> np.ndarray:
+        """The label for each row, (n,)."""
+        numbers = self.bayes.numbers(scores)
+        if self.gate is not None:
+            numbers = np.where(self.gate(scores), numbers, len(self.labels) - 1)
+        labels: np.ndarray = self.labels[numbers]
+        return labels
 
 
 @dataclass(frozen=True)

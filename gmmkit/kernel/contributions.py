@@ -13,6 +13,9 @@ orders does, too.
 
 A Cholesky factor whose rows stand in an order gives the densities of all first features at once:
 row d of W (x - mu) has only the first d features, and its square is the term of feature d.
+
+If values of a sample are missing, the whole is the improbability of the others. The missing ones
+contribute nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from math import factorial
 import numpy as np
 
 from gmmkit.checks import refuse_non_finite
+from gmmkit.kernel.missing import patterns_of
 from gmmkit.model.parameters import Parameters
 
 _BLOCK = 1 << 17  # numbers (B, D) of a block
@@ -48,6 +52,7 @@ class Contributions:
 
     parameters: Parameters
     orders: np.ndarray
+    gaps: bool = False  # whether samples may have missing values (NaN)
     dtype = np.dtype(float)
 
     @property
@@ -60,11 +65,22 @@ class Contributions:
     ) -> np.ndarray:
         """The contributions (B, D) of the features of X (B, D)."""
         x = np.asarray(X, dtype=float)
-        refuse_non_finite(x)
+        refuse_non_finite(x, gaps=self.gaps)
         contributions = np.zeros(x.shape)
+        first, number = patterns_of(~np.isnan(x).T)
+        for pattern, row in enumerate(first):
+            rows = np.flatnonzero(number == pattern)
+            contributions[rows] = self._of_pattern(x[rows], ~np.isnan(x[row]))
+        return contributions
+
+    def _of_pattern(self, x: np.ndarray, observed: np.ndarray) -> np.ndarray:
+        """The contributions (B, D) of samples x (B, D) that have the observed features (D,)."""
+        contributions, n = np.zeros(x.shape), np.count_nonzero(observed)
+        x = np.where(observed, x, 0.0)
         for order in self.orders:
-            log_densities = _of_first_features(self.parameters, x, order)  # (B, D)
-            contributions[:, order] -= np.diff(log_densities, axis=1, prepend=0.0)
+            order = order[np.argsort(~observed[order], kind="stable")]  # the observed ones first
+            log_densities = _of_first_features(self.parameters, x, order)[:, :n]
+            contributions[:, order[:n]] -= np.diff(log_densities, axis=1, prepend=0.0)
         return contributions / len(self.orders)
 
     def block_length(self) -> int:

@@ -104,11 +104,6 @@ class EachEStep:
 
     densities: Densities
 
-    @property
-    def takes_gaps(self) -> bool:
-        """Whether samples may have missing values (NaN)."""
-        return self.densities.takes_gaps
-
     @QUIET
     def __call__(self, X: np.ndarray, bounds: np.ndarray) -> list[GMMStats]:
         """Statistics of the pieces of X (B, D); piece i is rows ``bounds[i]:bounds[i + 1]``."""

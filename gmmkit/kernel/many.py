@@ -40,10 +40,10 @@ class Stack:
     bounds: np.ndarray  # (M + 1,)
 
     @classmethod
-    def of(cls, mixtures: Sequence[Parameters], dtype: np.dtype) -> Stack:
-        """The stack of mixtures of the same structure."""
+    def of(cls, mixtures: Sequence[Parameters], dtype: np.dtype, gaps: bool = False) -> Stack:
+        """The stack of mixtures of the same structure. `gaps`: samples may have missing values."""
         bounds = np.cumsum([0, *(mixture.n_gaussians for mixture in mixtures)])
-        return cls(mixture_densities(stacked(mixtures), dtype), bounds)
+        return cls(mixture_densities(stacked(mixtures), dtype, gaps), bounds)
 
     @property
     def n_mixtures(self) -> int:
@@ -127,8 +127,11 @@ class Mixtures:
     stacks: tuple[Stack, ...]
 
     @classmethod
-    def of(cls, mixtures: Sequence[Parameters], dtype: np.dtype) -> Mixtures:
-        """The mixtures in their order, of a few hundred components and one structure a stack."""
+    def of(cls, mixtures: Sequence[Parameters], dtype: np.dtype, gaps: bool = False) -> Mixtures:
+        """The mixtures in their order, of a few hundred components and one structure a stack.
+
+        With `gaps`, samples may have missing values.
+        """
         groups: list[list[Parameters]] = []
         for _, alike in groupby(mixtures, key=lambda mixture: mixture.structure):
             room = 0
@@ -138,7 +141,7 @@ class Mixtures:
                     room = _STACKED
                 groups[-1].append(mixture)
                 room -= mixture.n_gaussians
-        return cls(tuple(Stack.of(group, dtype) for group in groups))
+        return cls(tuple(Stack.of(group, dtype, gaps) for group in groups))
 
     @cached_property
     def block_length(self) -> int:
@@ -189,43 +192,46 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Sums:
-    """A kernel of sequences: sums of the log-likelihoods of their frames, (M,) for each."""
+    """A kernel of sequences: sums of the log-likelihoods of their frames, and their number."""
 
     mixtures: Scorer
 
     def __call__(self, X: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
-        """The sums for the pieces of X (B, D); piece i is rows ``bounds[i]:bounds[i + 1]``."""
+        """For pieces of X (B, D), (M + 1,) each. Piece i is rows ``bounds[i]:bounds[i + 1]``."""
         return _sums_of_pieces(self.mixtures.log_likelihoods(X), bounds)
 
 
 @dataclass(frozen=True)
 class Ratios:
-    """A kernel of sequences: log-likelihood ratios, and the number of frames, (M,) for each.
+    """A kernel of sequences: log-likelihood ratios of their frames, summed, and their number.
 
-    The first of the M mixtures is the background model that the M - 1 others are compared with.
+    The first of the M mixtures is the background model that the M - 1 others are compared with. If
+    a frame is so far away that both likelihoods are zero, their ratio counts as one.
     """
 
     mixtures: Scorer
 
+    @QUIET
     def __call__(self, X: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
-        """Sums over the frames of the pieces of X (B, D), as in `Sums`; the last is a count."""
+        """For the pieces of X (B, D) as in `Sums`, (M,) each."""
         values = self.mixtures.log_likelihoods(X)
-        values[:-1] = values[1:] - values[0]
-        values[-1] = 1
-        return _sums_of_pieces(values, bounds)
+        np.maximum(values, np.finfo(float).min, out=values)  # so that 0 / 0 becomes 1
+        return _sums_of_pieces(values[1:] - values[0], bounds)
 
 
 def _sums_of_pieces(values: np.ndarray, bounds: np.ndarray) -> list[np.ndarray]:
-    """Sums of values (M, B) over each piece, (M,) for each."""
-    return list(np.add.reduceat(values, bounds[:-1], axis=1).T.copy())
+    """Sums of values (M, B) over each piece, and last its number of rows, (M + 1,) for each."""
+    sums = np.add.reduceat(values, bounds[:-1], axis=1)  # (M, n)
+    return list(np.vstack([sums, np.diff(bounds)]).T.copy())
 
 
-def log_likelihoods(source: Source, mixtures: Sequence[Parameters]) -> Any:
+def log_likelihoods(source: Source, mixtures: Sequence[Parameters], gaps: bool = False) -> Any:
     """The log-likelihood of each sample of a source under each mixture, (N, M), lazy where it is.
 
-    The mixtures may have any structures and numbers of components over the same features.
+    The mixtures may have any structures and numbers of components over the same features. With
+    `gaps`, samples may have missing values.
     """
-    stacks = Mixtures.of(mixtures, source.dtype)
+    stacks = Mixtures.of(mixtures, source.dtype, gaps)
     kernel = Rows(stacks, source.dtype)
     return source.map_rows(kernel, "gmmkit-log_likelihoods", stacks.block_length)
 
@@ -241,14 +247,21 @@ def log_likelihood_ratios(sequences: Sequences, mixtures: Scorer) -> tuple[np.nd
     return sums[:-1], sums[-1]
 
 
-def log_likelihood_sums(sequences: Sequences, mixtures: Sequence[Parameters]) -> np.ndarray:
-    """The log-likelihood of each sequence under each mixture, (n_sequences, M)."""
-    stacks = Mixtures.of(mixtures, sequences.dtype)
-    sums = sequences.map_sums(Sums(stacks), "gmmkit-log_likelihoods", stacks.block_length)
-    return np.array(sums)
+def log_likelihood_sums(
+    sequences: Sequences, mixtures: Sequence[Parameters]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The log-likelihood of each sequence under each mixture, and the numbers of frames.
+
+    These are (n_sequences, M) and (n_sequences,).
+    """
+    stacks = Mixtures.of(mixtures, sequences.dtype, sequences.gaps)
+    found = sequences.map_sums(Sums(stacks), "gmmkit-log_likelihoods", stacks.block_length)
+    sums = np.array(found)
+    return sums[:, :-1], sums[:, -1]
 
 
 def mean_log_likelihoods(sequences: Sequences, mixture: Parameters) -> np.ndarray:
     """The log-likelihood per frame of each sequence under a mixture, (n_sequences,)."""
-    means: np.ndarray = log_likelihood_sums(sequences, [mixture])[:, 0] / sequences.lengths()
+    sums, n_frames = log_likelihood_sums(sequences, [mixture])
+    means: np.ndarray = sums[:, 0] / n_frames
     return means

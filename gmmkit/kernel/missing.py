@@ -24,10 +24,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import ndtri
 
 from gmmkit.cached import cached_property
 from gmmkit.checks import refuse_non_finite
+from gmmkit.kernel import uniforms
 from gmmkit.kernel.blocks import ScoredBlock
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.stats import GMMStats
@@ -36,7 +36,6 @@ from gmmkit.model.structures import NOT_POSITIVE_DEFINITE, DegenerateError, inve
 _OFFSETS = 1 << 20  # numbers x - mu (K, D, B) of a strip, at most
 _FACTORS = 1 << 19  # numbers of the factors of a strip's patterns, at most
 _HALF_LOG = 0.5 * np.log(2 * np.pi)
-_LEAST_UNIFORM = 2.0**-54  # half the step of the random numbers: none becomes an infinite deviate
 
 
 def strips(densities: Densities, X: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -51,7 +50,7 @@ def strips(densities: Densities, X: np.ndarray, rows: np.ndarray) -> Iterator[np
         yield from np.split(rows, range(most, len(rows), most))
         return
     most_patterns = max(1, _FACTORS // densities.covariances.size)
-    number = _patterns(~np.isnan(X[rows]).T)[1]
+    number = patterns_of(~np.isnan(X[rows]).T)[1]
     order = np.argsort(number, kind="stable")
     rows, number = rows[order], number[order]
     start = 0
@@ -62,7 +61,7 @@ def strips(densities: Densities, X: np.ndarray, rows: np.ndarray) -> Iterator[np
         start = end
 
 
-def _patterns(observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def patterns_of(observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The different columns of observed (G, B): where each is first (P,), and each one's number."""
     packed = np.ascontiguousarray(np.packbits(observed, axis=0).T)  # (B, bytes)
     codes = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
@@ -141,7 +140,7 @@ def _all_alike(
     group: int, observed: np.ndarray, covariances: np.ndarray, means: np.ndarray
 ) -> Iterator[_Alike]:
     """The patterns of one group: observed (G, B), covariances (C, G, G) and means (K, G)."""
-    first, number = _patterns(observed)
+    first, number = patterns_of(observed)
     counts = np.bincount(number)
     starts = np.cumsum(counts) - counts
     by_pattern = np.argsort(number, kind="stable")
@@ -322,11 +321,9 @@ class IncompleteGroups(IncompleteBlock):
         split = None if noise is None else structure.split_rows(noise)
         out = np.empty((self.n_rows, *self._means.shape[1:]))  # (B, M, G)
         for alike in self._patterns:
-            values, of_group = (
-                self._values[alike.group],
-                None if split is None else split[alike.group],
-            )
-            each = alike.expected(values, of_group) + alike.means[None, ..., None]
+            noise_of_group = None if split is None else split[alike.group]
+            expected = alike.expected(self._values[alike.group], noise_of_group)
+            each = expected + alike.means[None, ..., None]  # (P, K, G, b)
             out[alike.rows, alike.group] = np.einsum("kpb,pkgb->pbg", shares[:, alike.rows], each)
         return structure.join(out)
 
@@ -360,37 +357,31 @@ class Fill:
         out = np.empty((len(X), *self.tail), self.dtype)
         out[:] = X if self.n_draws is None else X[:, None]
         gaps = np.flatnonzero(np.isnan(X).any(axis=1))
+        uniform = None
+        if self.n_draws is not None and gaps.size:
+            shape = (len(X), self.n_draws, 1 + X.shape[1])
+            uniform = uniforms.of_rows(self.seed, start, shape)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
             for rows in strips(self.densities, X, gaps):
                 block = incomplete_block(self.densities, len(rows))
                 block.load(X[rows])
                 block.assign()
                 block.normalise()
-                out[rows] = self._filled(block, start + rows)
+                if uniform is None:
+                    out[rows] = block.filled(block.scores)
+                else:
+                    out[rows] = _drawn(block, uniform[rows])
         return out
 
-    def _filled(self, block: IncompleteBlock, numbers: np.ndarray) -> np.ndarray:
-        """The rows of a block, whose numbers in all of X are given."""
-        if self.n_draws is None:
-            return block.filled(block.scores)
-        reached = np.cumsum(block.scores, axis=0)
-        draws = []
-        for uniform in self._uniform(numbers):  # (B, 1 + D)
-            chosen = np.count_nonzero(reached < uniform[:, 0] * reached[-1], axis=0)
-            one_hot = (np.arange(len(reached))[:, None] == chosen).astype(float)
-            noise = ndtri(np.maximum(uniform[:, 1:].T, _LEAST_UNIFORM))
-            draws.append(block.filled(one_hot, noise))
-        return np.stack(draws, axis=1)
 
-    def _uniform(self, numbers: np.ndarray) -> np.ndarray:
-        """Random numbers (n_draws, B, 1 + D) that depend on the numbers of the rows alone."""
-        width = 1 + self.densities.shape[1]
-        count = int(self.n_draws or 0) * width
-        rows = [
-            np.random.Generator(np.random.PCG64(self.seed).advance(int(row) * count)).random(count)
-            for row in numbers
-        ]
-        return np.stack(rows).reshape(len(rows), -1, width).swapaxes(0, 1)
+def _drawn(block: IncompleteBlock, uniform: np.ndarray) -> np.ndarray:
+    """A block's samples, filled once by each of the draws of uniform (B, n_draws, 1 + D)."""
+    shares, filled = block.scores, []
+    for numbers in uniform.swapaxes(0, 1):  # (B, 1 + D)
+        chosen = uniforms.components(shares, numbers[:, :1])[:, 0]
+        one_hot = (np.arange(len(shares))[:, None] == chosen).astype(float)
+        filled.append(block.filled(one_hot, uniforms.normals(numbers[:, 1:].T)))
+    return np.stack(filled, axis=1)
 
 
 @dataclass(frozen=True)

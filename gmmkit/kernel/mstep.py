@@ -253,10 +253,16 @@ def share_weights(
 
 
 def floor_weights(weights: np.ndarray, floor: float) -> np.ndarray:
-    """Weights (K,), none below the floor, whose sum is still one: w <- a w + b."""
-    if floor == 0 or (weights >= floor).all():
-        return weights
-    raised = np.maximum(weights, floor)
-    scale = (1 - len(weights) * floor) / (raised.sum() - len(weights) * floor)
-    floored: np.ndarray = np.maximum(scale * raised + floor * (1 - scale), floor)
-    return floored
+    """Weights (K,), none below the floor, whose sum is one.
+
+    Those above the floor keep their proportions. That maximises ``sum n_k log w_k`` for weights
+    n_k / t, where no weight may be below the floor: so the likelihood does not fall.
+    """
+    low = weights < floor
+    while low.any() and not low.all():
+        rest = 1 - floor * np.count_nonzero(low)
+        floored: np.ndarray = np.where(low, floor, weights * (rest / weights[~low].sum()))
+        if (floored >= floor).all():
+            return floored
+        low = low | (floored < floor)  # the others give; that may bring some below the floor
+    return np.full(len(weights), 1 / len(weights)) if low.any() else weights

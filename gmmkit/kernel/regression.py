@@ -24,10 +24,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp, ndtri
+from scipy.special import logsumexp
 
 from gmmkit.cached import cached_property
 from gmmkit.checks import refuse_non_finite
+from gmmkit.kernel import uniforms
 from gmmkit.kernel.blocks import ScoredBlock, multiply_triangular
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.estep import QUIET, strips
@@ -39,7 +40,6 @@ from gmmkit.sources.base import Source
 _ELEMENTS = 1 << 19  # numbers of scratch for a block: a few MiB a thread
 _SHORTEST = 16  # rows of a block
 _MANY = 0.5  # pairs of features, for each component and feature, from which a loop is faster
-_LEAST = 2.0**-54  # in place of a uniform number of zero, whose normal quantile is infinite
 
 
 class Pairs(NamedTuple):
@@ -251,24 +251,17 @@ def _draws(
     """Samples of the conditionals, (n, count, B). A row's samples depend on its number alone."""
     x, responsibilities = given.samples(block), _responsibilities(block)
     shape = (block.n_rows, count, 1 + given.n_others)
-    uniform = np.maximum(_uniform(seed, start, shape), _LEAST)
-    total = np.cumsum(responsibilities, axis=0)  # (K, n)
-    chosen = (total[:, :, None] < uniform[..., 0] * total[-1][:, None]).sum(axis=0)
-    noise = ndtri(uniform[..., 1:])  # (n, count, B)
-    structure, draws = given.model.structure, np.empty(noise.shape)
+    uniform = uniforms.of_rows(seed, start, shape)
+    chosen = uniforms.components(responsibilities, uniform[..., 0])  # (n, count)
+    noise = uniforms.normals(uniform[..., 1:])  # (n, count, B)
+    structure, drawn = given.model.structure, np.empty(noise.shape)
     factors = np.linalg.cholesky(given.model.covariances)  # (C, M, G, G)
     for k in np.unique(chosen):
         rows, columns = np.nonzero(chosen == k)
         coloured = factors[k % len(factors)] @ structure.split(noise[rows, columns])[..., None]
         means = given.component(k, x[:, rows]).T + given.origin
-        draws[rows, columns] = means + structure.join(coloured[..., 0])
-    return draws
-
-
-def _uniform(seed: int, start: int, shape: tuple[int, int, int]) -> np.ndarray:
-    """Random numbers for the rows from `start` on. Each row has its own part of one sequence."""
-    bits = np.random.PCG64(seed).advance(start * shape[1] * shape[2])
-    return np.random.Generator(bits).random(shape)
+        drawn[rows, columns] = means + structure.join(coloured[..., 0])
+    return drawn
 
 
 def _quantiles(

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from gmmkit.kernel.blocks import first_true
 from gmmkit.kernel.densities import Densities
 from gmmkit.kernel.estep import QUIET, strips
 from gmmkit.kernel.many import stacked
-from gmmkit.kernel.plan import evaluator, mixture_densities
+from gmmkit.kernel.plan import mixture_densities
 from gmmkit.model.parameters import Parameters
 
 _SCORES = 1 << 22  # scores (M, C, B) of a batch
@@ -41,14 +40,22 @@ class TopMixtures:
 
     @classmethod
     def of(
-        cls, ubm: Parameters, mixtures: Sequence[Parameters], count: int, dtype: np.dtype
+        cls,
+        ubm: Parameters,
+        mixtures: Sequence[Parameters],
+        count: int,
+        dtype: np.dtype,
+        gaps: bool = False,
     ) -> TopMixtures:
-        """The mixtures: all have the ubm's structure and number of components."""
-        whole = mixture_densities(stacked(mixtures), dtype)
+        """The mixtures: all have the ubm's structure and number of components.
+
+        With `gaps`, samples may have missing values.
+        """
+        whole = mixture_densities(stacked(mixtures), dtype, gaps)
         # in `whole`, all mixtures weigh the same
         whole = replace(whole, common=whole.common + math.log(len(mixtures)))
         each = [_some(whole, slice(k, None, ubm.n_gaussians)) for k in range(ubm.n_gaussians)]
-        return cls(mixture_densities(ubm, dtype), tuple(each), count)
+        return cls(mixture_densities(ubm, dtype, gaps), tuple(each), count)
 
     @property
     def n_mixtures(self) -> int:
@@ -69,11 +76,9 @@ class TopMixtures:
         ends = np.cumsum(np.bincount(best.ravel(), minlength=len(self.components)))
         of_mixtures = np.empty((self.n_mixtures, best.size))
         for densities, places in zip(self.components, np.split(order, ends[:-1]), strict=True):
-            if len(places):
-                block: Any = evaluator(densities)(densities, len(places))
-                block.load(X[places % len(X)])
+            for some, block in strips(densities, X[places % len(X)]):
                 block.peak()  # corrects scores that overflowed
-                of_mixtures[:, places] = block.scores + block.shared_terms()
+                of_mixtures[:, places[some]] = block.scores + block.shared_terms()
         each = of_mixtures.reshape(-1, *best.shape)  # (M, C, B)
         return np.concatenate([_log_sum(scores[None]), _log_sum(each)])
 
@@ -90,14 +95,12 @@ class TopMixtures:
 
 def _some(densities: Densities, components: slice) -> Densities:
     """The densities of some of the components, about the same origin."""
-    shared = len(densities.whitening) == 1
-    return replace(
-        densities,
-        constants=densities.constants[components],
-        means=densities.means[components],
-        whitening=densities.whitening if shared else densities.whitening[components],
-        variances=densities.variances if shared else densities.variances[components],
-    )
+    names = ["constants", "means"]
+    if len(densities.whitening) > 1:  # not shared by all components
+        names += ["whitening", "variances", "covariances"]
+    parts = {name: getattr(densities, name) for name in names}
+    some = {name: part[components] for name, part in parts.items() if part is not None}
+    return replace(densities, **some)
 
 
 def largest(scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

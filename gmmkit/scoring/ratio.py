@@ -18,7 +18,7 @@ from gmmkit.kernel.top import TopMixtures
 from gmmkit.model.parameters import Parameters
 from gmmkit.scoring.models import is_machine, parameters_of
 from gmmkit.sources import progress
-from gmmkit.sources.sequences import open_sequences
+from gmmkit.sources.sequences import Sequences, open_sequences
 
 
 def log_likelihood_ratio(
@@ -34,7 +34,8 @@ def log_likelihood_ratio(
     models : GMMMachine or sequence of GMMMachine
         The models, of any covariance structures and numbers of components.
     ubm : GMMMachine
-        The background model.
+        The background model. With its ``missing="marginalize"``, frames may have missing values
+        (NaN): all models are evaluated on what is observed.
     sequences : list of arrays (n_frames, D), h5py.Group or dask.bag.Bag
         The sequences. Those of a group are its datasets, at any depth. The partitions of a bag are
         tasks.
@@ -48,7 +49,8 @@ def log_likelihood_ratio(
     Returns
     -------
     ndarray of shape (n_models, n_sequences)
-        In nats, for each frame if ``average``.
+        In nats, for each frame if ``average``. A frame so far away that its likelihood underflows
+        to zero under both counts as 0.
 
     Raises
     ------
@@ -81,21 +83,26 @@ def log_likelihood_ratio(
         _refuse_others(models, given, background)
     n_features = background.structure.n_features
     opened = open_sequences(
-        sequences, "log_likelihood_ratio", ubm.n_jobs, n_features, name="sequences"
+        sequences,
+        "log_likelihood_ratio",
+        ubm.n_jobs,
+        n_features,
+        name="sequences",
+        gaps=ubm.missing is not None,
     )
     with progress.shown(ubm.verbose >= 2):
-        scorer = _scorer(background, given, top_c, opened.dtype)
+        scorer = _scorer(background, given, top_c, opened)
         ratios, counts = log_likelihood_ratios(opened, scorer)
     return ratios / counts if average else ratios
 
 
 def _scorer(
-    ubm: Parameters, models: Sequence[Parameters], top_c: int | None, dtype: np.dtype
+    ubm: Parameters, models: Sequence[Parameters], top_c: int | None, sequences: Sequences
 ) -> Scorer:
     """What evaluates the ubm and the models."""
     if top_c is None or top_c >= ubm.n_gaussians:
-        return Mixtures.of([ubm, *models], dtype)
-    return TopMixtures.of(ubm, models, top_c, dtype)
+        return Mixtures.of([ubm, *models], sequences.dtype, sequences.gaps)
+    return TopMixtures.of(ubm, models, top_c, sequences.dtype, sequences.gaps)
 
 
 def _checked_models(models: Any, ubm: Parameters) -> list[Parameters]:

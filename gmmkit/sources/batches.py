@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from gmmkit.sources.streams import Blocks, StreamSource, is_on_disk
 from gmmkit.sources.threads import count_threads, map_ordered
 
 _READ_ROWS = 1 << 16  # of a batch of frames, which `StreamSource` cuts for its threads
-_WORK, _FEW_ROWS = 16, 1024  # batches for threads to share, unless these were shorter
+_LEAST_BATCHES, _LEAST_ROWS = 16, 1024  # enough for threads to share, unless they are shorter
 
 SequenceKernel = Callable[[np.ndarray, np.ndarray], Sequence[Any]]
 
@@ -66,6 +66,7 @@ class ArraySequences:
     names: list[str]  # what messages call them
     n_jobs: int | None = None
     frame: Any = None  # the first sequence, if the sequences are data frames
+    gaps: bool = False  # whether NaN stands for a missing value, or is refused
 
     @classmethod
     def checked(
@@ -75,6 +76,7 @@ class ArraySequences:
         n_features: int | None = None,
         n_jobs: int | None = None,
         who: str = "",
+        gaps: bool = False,
     ) -> ArraySequences:
         """The sequences, refused if one is no table of numbers with rows and with D columns.
 
@@ -91,7 +93,7 @@ class ArraySequences:
                 raise ValueError(f"{name} has {array.shape[1]} features, but {expects}.")
             if _columns(item) != columns:
                 raise ValueError(f"{name} has other names of features than the first sequence.")
-        return cls(arrays, names, n_jobs, items[0] if columns else None)
+        return cls(arrays, names, n_jobs, items[0] if columns else None, gaps)
 
     @property
     def n_features(self) -> int:
@@ -115,7 +117,8 @@ class ArraySequences:
     def map_sums(self, kernel: SequenceKernel, name: str, block_length: int) -> list[Any]:
         """The kernel's result for each sequence."""
         lengths = self.lengths()
-        work = batches(lengths.tolist(), min(block_length, max(lengths.sum() // _WORK, _FEW_ROWS)))
+        shared = max(int(lengths.sum()) // _LEAST_BATCHES, _LEAST_ROWS)
+        work = batches(lengths.tolist(), min(block_length, shared))
         threads = count_threads(self.n_jobs, max(1, len(work)))
         sums: list[Any] = [None] * len(self.arrays)
         with progress.over(name, int(lengths.sum())) as advance:
@@ -129,22 +132,23 @@ class ArraySequences:
     def _results(self, kernel: SequenceKernel, pieces: list[Piece]) -> Sequence[Any]:
         """The kernel's results for a batch."""
         bounds = np.array([0, *accumulate(stop - start for _, start, stop in pieces)])
-        X = self.read(pieces, getattr(kernel, "takes_gaps", False))
+        X = self.read(pieces)
         with noting(self._name(pieces)):
             return kernel(X, bounds)
 
-    def read(self, pieces: list[Piece], gaps: bool = False) -> np.ndarray:
-        """The rows of a batch, checked. With `gaps`, NaN stands for a missing value."""
-        parts = [self._read(piece, gaps) for piece in pieces]
+    def read(self, pieces: list[Piece]) -> np.ndarray:
+        """The rows of a batch, checked."""
+        parts = [self._read(piece) for piece in pieces]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _read(self, piece: Piece, gaps: bool) -> np.ndarray:
+    def _read(self, piece: Piece) -> np.ndarray:
         name = self.names[piece.number]
         with noting(name):
             X = checks.block_of_numbers(self.arrays[piece.number][piece.start : piece.stop], name)
-        if not np.isfinite(X).all() and not (gaps and not np.isinf(X).any()):
-            what = "NaN" if np.isnan(X).any() and not gaps else "infinity"
-            raise ValueError(f"{name} contains {what}.")
+        if not self.gaps and np.isnan(X).any():
+            raise ValueError(f"{name} contains NaN.{checks.FOR_GAPS}")
+        if np.isinf(X).any():
+            raise ValueError(f"{name} contains infinity.")
         return X
 
     def _name(self, pieces: list[Piece]) -> str:
@@ -155,11 +159,8 @@ class ArraySequences:
 
     def chosen(self, mask: np.ndarray) -> ArraySequences:
         """The sequences that a mask (n,) chooses. They keep their names."""
-        arrays, names = (
-            [value for value, mine in zip(values, mask, strict=True) if mine]
-            for values in (self.arrays, self.names)
-        )
-        return replace(self, arrays=arrays, names=names)
+        arrays, names = compress(self.arrays, mask), compress(self.names, mask)
+        return replace(self, arrays=list(arrays), names=list(names))
 
     def frames(self, mask: np.ndarray | None = None) -> Source:
         """The frames of all sequences, or of those that a mask (n,) chooses, in their order."""
@@ -192,7 +193,7 @@ def _columns(item: Any) -> list[Any] | None:
 def _table(item: Any, name: str) -> Any:
     """The item as an array (n, D) of numbers. An array on disk stays there."""
     array = item if is_on_disk(item) else checks.dense(item, name)
-    if len(array.shape) != 2 or array.dtype.kind not in "fiub":
+    if len(array.shape or ()) != 2 or array.dtype.kind not in "fiub":
         raise ValueError(
             f"{name} must be an array (n_frames, n_features) of real numbers, got "
             f"{checks.shown(array)}."

@@ -26,11 +26,12 @@ def is_dask_bag(X: Any) -> bool:
 
 @dataclass(frozen=True)
 class Door:
-    """How partitions are opened: with D, if it is known, what expects it, and the bag's name."""
+    """How partitions are opened."""
 
-    n_features: int | None
-    who: str
-    name: str
+    n_features: int | None  # D, if it is known
+    who: str  # what expects these
+    name: str  # of the bag
+    gaps: bool = False  # whether NaN stands for a missing value, or is refused
 
     def name_of(self, number: int) -> str:
         """What to call a partition."""
@@ -43,7 +44,7 @@ class Door:
             names = [
                 f"Sequence {i} of partition {number} of {self.name}" for i in range(len(items))
             ]
-            return ArraySequences.checked(items, names, self.n_features, n_jobs=1, who=self.who)
+            return ArraySequences.checked(items, names, self.n_features, 1, self.who, self.gaps)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ class BagSequences:
     def dtype(self) -> np.dtype:
         """The type to work in: that of the first sequence."""
         return self._first[1]
+
+    @property
+    def gaps(self) -> bool:
+        """Whether NaN stands for a missing value, or is refused."""
+        return self.door.gaps
 
     @property
     def header(self) -> Any:

@@ -36,6 +36,10 @@ class Sequences(Protocol):
         """The type to work in."""
 
     @property
+    def gaps(self) -> bool:
+        """Whether NaN stands for a missing value, or is refused."""
+
+    @property
     def header(self) -> Any:
         """An object that has D and, if the sequences are data frames, the names of the features."""
 
@@ -70,6 +74,7 @@ def open_sequences(
     n_jobs: int | None = None,
     n_features: int | None = None,
     name: str = "X",
+    gaps: bool = False,
 ) -> Sequences:
     """The sequences of X, checked.
 
@@ -85,6 +90,8 @@ def open_sequences(
         The D that is expected. Without it, all must have as many features as the first.
     name : str, default="X"
         What messages call X.
+    gaps : bool, default=False
+        Whether NaN stands for a missing value. Else it is refused.
 
     Returns
     -------
@@ -95,14 +102,15 @@ def open_sequences(
     TypeError
         If X is something else.
     ValueError
-        If there are no sequences, or if one of them is not a 2-D array of finite numbers, is empty
-        or has other features. The message has the sequence's number, counted from 0, and its name
-        in the group. Values, and the arrays of a bag, are checked when they are read.
+        If there are no sequences, or if one of them is not a 2-D array of finite numbers (or NaN,
+        with `gaps`), is empty or has other features. The message has the sequence's number, counted
+        from 0, and its name in the group. Values, and the arrays of a bag, are checked when they
+        are read.
     """
     if is_dask_bag(X):
-        return BagSequences(X, Door(n_features, who, name))
+        return BagSequences(X, Door(n_features, who, name, gaps))
     if isinstance(X, h5py.Group):
-        found = list(_datasets(X, name, "", ()))
+        found = list(datasets_below(X, name))
         names = [f"Sequence {i} of {name} ({inside!r})" for i, (inside, _) in enumerate(found)]
         items = [item for _, item in found]
     elif isinstance(X, (list, tuple)):
@@ -111,11 +119,11 @@ def open_sequences(
         raise TypeError(f"{name} must be {_EXPECTED}. Got {checks.shown(X)}.{_advice(X, name)}")
     if not items:
         raise ValueError(f"{name} has 0 sequences while a minimum of 1 is required by {who}.")
-    return ArraySequences.checked(items, names, n_features, n_jobs, who)
+    return ArraySequences.checked(items, names, n_features, n_jobs, who, gaps)
 
 
-def _datasets(
-    group: h5py.Group, whole: str, path: str, above: tuple[h5py.Group, ...]
+def datasets_below(
+    group: h5py.Group, whole: str, path: str = "", above: tuple[h5py.Group, ...] = ()
 ) -> Iterator[tuple[str, h5py.Dataset]]:
     """The datasets below a group, with their paths in it. `visititems` would leave out links."""
     if group in above:
@@ -125,7 +133,7 @@ def _datasets(
     for name, item in group.items():
         inside = f"{path}/{name}" if path else name
         if isinstance(item, h5py.Group):
-            yield from _datasets(item, whole, inside, (*above, group))
+            yield from datasets_below(item, whole, inside, (*above, group))
         elif isinstance(item, h5py.Dataset):
             yield inside, item
         else:

@@ -109,14 +109,10 @@ class Prepared:
         return replace(m_step, variance_thresholds=self.known_floor, rounding=rounding)
 
     def raised(self, start: Parameters, m_step: MStep) -> Parameters:
-        """Parameters to start from. Variances that are updated are no lower than the floor."""
-        if not np.any(m_step.update_variances):
-            return start
-        thresholds = self.floored(m_step, start.means).thresholds(start.structure)
-        stack = start.covariances
-        updated = np.broadcast_to(m_step.update_variances, len(stack))[:, None, None, None]
-        raised = np.where(updated, self.structure.floor(stack, thresholds), stack)
-        return start.having(covariances=raised)
+        """Parameters to start from. Those that are updated are no lower than their floors."""
+        if np.any(m_step.update_variances):
+            m_step = self.floored(m_step, start.means)
+        return m_step.bounded(start)
 
 
 class FloorWarning(ConvergenceWarning):

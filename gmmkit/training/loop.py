@@ -219,8 +219,8 @@ def fall(history: History, slack: float) -> str | None:
         return None
     return (
         f"The mean log-likelihood fell by {-changes.min():.3g} at step {changes.argmin() + 2}. "
-        "Possible causes: a floor (variance_thresholds, weight_floor) that changes the parameters, "
-        "or large rounding errors. Check the floors and the scale of the data."
+        "The probable cause is rounding. Check the scale of the data, and whether "
+        "variance_thresholds is too small."
     )
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import kmeans_plusplus
 
+from gmmkit.kernel import uniforms
 from gmmkit.kernel.densities import Densities, centroid_distances
 from gmmkit.kernel.estep import EStep, Rows
 from gmmkit.kernel.nearest import NearestBlock
@@ -104,7 +105,7 @@ class Draw:
         elif self.densities is not None:
             squares = Rows(self.densities, NearestBlock.squares, (), np.dtype(float))(X)
             squares[squares <= _rounded_away(self.densities.means)] = 0.0
-        random = uniform(self.seed, start, len(X))
+        random = uniforms.of_rows(self.seed, start, (len(X),))
         with np.errstate(divide="ignore", invalid="ignore"):
             keys = self.key(weight, squares, random)
         return Winners.of(self.count, keys, X, start + np.arange(len(X)), self.tied)
@@ -145,11 +146,6 @@ def random_rows(source: Source, count: int, random_state: np.random.RandomState)
             "sample_weight must have a positive value, but all its values are zero or too small."
         )
     return _repeated(rows, count)
-
-
-def uniform(seed: int, start: int, count: int) -> np.ndarray:
-    """Random numbers of the rows from `start` on, (count,). Each depends on the row's number."""
-    return np.random.Generator(np.random.PCG64(seed).advance(start)).random(count)
 
 
 def farthest_rows(source: Source, centroids: np.ndarray, count: int) -> np.ndarray:

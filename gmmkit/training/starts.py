@@ -8,13 +8,13 @@ the user's `Trained` estimator. Each makes parameters from data.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from gmmkit.checks import real_array
+from gmmkit.checks import real_array, refuse
 from gmmkit.kernel.assigned import Responsibilities
 from gmmkit.kernel.densities import centroid_distances
 from gmmkit.kernel.estep import EStep
@@ -47,15 +47,11 @@ def checked_start(structure: Structure, n_gaussians: int, **given: Any) -> dict[
         if value is not None
     }
     if "weights" in parts:
-        check_weights(parts["weights"], "weights_init", _refuse)
+        check_weights(parts["weights"], "weights_init", refuse)
     if "covariances" in parts:
-        stack = check_covariances(structure, parts["covariances"], "covariances_init", _refuse)
+        stack = check_covariances(structure, parts["covariances"], "covariances_init", refuse)
         parts["covariances"] = stack
     return parts
-
-
-def _refuse(name: str, expected: str, got: object) -> NoReturn:
-    raise ValueError(f"{name} must have {expected}, got {got}.")
 
 
 @dataclass(frozen=True)
@@ -97,6 +93,11 @@ class Divided:
 
     def make(self, data: Prepared, task: Task, attempt: int) -> Parameters:
         """The M-step of the samples' statistics, from the prior if there is one."""
+        if data.gaps is not None and data.survey().gaps:
+            raise ValueError(
+                f"{self.responsibilities.name} needs samples without missing values, but X "
+                "contains NaN. Give a start by means_init."
+            )
         stats = assigned_statistics(data.source, data.structure, self.responsibilities)
         if stats.t == 0:
             raise ValueError(f"{self.responsibilities.name} assigns no sample to any component.")

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gmmkit.checks import refuse_non_finite
+from gmmkit.kernel import uniforms
 from gmmkit.kernel.estep import checked_weights
 from gmmkit.sources.base import ArraySource, Source
-from gmmkit.training.seeding import uniform
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class _Look:
         """The findings in X (B, D), whose first row has the number `start`."""
         weight = np.ones(len(X)) if sample_weight is None else checked_weights(sample_weight)
         counts = weight > 0
-        drawn = counts & (uniform(self.seed, start, len(X)) < self.share)
+        drawn = counts & (uniforms.of_rows(self.seed, start, (len(X),)) < self.share)
         rows = X if counts.all() else X[counts]
         lowest, highest = np.full((2, X.shape[1]), [[np.inf], [-np.inf]])
         if len(rows):

@@ -240,6 +240,40 @@ def test_any_kind_of_data_gives_the_model_of_the_array(kind, adapt):
     assert_allclose(other.predict_proba(data[0]), plain.predict_proba(X), rtol=1e-7)
 
 
+@pytest.mark.parametrize("adapt", [False, True])
+def test_missing_values_are_left_out(adapt, tmp_path):
+    X, y = three_classes()
+    X[::7, 0] = X[::5, 1] = np.nan
+    frames = slice(0, 40), slice(40, 41), slice(41, 300)
+    sequences = [X[rows] for rows in frames]
+    mixture = GMMMachine(2, missing="marginalize")
+    classifier = GMMClassifier(adapt=adapt, mixture=mixture).fit(X, y)
+    for machine, label in zip(classifier.mixtures_, NAMES, strict=True):
+        alone = clone(machine).fit(X[y == label])
+        assert machine.is_similar_to(alone, rtol=1e-8, atol=1e-10)
+    expected = by_hand(classifier, X)
+    assert_allclose(classifier.decision_function(X), expected, rtol=1e-9)
+    lazy = da.from_array(X, chunks=(70, 1))
+    assert_allclose(classifier.decision_function(lazy), expected, rtol=1e-9)
+    prior = np.log(classifier.class_prior_)
+    sums = [(expected[rows] - prior).sum(axis=0) + prior for rows in frames]
+    assert_allclose(classifier.decision_function(sequences), sums, rtol=1e-9)
+    assert classifier.calibrate(X, y, 0.2).is_known(X).any()
+    classifier.save(tmp_path / "classifier.h5")
+    loaded = GMMClassifier.from_hdf5(tmp_path / "classifier.h5")
+    assert_array_equal(loaded.decision_function(X), classifier.decision_function(X))
+    one = GMMClassifier(adapt=adapt, mixture=clone(mixture).set_params(n_gaussians=1))
+    bag = db.from_sequence(sequences, npartitions=2)
+    for data in (sequences, bag):
+        fitted = clone(one).fit(data, np.array(["ash", "ash", "cedar"]))
+        expected = clone(one).fit(X, np.repeat(["ash", "cedar"], [41, 259]))
+        for a, b in zip(fitted.mixtures_, expected.mixtures_, strict=True):
+            assert a.is_similar_to(b, rtol=1e-8, atol=1e-10)
+    for data in (X, lazy, sequences, bag):
+        with pytest.raises(ValueError, match="contains NaN"):
+            np.asarray(GMMClassifier(mixture=GMMMachine(2)).fit(*three_classes()).predict(data))
+
+
 def test_an_array_on_disk_gives_the_model_of_the_array(tmp_path):
     X, y = three_classes()
     with h5py.File(tmp_path / "data.h5", "w") as file:

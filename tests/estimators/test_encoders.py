@@ -14,6 +14,7 @@ from material import (
     machine_at,
     random_data,
     random_mixture,
+    with_gaps,
 )
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import Structure
@@ -278,6 +279,21 @@ def test_files_of_the_other_encoder_are_refused(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------ errors
+
+
+@every_encoder
+def test_missing_values_count_as_expected(Encoder, tmp_path):
+    X = sequences()
+    X[2] = with_gaps(X[2])
+    encoder = Encoder(GMMMachine(2, missing="marginalize")).fit(X)
+    assert encoder.ubm_.is_similar_to(clone(encoder.ubm).fit(np.concatenate(X)), rtol=1e-8)
+    stats = encoder.ubm_.stats_per_sample(X)
+    expected = [encoder._encoding()(each) for each in stats]
+    assert_allclose(encoder.transform(X), expected, rtol=1e-9, atol=1e-12)
+    encoder.save(tmp_path / "encoder.h5")
+    assert_array_equal(
+        Encoder.from_hdf5(tmp_path / "encoder.h5").transform(X), encoder.transform(X)
+    )
 
 
 @every_encoder

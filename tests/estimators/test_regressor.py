@@ -284,11 +284,14 @@ class Rereadable:
 @pytest.mark.parametrize(
     "blocks_of_y, said",
     [
-        (lambda y: Blocks(Rereadable([y[:30], y[30:60]])), "X has 20 rows, but y has 0"),
-        (lambda y: Blocks(Rereadable([y[:30], y[30:60], y[60:], y[:5]])), "y has more rows"),
-        (lambda y: Blocks(Rereadable([y[:40], y[40:60], y[60:]])), "X has 30 rows, but y has 40"),
-        (lambda y: np.concatenate([y, y]), "y has more rows"),
-        (lambda y: y[:70], "X has 20 rows, but y has 10"),
+        (lambda y: Blocks(Rereadable([y[:30], y[30:60]])), "y has fewer blocks than X"),
+        (
+            lambda y: Blocks(Rereadable([y[:30], y[30:60], y[60:], y[:5]])),
+            "y has 85 rows, but X has 80",
+        ),
+        (lambda y: Blocks(Rereadable([y[:40], y[40:60], y[60:]])), "y has 40 rows, but X has 30"),
+        (lambda y: np.concatenate([y, y]), "y has 160 rows, but X has 80"),
+        (lambda y: y[:70], "y has 70 rows, but X has 80"),
     ],
 )
 def test_other_numbers_of_targets_are_found_while_reading(blocks_of_y, said):

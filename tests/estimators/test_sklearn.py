@@ -81,8 +81,14 @@ class RowsToSupervectors(EachRow, SupervectorEncoder):
 RANDOM_START = [GMMMachine(2), GMMMachine(2, trainer="map"), KMeansMachine()]
 ENCODERS = [RowsToFisherVectors(GMMMachine(2)), RowsToSupervectors(GMMMachine(2))]
 ON_TOP = [GMMClassifier(), GMMImputer(), GMMOutlierDetector(), GMMRegressor(), *ENCODERS]
-WITH_GAPS = [GMMImputer(add_indicator=True), GMMMachine(missing="marginalize")]
 ADAPTED = [GMMMachine(trainer="map"), GMMClassifier(adapt=True)]
+GAPS, FULL_GAPS = (GMMMachine(covariance_type=c, missing="marginalize") for c in (None, "full"))
+WITH_GAPS = [
+    GAPS,
+    GMMImputer(add_indicator=True),
+    GMMOutlierDetector(GAPS),
+    GMMRegressor(FULL_GAPS),
+]
 CHECKED = [GMMMachine(), *ADAPTED, *RANDOM_START, *WITH_GAPS, *ON_TOP]
 # one of each kind in every run
 QUICK = [GMMMachine(2), GMMMachine(trainer="map"), KMeansMachine(), *ON_TOP]

@@ -182,15 +182,15 @@ def trained(**settings):
 @pytest.mark.parametrize("priors", ["uniform", np.array([0.5, 0.5])])
 def test_an_estimator_comes_back(tmp_path, priors):
     template = GMMMachine(5, covariance_type="full", block_size=3, n_init=3)
-    estimator = trained(priors=priors, temperature=3.0, estimator=template)
+    estimator = trained(priors=priors, temperature=3.0, mixture=template)
     estimator.save(tmp_path / "file")
     found = GMMClassifier.from_hdf5(tmp_path / "file")
     assert same(np.asarray(found.priors), np.asarray(priors))
     assert same(found.class_prior_, estimator.class_prior_)
     assert found.mixtures_ == estimator.mixtures_
     assert found.temperature == 3.0
-    assert found.get_params()["estimator"].get_params() == template.get_params()
-    assert not hasattr(found.estimator, "means_")
+    assert found.get_params()["mixture"].get_params() == template.get_params()
+    assert not hasattr(found.mixture, "means_")
     other = GMMClassifier()
     other.load(tmp_path / "file")
     assert other.classes_.tolist() == ["no", "yes"]

@@ -273,7 +273,6 @@ def test_units_do_not_matter(factor):
 
 
 @pytest.mark.filterwarnings("ignore::gmmkit.FloorWarning")
-@pytest.mark.filterwarnings("ignore:The mean log-likelihood fell")  # as floors may have it
 def test_floors_hold_where_jumps_would_pass_them():
     X = overlapping()
     machine = fitted(X, 3, acceleration="squarem", variance_thresholds=0.9, weight_floor=0.3)

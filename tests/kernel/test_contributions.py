@@ -5,7 +5,7 @@ from math import factorial
 
 import numpy as np
 import pytest
-from material import every_structure, machine, problem, random_data, random_mixture
+from material import every_structure, machine, machine_at, problem, random_data, random_mixture
 from numpy.testing import assert_allclose
 from recipes import every_structure as structures
 from scipy.stats import norm
@@ -49,6 +49,19 @@ def test_over_all_orders_they_are_shapley_values(structure):
     X = random_data(truth, 9)
     fitted = machine(truth, structure, steps=1).fit(X)
     assert_allclose(contributions(fitted, X), shapley(fitted, X), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("structure", structures(4), ids=str)
+def test_with_missing_values_they_are_shapley_values_of_what_is_observed(structure):
+    truth = random_mixture(structure, n_features=4)
+    X = random_data(truth, 9)
+    seen = [0, 1, 3]
+    X[:, 2] = np.nan
+    fitted = machine_at(truth, structure)
+    orders = orders_of(4, 24, np.random.RandomState(0))
+    actual = Contributions(fitted.parameters_, orders, gaps=True)(X)
+    assert_allclose(actual[:, seen], shapley(fitted.marginal(seen), X[:, seen]), atol=1e-9)
+    assert (actual[:, 2] == 0).all()
 
 
 def test_independent_features_contribute_what_each_of_them_says():

@@ -1,6 +1,7 @@
 """Many mixtures at once: the log-likelihoods of each alone, from one product."""
 
 import dask.array as da
+import dask.bag as db
 import numpy as np
 import pytest
 from material import every_structure, random_data, random_mixture
@@ -117,5 +118,17 @@ def test_sums_of_sequences(length, monkeypatch):
     X = random_data(mixtures[0])
     arrays = np.split(X, [1, 30, 33])
     given = [parameters(m, DIAG) for m in mixtures]
-    actual = many.log_likelihood_sums(open_sequences(arrays, "test"), given)
+    actual, n_frames = many.log_likelihood_sums(open_sequences(arrays, "test"), given)
+    assert_array_equal(n_frames, [len(x) for x in arrays])
     assert_allclose(actual, [expected(mixtures, x).sum(axis=0) for x in arrays], rtol=1e-9)
+
+
+def test_one_pass_over_a_bag_finds_sums_and_numbers_of_frames():
+    mixtures, loaded = several(DIAG), []
+    arrays = np.split(random_data(mixtures[0]), [1, 30])
+    bag = db.from_sequence(range(3), npartitions=3)
+    bag = bag.map(lambda i: loaded.append(i) or arrays[i])
+    given = parameters(mixtures[0], DIAG)
+    means = many.mean_log_likelihoods(open_sequences(bag, "test"), given)
+    assert_allclose(means, [expected(mixtures, x)[:, 0].mean() for x in arrays], rtol=1e-9)
+    assert sorted(loaded) == [0, 0, 1, 2]  # the first sequence says how many features there are

@@ -346,5 +346,5 @@ def test_only_machines_over_the_same_features_are_compared():
     for name in distances.__all__[1:]:
         with pytest.raises(ValueError, match="machines over 6 and 2 features"):
             getattr(distances, name)(p, p.marginal([0, 1]))
-        with pytest.raises(ValueError, match="q is not fitted"):
+        with pytest.raises(ValueError, match="q must be a fitted GMMMachine"):
             getattr(distances, name)(p, GMMMachine(2))

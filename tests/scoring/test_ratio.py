@@ -4,9 +4,17 @@ import dask.bag as db
 import h5py
 import numpy as np
 import pytest
-from material import disturbed, every_structure, machine_at, random_data, random_mixture
+from material import (
+    disturbed,
+    every_structure,
+    machine_at,
+    random_data,
+    random_mixture,
+    with_gaps,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import Structure
+from scipy.special import logsumexp
 
 from gmmkit import GMMMachine, log_likelihood_ratio
 
@@ -71,6 +79,33 @@ def test_all_components_are_exact_and_few_come_near(structure, utterances):
     assert_allclose(near, exact, atol=1.0)
 
 
+@every_structure
+@pytest.mark.parametrize("top_c", [None, 2, K])
+def test_missing_values_are_left_out(structure, top_c, utterances):
+    mixture, gaps = random_mixture(structure), {"missing": "marginalize"}
+    ubm, *models = (
+        machine_at(each, structure, **gaps)
+        for each in (mixture, disturbed(mixture, structure, 3), disturbed(mixture, structure, 4))
+    )
+    holes = [with_gaps(x) if len(x) > 1 else x for x in utterances]
+    actual = log_likelihood_ratio(models, ubm, holes, top_c, average=False)
+    weighted = [[m.log_weighted_likelihood(x) for x in holes] for m in (ubm, *models)]  # (K, n)
+    best = [np.argsort(-L, axis=0, kind="stable")[:top_c] for L in weighted[0]]
+    sums = [
+        [
+            logsumexp(np.take_along_axis(L, kept, 0), axis=0).sum()
+            for L, kept in zip(each, best, strict=True)
+        ]
+        for each in weighted
+    ]
+    assert_allclose(actual, np.subtract(sums[1:], sums[0]), rtol=1e-9, atol=1e-10)
+    bag = db.from_sequence(holes, npartitions=2)
+    assert_allclose(log_likelihood_ratio(models, ubm, bag, top_c, average=False), actual)
+    ubm.missing = None
+    with pytest.raises(ValueError, match=r"^Sequence 1 of sequences contains NaN"):
+        log_likelihood_ratio(models, ubm, holes, top_c)
+
+
 def test_sequences_from_anywhere_and_any_number_of_threads(models, ubm, utterances, tmp_path):
     ubm.n_jobs = 1
     exact, top = (log_likelihood_ratio(models, ubm, utterances, top_c=c) for c in (None, 2))
@@ -84,6 +119,15 @@ def test_sequences_from_anywhere_and_any_number_of_threads(models, ubm, utteranc
     bag = db.from_sequence(utterances, npartitions=2)
     assert_allclose(log_likelihood_ratio(models, ubm, bag), exact, rtol=1e-9, atol=1e-12)
     assert_allclose(log_likelihood_ratio(models, ubm, bag, top_c=2), top, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("top_c", [None, 2])
+def test_where_no_mixture_is_possible_the_ratio_is_one(top_c, models, ubm, utterances):
+    expected = log_likelihood_ratio(models, ubm, utterances, top_c, average=False)
+    far = [np.concatenate([x, np.full((2, D), 1e200)]) for x in utterances]  # squares overflow
+    assert_array_equal(ubm.score_samples(far[0][-2:]), -np.inf)
+    actual = log_likelihood_ratio(models, ubm, far, top_c, average=False)
+    assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_long_sequences_are_cut(models, ubm, utterances, monkeypatch):

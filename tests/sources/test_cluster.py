@@ -379,6 +379,32 @@ def test_workers_killed_in_the_middle_of_a_step_change_nothing(
     assert not tasks_left(mortal_client)
 
 
+@pytest.mark.row(37)
+@pytest.mark.slow
+def test_worker_killed_as_it_reads_sequences_changes_nothing(mortal_client, tmp_path):
+    machine, sequences = from_centres().fit(data()), np.split(data(seed=8), [1, 50, 53])
+    expected = machine.stats_per_sample(db.from_sequence(sequences, partition_size=1))
+    before, marker = set(mortal_client.run(os.getpid).values()), str(tmp_path / "killed")
+
+    def load(array):
+        if len(array) == 49 and not os.path.exists(marker):
+            open(marker, "w").close()
+            kill([os.getpid()])
+        return array
+
+    bag = db.from_sequence(sequences, partition_size=1).map(load)
+    models = [GMMMachine(trainer="map", ubm=machine).fit(sequences[1])]
+    assert machine.stats_per_sample(bag) == expected  # the same bits
+    assert len(before & set(mortal_client.run(os.getpid).values())) == 1
+    os.remove(marker)
+    assert_array_equal(
+        log_likelihood_ratio(models, machine, bag),
+        log_likelihood_ratio(models, machine, db.from_sequence(sequences, partition_size=1)),
+    )
+    assert os.path.exists(marker)
+    assert not tasks_left(mortal_client)
+
+
 class AfterStep(logging.Handler):
     """Acts as a step is logged, in the thread that fits."""
 

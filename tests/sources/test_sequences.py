@@ -335,6 +335,10 @@ def test_links_in_a_group_are_followed(tmp_path):
     group["z"] = np.dtype(float)
     with pytest.raises(ValueError, match="'z' is a Datatype"):
         machine.stats_per_sample(group)
+    del group["z"]
+    group["z"] = h5py.Empty(float)
+    with pytest.raises(ValueError, match=r"Sequence 7 of X \('z'\) must be an array"):
+        machine.stats_per_sample(group)
 
 
 def test_a_failing_read_names_the_sequence(tmp_path):

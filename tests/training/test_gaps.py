@@ -278,6 +278,17 @@ def test_initialize_gaussians_takes_missing_values():
     assert_allclose(start[np.argsort(start[:, 0])], centres, atol=1)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_responsibilities_need_complete_samples(lazy):
+    X, _ = problem(FULL)
+    labels = np.arange(N) % K
+    complete = GMMMachine(K, responsibilities_init=labels, **GAPS).fit(X)
+    assert_same_model(complete, GMMMachine(K, responsibilities_init=labels).fit(X))
+    X = with_gaps(X)
+    with pytest.raises(ValueError, match="responsibilities_init needs samples without missing"):
+        GMMMachine(K, responsibilities_init=labels, **GAPS).fit(da.from_array(X) if lazy else X)
+
+
 def test_columns_without_values_are_refused_by_name():
     X, _ = three_clusters()
     X[:, 2] = np.nan
