@@ -36,7 +36,6 @@ import h5py
 import numpy as np
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import DetCurveDisplay
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -180,18 +179,15 @@ def draw(path, is_own, scores_of):
     """Draw the errors of each method at all thresholds, on the axes of a normal distribution."""
     from matplotlib.figure import Figure
 
+    from gmmkit.plot import ScoreDisplay
+
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.add_subplot()
     for method, scores in scores_of.items():
-        DetCurveDisplay.from_predictions(is_own.ravel(), scores.ravel(), name=method, ax=axes)
-    shares = np.array([0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
-    for axis, name in ((axes.xaxis, "false claims accepted"), (axes.yaxis, "true claims refused")):
-        axis.set_ticks(norm.ppf(shares), [f"{share:.1%}" for share in shares])
-        axis.set_label_text(name)
+        trials = scores[is_own], scores[~is_own]
+        ScoreDisplay.from_scores(*trials, kind="det", name=method, ax=axes)
     limits = norm.ppf([0.0015, 0.5])
-    axes.plot(limits, limits, ":", color="grey", label="equal error rates")
     axes.set(xlim=limits, ylim=limits, aspect="equal")
-    axes.legend(loc="upper right")
     figure.savefig(path)
     print(f"\nDET curves drawn: {path}")
 

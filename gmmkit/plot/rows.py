@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from gmmkit import checks
+from gmmkit.kernel import uniforms
 from gmmkit.sources.base import Source
-from gmmkit.training.seeding import Winners, uniform
+from gmmkit.training.seeding import Winners
 
 _SEED = 0  # the same picture of the same data
 _BLOCK = 1 << 14  # rows at a time
@@ -57,8 +58,9 @@ class _Drawing:
         weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, float)
         seen = np.asarray(X[:, self.features], float)
         used = (weight > 0) & ~np.isnan(seen).any(axis=1)
+        random = uniforms.of_rows(_SEED, start, (len(X),))
         keys = np.full(len(X), np.inf)
-        keys[used] = -np.log1p(-uniform(_SEED, start, len(X))[used]) / weight[used]
+        keys[used] = -np.log1p(-random[used]) / weight[used]
         winners = Winners.of(self.count, keys, X, start + np.arange(len(X)))
         low = seen[used].min(axis=0, initial=np.inf)
         return Drawn(int(used.sum()), low, seen[used].max(axis=0, initial=-np.inf), winners)

@@ -56,6 +56,8 @@ def test_transparent_axes_have_the_look_of_the_figure():
     figure, ax = plt.subplots(facecolor="black")
     ax.set_facecolor("none")
     assert Look.of(ax).is_dark
+    figure.set_facecolor("#333340")  # as notebooks have it
+    assert Look.of(ax).is_dark
     figure.set_facecolor("none")
     assert not Look.of(ax).is_dark
 

@@ -70,9 +70,11 @@ def test_ellipses_of_every_structure_are_about_the_means(kind):
 def test_few_samples_are_dots_and_many_are_counts():
     dots = GaussianDisplay.from_estimator(MACHINE, X)
     assert_array_equal(dots.data_.get_offsets(), X[:, :2])
-    counts = GaussianDisplay.from_estimator(MACHINE, X, max_points=599, bins=20)
-    assert counts.data_.get_array().sum() == len(X)
-    assert counts.data_.get_array().shape == (20, 20)
+    counts = GaussianDisplay.from_estimator(MACHINE, X, max_points=599, bins=20).data_
+    expected, *edges = np.histogram2d(*X[:, :2].T, bins=20)
+    assert_array_equal(counts.get_array().filled(0).reshape(20, 20), expected.T)  # rows are of y
+    assert_allclose(counts.get_coordinates()[0, :, 0], edges[0])
+    assert_allclose(counts.get_coordinates()[:, 0, 1], edges[1])
 
 
 def test_lazy_data_make_the_same_picture():

@@ -9,7 +9,7 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import DetCurveDisplay, det_curve
 
-from gmmkit import GMMMachine, select
+from gmmkit import GMMMachine, Selection, select
 from gmmkit.plot import ConvergenceDisplay, ScoreDisplay, SelectionDisplay
 from gmmkit.scoring import verification_metrics
 
@@ -108,6 +108,15 @@ def test_chosen_and_collapsed_candidates_are_marked(selection):
     assert 0 < collapsed.sum() < len(collapsed)
     assert_array_equal(display.at_floor_.get_xdata(), table["n_gaussians"][collapsed])
     assert_array_equal(display.at_floor_.get_ydata(), table["bic"][collapsed])
+
+
+def test_the_structure_of_the_chosen_candidate_counts(selection):
+    names = set(selection.table["covariance_type"].tolist())
+    for name in names:
+        best = GMMMachine(3, covariance_type=name)
+        chosen = SelectionDisplay.from_selection(Selection(best, selection.table)).chosen
+        assert selection.table["covariance_type"][chosen] == name
+        assert selection.table["n_gaussians"][chosen] == 3
 
 
 def test_no_candidate_collapsed():
