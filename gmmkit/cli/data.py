@@ -23,7 +23,7 @@ import numpy as np
 
 from gmmkit.cli import cluster
 from gmmkit.sources.batches import ArraySequences
-from gmmkit.sources.sequences import datasets_below, open_sequences
+from gmmkit.sources.sequences import datasets_below
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _PIECE = 1 << 26  # bytes that a task of a cluster reads at most of one array
@@ -70,6 +70,10 @@ class Place:
         starts = range(0, array.shape[0], length)
         return [replace(self, rows=(start, start + length)) for start in starts] or [self]
 
+    def __len__(self) -> int:
+        """The number of rows to load."""
+        return len(range(*slice(*self.rows).indices(len(self.open()))))
+
     def load(self) -> Any:
         """The rows in memory, for a task of a cluster, where no command runs."""
         if self.inside is None:
@@ -101,8 +105,9 @@ class Data:
     def samples(self) -> Any:
         """One array of samples, or the frames of all sequences."""
         if self.on_cluster:
+            checked = self._checked()
             pieces = [piece for place in self.places for piece in place.pieces()]
-            return open_sequences(cluster.bag(pieces), "gmmkit", name="DATA").frames()
+            return cluster.rows(pieces, checked.n_features, checked.dtype)
         if len(self.places) == 1:
             return self.places[0].open()
         return self._checked().frames()
@@ -130,7 +135,8 @@ class Data:
 
     def _checked(self) -> ArraySequences:
         names = [str(place) for place in self.places]
-        return ArraySequences.checked(self.sequences(), names, who="gmmkit")
+        arrays = [place.open() for place in self.places]
+        return ArraySequences.checked(arrays, names, who="gmmkit")
 
 
 def takes_data(required: bool = True) -> Callable[[Function], Function]:

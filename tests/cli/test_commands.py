@@ -535,8 +535,8 @@ def test_a_cluster_gives_the_same_model_and_scores(does, speech, ubm, monkeypatc
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
     ) as cluster:
         there = ["--scheduler", cluster.scheduler_address]
-        does("fit", "speech.h5", "-n", 3, "-o", "there.h5", *there)
-        assert same_model("there.h5", GMMMachine(3).fit(np.concatenate(list(speech.values()))))
+        does("fit", "speech.h5", "-n", 7, "-o", "there.h5", *there)
+        assert same_model("there.h5", GMMMachine(7).fit(np.concatenate(list(speech.values()))))
         does("accumulate", "ubm.h5", "speech.h5", "-o", "stats.h5", *there)
         monkeypatch.setattr("gmmkit.cli.data._PIECE", 1000)
         np.save("one.npy", np.concatenate(list(speech.values())))
