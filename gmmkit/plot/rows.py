@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from gmmkit import checks
+from gmmkit.kernel import uniforms
 from gmmkit.sources.base import Source
-from gmmkit.training.seeding import Winners, uniform
+from gmmkit.training.seeding import Winners
 
 _SEED = 0  # the same picture of the same data
 _BLOCK = 1 << 14  # rows at a time
@@ -58,7 +59,7 @@ class _Drawing:
         seen = np.asarray(X[:, self.features], float)
         used = (weight > 0) & ~np.isnan(seen).any(axis=1)
         keys = np.full(len(X), np.inf)
-        keys[used] = -np.log1p(-uniform(_SEED, start, len(X))[used]) / weight[used]
+        keys[used] = -np.log1p(-uniforms.of_rows(_SEED, start, (len(X),))[used]) / weight[used]
         winners = Winners.of(self.count, keys, X, start + np.arange(len(X)))
         low = seen[used].min(axis=0, initial=np.inf)
         return Drawn(int(used.sum()), low, seen[used].max(axis=0, initial=-np.inf), winners)
