@@ -8,6 +8,7 @@ copyright = "2026, The gmmkit developers"
 release = version = installed_version("gmmkit")
 
 extensions = [
+    "matplotlib.sphinxext.plot_directive",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
@@ -21,6 +22,12 @@ autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings state the types
 numpydoc_show_class_members = False  # docs/_templates lists the members
 templates_path = ["_templates"]
+
+plot_formats = [("png", 110)]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_include_source = True
+plot_rcparams = {"figure.figsize": (6.0, 4.0)}
 
 html_theme = "furo"
 html_static_path = ["_static"]

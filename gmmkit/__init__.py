@@ -1,64 +1,62 @@
 """Gaussian mixtures for scikit-learn, dask and HDF5: training, MAP adaptation, scoring."""
 
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from gmmkit import distances
-from gmmkit.estimators import gmm, kmeans, selection
-from gmmkit.estimators.classifier import GMMClassifier
-from gmmkit.estimators.combination import combine
-from gmmkit.estimators.conditional import Conditional
-from gmmkit.estimators.encoders import FisherVectorEncoder, SupervectorEncoder
-from gmmkit.estimators.gmm import GMMMachine
-from gmmkit.estimators.imputer import GMMImputer
-from gmmkit.estimators.kmeans import KMeansMachine
-from gmmkit.estimators.outlier import GMMOutlierDetector
-from gmmkit.estimators.regressor import GMMRegressor
-from gmmkit.estimators.selection import Selection, select
-from gmmkit.kernel import stats
-from gmmkit.kernel.stats import GMMStats
-from gmmkit.model import structures
-from gmmkit.scoring.linear import linear_scoring
-from gmmkit.scoring.ratio import log_likelihood_ratio
-from gmmkit.sources import streams
-from gmmkit.sources.streams import Blocks
-from gmmkit.training.floor import FloorWarning
-from gmmkit.versions import show_versions
-
-__all__ = [
-    "Blocks",
-    "Conditional",
-    "FisherVectorEncoder",
-    "FloorWarning",
-    "GMMClassifier",
-    "GMMImputer",
-    "GMMMachine",
-    "GMMOutlierDetector",
-    "GMMRegressor",
-    "GMMStats",
-    "KMeansMachine",
-    "Selection",
-    "SupervectorEncoder",
-    "combine",
-    "distances",
-    "linear_scoring",
-    "log_likelihood_ratio",
-    "select",
-    "show_versions",
-]
+if TYPE_CHECKING:
+    from gmmkit.public import *  # noqa: F403 - the names are listed there
+    from gmmkit.public import __all__ as __all__
 
 try:
     __version__ = version("gmmkit")
 except PackageNotFoundError:  # a checkout that is not installed
     __version__ = "0+unknown"
 
+
+class _Moved(ModuleType):
+    """A module at its former place. The module itself is imported when a name in it is used."""
+
+    def __init__(self, name: str, place: str) -> None:
+        super().__init__(
+            f"{__name__}.{name}", f"The module ``gmmkit.{place}`` at its former place."
+        )
+        self._place = f"{__name__}.{place}"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked by those who look at all modules
+            raise AttributeError(name)
+        return getattr(import_module(self._place), name)
+
+
 # Pickles name modules. Pickles of 0.1.0 may name these modules, where the classes were before.
-for _name, _module in {
-    "covariance": structures,
-    "gmm": gmm,
-    "kmeans": kmeans,
-    "selection": selection,
-    "stats": stats,
-    "streams": streams,
+for _name, _place in {
+    "covariance": "model.structures",
+    "gmm": "estimators.gmm",
+    "kmeans": "estimators.kmeans",
+    "selection": "estimators.selection",
+    "stats": "kernel.stats",
+    "streams": "sources.streams",
 }.items():
-    sys.modules[f"{__name__}.{_name}"] = _module
+    globals()[_name] = sys.modules[f"{__name__}.{_name}"] = _Moved(_name, _place)
+
+
+# scikit-learn and SciPy take a second to import, which `gmmkit --version` should not wait for. So
+# the public names come when one of them is used (PEP 562).
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
+        return import_module(f"{__name__}.{name}")
+    public = import_module(f"{__name__}.public")
+    if name not in public.__all__ and name != "__all__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(public, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *import_module(f"{__name__}.public").__all__})

@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import click
 import h5py
 import numpy as np
 
 from gmmkit.cli.info import described
-from gmmkit.cli.messages import say
-from gmmkit.cli.model import Model, load_model
+from gmmkit.cli.main import Command
+from gmmkit.cli.messages import note
+from gmmkit.cli.model import Model, load_model, no_verify
 from gmmkit.estimators.gmm import GMMMachine
 from gmmkit.files.atomic import replace_file
 from gmmkit.files.formats import FORMATS
 from gmmkit.files.hdf5 import write
 from gmmkit.files.mixture import EPSILON
 from gmmkit.files.rules import STRUCTURE, lowest_version, structure_of, updated_one_by_one
+from gmmkit.files.supported import VERSIONS
 from gmmkit.kernel.stats import GMMStats
 
 
-def convert(options: argparse.Namespace) -> None:
-    model = load_model(options.file, options.verify)
-    beyond = list(_parts_beyond(model, options.to))
+@click.command(cls=Command)
+@click.argument("old", type=click.Path())
+@click.argument("new", type=click.Path())
+@click.option(
+    "--to",
+    type=click.Choice(VERSIONS),
+    help="Version of NEW; without it, the lowest that can hold all of OLD.",
+)
+@no_verify
+def convert(old: str, new: str, to: str | None, verify: bool) -> None:
+    """Copy OLD, a file of gmmkit or bob.learn.em, to NEW in another version.
+
+    An existing file NEW is replaced.
+
+    Example: gmmkit convert old.h5 new.h5
+    """
+    model = load_model(old, verify)
+    beyond = list(_parts_beyond(model, to))
     if beyond:
-        raise ValueError(f"{options.file}: version {options.to} cannot hold {', '.join(beyond)}")
-    if options.to != "1.0":
-        _save_own(model, options.new, options.to)
+        raise ValueError(f"{old}: version {to} cannot hold {', '.join(beyond)}")
+    if to != "1.0":
+        _save_own(model, new, to)
         return
-    _save_1_0(model, options.new)
+    _save_1_0(model, new)
     left_out = list(_left_out_of_1_0(model))
     if left_out:
-        say(
-            f"{options.new}: the model gives the same scores. These parts were left out, because "
+        note(
+            f"{new}: the model gives the same scores. These parts were left out, because "
             f"version 1.0 cannot hold them: {', '.join(left_out)}"
         )
 
@@ -55,7 +72,7 @@ def _save_own(model: Model, path: str, file_version: str | None) -> None:
         return
     write(path, lambda group: FORMATS[model.kind].write(group, model.record, file_version))
     if file_version < lowest_version(model.record):
-        say(f"{path}: variance_floor was left out, because version {file_version} cannot hold it")
+        note(f"{path}: variance_floor was left out, because version {file_version} cannot hold it")
 
 
 def _save_1_0(model: Model, path: str) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import click
 import numpy as np
 
+from gmmkit.cli.main import Command
 from gmmkit.cli.messages import printable
-from gmmkit.cli.model import Model, load_model
+from gmmkit.cli.model import Model, load_model, no_verify
 from gmmkit.files.composed import Array, Schema
 from gmmkit.files.formats import FORMATS
 from gmmkit.files.rules import STRUCTURE
@@ -30,18 +31,26 @@ _TITLES = {
 _TRAINING = ("n_iter", "converged")
 
 
-def info(options: argparse.Namespace) -> None:
-    model = load_model(options.file, options.verify)
-    if options.json:
-        print(json.dumps(_facts(model), indent=2, allow_nan=False))
+@click.command(cls=Command)
+@click.argument("file", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@no_verify
+def info(file: str, as_json: bool, verify: bool) -> None:
+    """Show what FILE contains: a model, or statistics.
+
+    Example: gmmkit info ubm.h5
+    """
+    model = load_model(file, verify)
+    if as_json:
+        print(json.dumps(facts_of(model), indent=2, allow_nan=False))
         return
-    lines = list(_lines(_facts(model)))
+    lines = list(_lines(facts_of(model)))
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
         print(f"{label:{width}}  {printable(text)}")
 
 
-def _facts(model: Model) -> dict[str, Any]:
+def facts_of(model: Model) -> dict[str, Any]:
     """The facts about a model, as values that JSON has."""
     schema = FORMATS[model.kind].schema
     if schema is not None:
@@ -111,6 +120,18 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "training", _training(facts)
         names = facts["feature_names"]
         yield "feature names", "none" if names is None else ", ".join(names)
+
+
+def summary(model: Model, trained: bool = True) -> str:
+    """The chief facts about a mixture or statistics on one line, with the training or without."""
+    texts = dict(_lines(facts_of(model)))
+    parts = [f"{texts['components']} components", f"{texts['features']} features"]
+    parts.append(texts["structure"])
+    if "samples" in texts:
+        parts.append(f"{texts['samples']} samples")
+    elif trained:
+        parts.append(texts["training"])
+    return ", ".join(parts)
 
 
 def _declared_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
+
+import click
 
 from gmmkit.estimators.classifier import GMMClassifier
 from gmmkit.estimators.encoders import FisherVectorEncoder, SupervectorEncoder
@@ -27,6 +30,12 @@ _CLASSES: dict[str, Any] = {
     "SupervectorEncoder": SupervectorEncoder,
 }
 
+no_verify = click.option(
+    "--verify/--no-verify",
+    default=True,
+    help="Whether to check the digest; --no-verify is for a file that was edited on purpose.",
+)
+
 
 class Model(NamedTuple):
     """The content of a file."""
@@ -41,13 +50,15 @@ class Model(NamedTuple):
         return dict(self.loaded._record())
 
 
-def load_model(path: str, verify: bool) -> Model:
-    """Load a file of any kind."""
+def load_model(path: str, verify: bool = True, expected: Collection[str] = ()) -> Model:
+    """Load a file of any kind, or of one of the expected classes."""
 
     def look(reader: Reader) -> tuple[str, str | None]:
         kind = kind_of(reader)
         if kind is None:
             reader.refuse("", "a model of gmmkit or bob.learn.em", "other contents")
+        if expected and kind not in expected:
+            reader.refuse("", f"a {' or '.join(expected)}", f"a {kind}")
         return kind, reader.attribute("file_version", str, default=None)
 
     kind, file_version = read(path, look, verify=False)  # loading verifies

@@ -113,6 +113,7 @@ class GMMMachine(Mixture):
         given these (Ghahramani and Jordan, 1994): maximum likelihood, if whether a value is missing
         does not depend on the value itself. A sample without any value has log-likelihood 0.
     random_state : int, RandomState or None, default=0
+        The seed of all random draws. An int gives the same model each time.
     warm_start : bool, default=False
         Whether a further `fit` starts from the current model.
     checkpoint : path, optional

@@ -55,6 +55,7 @@ class KMeansMachine(ClusterMixin, Machine):
     n_init : int, default=1
         Number of starts; the best inertia wins.
     random_state : int, RandomState or None, default=0
+        The seed of all random draws. An int gives the same model each time.
     init_max_iter : int, default=5
         Rounds of k-means||, each of them a pass over the data; for "lbg", Lloyd's steps between
         splits.

@@ -26,7 +26,6 @@ from gmmkit.model.structures import DIAG, Refuse, Structure, make_structure
 Record = dict[str, Any]
 Shape = tuple[int, ...]
 
-VERSIONS = ("1.2", "1.1", "1.0")
 _FROM_1_2 = ("variance_floor", "missing")  # keys that older versions do not have
 UPDATES = ("update_means", "update_variances", "update_weights")
 WRITERS = {

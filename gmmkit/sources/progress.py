@@ -18,6 +18,17 @@ _EVERY = 5.0  # seconds between two plain lines
 
 Advance = Callable[[int], object]
 _wanted: ContextVar[bool] = ContextVar("gmmkit_progress_wanted", default=False)
+_always: ContextVar[bool] = ContextVar("gmmkit_progress_always", default=False)
+
+
+@contextmanager
+def always(wanted: bool) -> Iterator[None]:
+    """Let all passes in this context show how far they are, whoever makes them: for programs."""
+    token = _always.set(wanted)
+    try:
+        yield
+    finally:
+        _always.reset(token)
 
 
 @contextmanager
@@ -32,7 +43,7 @@ def shown(wanted: bool) -> Iterator[None]:
 
 def is_shown() -> bool:
     """Whether a pass that begins now shows how far it is."""
-    return _wanted.get()
+    return _wanted.get() or _always.get()
 
 
 @contextmanager
@@ -44,7 +55,7 @@ def over(name: str, total: int | None, unit: str = "rows") -> Iterator[Advance]:
     if not is_shown():
         yield _ignore
         return
-    with shown(False), _bar(name, total, unit) as advance:
+    with always(False), shown(False), _bar(name, total, unit) as advance:
         yield advance
 
 

@@ -110,7 +110,7 @@ def open_sequences(
     if is_dask_bag(X):
         return BagSequences(X, Door(n_features, who, name, gaps))
     if isinstance(X, h5py.Group):
-        found = list(_datasets(X, name, "", ()))
+        found = list(datasets_below(X, name))
         names = [f"Sequence {i} of {name} ({inside!r})" for i, (inside, _) in enumerate(found)]
         items = [item for _, item in found]
     elif isinstance(X, (list, tuple)):
@@ -122,8 +122,8 @@ def open_sequences(
     return ArraySequences.checked(items, names, n_features, n_jobs, who, gaps)
 
 
-def _datasets(
-    group: h5py.Group, whole: str, path: str, above: tuple[h5py.Group, ...]
+def datasets_below(
+    group: h5py.Group, whole: str, path: str = "", above: tuple[h5py.Group, ...] = ()
 ) -> Iterator[tuple[str, h5py.Dataset]]:
     """The datasets below a group, with their paths in it. `visititems` would leave out links."""
     if group in above:
@@ -133,7 +133,7 @@ def _datasets(
     for name, item in group.items():
         inside = f"{path}/{name}" if path else name
         if isinstance(item, h5py.Group):
-            yield from _datasets(item, whole, inside, (*above, group))
+            yield from datasets_below(item, whole, inside, (*above, group))
         elif isinstance(item, h5py.Dataset):
             yield inside, item
         else:
