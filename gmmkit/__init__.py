@@ -48,7 +48,7 @@ for _name, _place in {
 # the public names come when one of them is used (PEP 562).
 
 
-def __getattr__(name: str) -> Any:
+def _public_name(name: str) -> Any:
     if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
         return import_module(f"{__name__}.{name}")
     public = import_module(f"{__name__}.public")
@@ -58,5 +58,10 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *import_module(f"{__name__}.public").__all__})
+def _public_names() -> list[str]:
+    modules = {name for name, value in globals().items() if hasattr(value, "__path__")}
+    return sorted({"__version__", *modules, *import_module(f"{__name__}.public").__all__})
+
+
+if not TYPE_CHECKING:  # type checkers would take any name to exist
+    __getattr__, __dir__ = _public_name, _public_names

@@ -14,7 +14,7 @@ from gmmkit.cli.output import json_option, model_option, report
 
 @click.command(cls=Command)
 @click.argument("model", type=click.Path())
-@takes_data
+@takes_data()
 @model_option
 @json_option
 def accumulate(model: str, data: Callable[[], Data], output: str, as_json: bool) -> None:

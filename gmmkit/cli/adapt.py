@@ -20,7 +20,7 @@ _OF_ML = ("trainer", "ubm", "k_means_trainer", "responsibilities_init", "acceler
 
 @click.command(cls=Command)
 @click.argument("ubm", type=click.Path())
-@takes_data
+@takes_data()
 @model_option
 @parameters(GMMMachine, leave_out=(*_OF_THE_UBM, *_OF_ML, "n_init", "warm_start"))
 @json_option

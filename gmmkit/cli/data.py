@@ -79,7 +79,7 @@ class Data:
         """DATA or a part of them, with a connection to the cluster if there is one."""
         places = [place for text in texts for place in places_of(text)]
         number, count = part
-        if count > len(places):
+        if count > max(1, len(places)):
             raise ValueError(f"--part {number}/{count} needs {count} arrays, got {len(places)}")
         places = places[number - 1 :: count]
         if scheduler is not None:
@@ -120,22 +120,20 @@ class Data:
         return ArraySequences.checked(self.sequences(), names, who="gmmkit")
 
 
-def takes_data(function: Function) -> Function:
+def takes_data(required: bool = True) -> Callable[[Function], Function]:
     """A decorator: DATA and its options as one argument, which is a function that opens them."""
+    argument = click.argument("data", nargs=-1, required=required, type=click.Path())
 
-    @wraps(function)
-    def command(
-        *, data: tuple[str, ...], scheduler: str | None, part: tuple[int, int], **others: Any
-    ) -> Any:
-        return function(data=lambda: Data.of(data, scheduler, part), **others)
+    def decorate(function: Function) -> Function:
+        @wraps(function)
+        def command(
+            *, data: tuple[str, ...], scheduler: str | None, part: tuple[int, int], **others: Any
+        ) -> Any:
+            return function(data=lambda: Data.of(data, scheduler, part), **others)
 
-    for decorate in (
-        _SCHEDULER,
-        _PART,
-        click.argument("data", nargs=-1, required=True, type=click.Path()),
-    ):
-        command = decorate(command)
-    return command  # type: ignore[return-value]
+        return argument(_PART(_SCHEDULER(command)))  # type: ignore[return-value]
+
+    return decorate
 
 
 def _part(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:

@@ -17,7 +17,7 @@ _OF_MAP = ("trainer", "ubm", "map_alpha", "map_relevance_factor", "map_prior")
 
 
 @click.command(cls=Command)
-@takes_data
+@takes_data()
 @model_option
 @parameters(GMMMachine, leave_out=(*_OF_MAP, "warm_start"))
 @json_option

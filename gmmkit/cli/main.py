@@ -34,6 +34,7 @@ _COMMANDS = {
     "estimate": "Make the next model from statistics.",
     "select": "Choose the number of components and the structure of the covariances.",
     "verify": "Score a list of trials, and measure the errors.",
+    "plot": "Draw a mixture, or the course of its fit.",
     "convert": "Copy a file of any version into the current version or an older one.",
     "info": "Show what a file contains.",
 }

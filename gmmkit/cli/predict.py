@@ -19,7 +19,7 @@ _KINDS = (*_WHOLE, "GMMMachine", "GMMRegressor", "KMeansMachine")
 
 @click.command(cls=Command)
 @click.argument("model", type=click.Path())
-@takes_data
+@takes_data()
 @click.option("--proba", is_flag=True, help="Probabilities of all components or classes instead.")
 @rows_option
 @json_option

@@ -20,7 +20,7 @@ _TEXTS = descriptions(log_likelihood_ratio)
 
 @click.command(cls=Command)
 @click.argument("model", type=click.Path())
-@takes_data
+@takes_data()
 @click.option(
     "--ubm", type=click.Path(), metavar="FILE", help="Print log-likelihood ratios to this mixture."
 )

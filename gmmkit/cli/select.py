@@ -34,7 +34,7 @@ def _sizes(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
 
 
 @click.command(cls=Command)
-@takes_data
+@takes_data()
 @model_option
 @click.option(
     "-n",

@@ -35,7 +35,7 @@ class Trial(NamedTuple):
 
 @click.command(cls=Command)
 @click.argument("trials", type=click.Path())
-@takes_data
+@takes_data()
 @click.option(
     "--models",
     multiple=True,

@@ -295,6 +295,34 @@ def test_wrong_trials_are_explained(text, message, call, speech, models):
     assert errors.count("\n") == 1
 
 
+@pytest.mark.parametrize("kind", ["gaussians", "density", "responsibilities", "convergence"])
+def test_pictures(kind, call, does, speech, ubm):
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("matplotlib")
+    data = [] if kind == "convergence" else ["speech.h5", "--features", "0,2"]
+    assert call("plot", "ubm.h5", *data, "--kind", kind, "-o", "a.png", "--quiet") == (0, "", "")
+    colours = image.open("a.png").convert("RGB").getcolors(1 << 24)
+    assert len(colours) > 50  # something is drawn
+    if kind != "convergence":
+        other = ["--features", "0,1"]
+        call("plot", "ubm.h5", "speech.h5", *other, "--kind", kind, "-o", "b.png")
+        assert Path("a.png").read_bytes() != Path("b.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--kind", "convergence", "speech.h5"], "takes no DATA"),
+        (["--kind", "responsibilities"], "needs DATA"),
+    ],
+)
+def test_pictures_that_cannot_be_drawn(words, message, call, speech, ubm):
+    pytest.importorskip("matplotlib")
+    status, output, errors = call("plot", "ubm.h5", *words, "-o", "a.png")
+    assert (status, output, errors.count("\n")) == (2, "", 1)
+    assert message in errors
+
+
 # Data.
 
 
