@@ -9,7 +9,17 @@ from importlib.metadata import PackageNotFoundError, version
 import threadpoolctl
 
 _PACKAGES = (
-    *("gmmkit", "numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "dask", "h5py"),
+    *(
+        "gmmkit",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "joblib",
+        "threadpoolctl",
+        "dask",
+        "h5py",
+        "click",
+    ),
     *("distributed", "pandas", "polars", "pyarrow", "tqdm"),
 )
 

@@ -26,6 +26,7 @@ from gmmkit.sources.batches import ArraySequences
 from gmmkit.sources.sequences import datasets_below, open_sequences
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+_PIECE = 1 << 26  # bytes that a task of a cluster reads at most of one array
 _HDF5 = re.compile(r"(.+\.(?:h5|hdf5|hdf))(?::(.*))?", re.IGNORECASE)
 
 
@@ -35,6 +36,7 @@ class Place:
 
     path: str
     inside: str | None = None
+    rows: tuple[int, int | None] = (0, None)  # the first one, and the end
 
     def __str__(self) -> str:
         return self.path if self.inside is None else f"{self.path}:/{self.inside}"
@@ -59,12 +61,22 @@ class Place:
                 raise
             raise ValueError(f"{self.path}: {error}") from error
 
+    def pieces(self) -> list[Place]:
+        """The place, or blocks of its rows if the array is large and stays on disk."""
+        array = self.open()
+        if not (isinstance(array, h5py.Dataset | np.memmap) and array.ndim == 2):
+            return [self]
+        length = max(1, _PIECE // max(1, array.shape[1] * array.dtype.itemsize))
+        starts = range(0, array.shape[0], length)
+        return [replace(self, rows=(start, start + length)) for start in starts] or [self]
+
     def load(self) -> Any:
-        """The array in memory, for a task of a cluster, where no command runs."""
+        """The rows in memory, for a task of a cluster, where no command runs."""
         if self.inside is None:
-            return self.open()
+            array = self.open()
+            return np.array(array[slice(*self.rows)]) if isinstance(array, np.memmap) else array
         with h5py.File(self.path) as file:
-            return file[self.inside][()]
+            return file[self.inside][slice(*self.rows)]
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,8 @@ class Data:
     def samples(self) -> Any:
         """One array of samples, or the frames of all sequences."""
         if self.on_cluster:
-            return open_sequences(cluster.bag(self.places), "gmmkit", name="DATA").frames()
+            pieces = [piece for place in self.places for piece in place.pieces()]
+            return open_sequences(cluster.bag(pieces), "gmmkit", name="DATA").frames()
         if len(self.places) == 1:
             return self.places[0].open()
         return self._checked().frames()

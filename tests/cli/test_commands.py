@@ -25,6 +25,7 @@ from gmmkit import (
     log_likelihood_ratio,
     select,
 )
+from gmmkit.cli.data import Place
 from gmmkit.cli.main import commands, main
 from gmmkit.cli.options import descriptions
 from gmmkit.scoring import verification_metrics
@@ -528,7 +529,7 @@ def test_the_version_is_shown_without_the_libraries():
 
 
 @pytest.mark.slow
-def test_a_cluster_gives_the_same_model_and_scores(does, speech, ubm):
+def test_a_cluster_gives_the_same_model_and_scores(does, speech, ubm, monkeypatch):
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
@@ -537,10 +538,15 @@ def test_a_cluster_gives_the_same_model_and_scores(does, speech, ubm):
         does("fit", "speech.h5", "-n", 3, "-o", "there.h5", *there)
         assert same_model("there.h5", GMMMachine(3).fit(np.concatenate(list(speech.values()))))
         does("accumulate", "ubm.h5", "speech.h5", "-o", "stats.h5", *there)
+        monkeypatch.setattr("gmmkit.cli.data._PIECE", 1000)
+        np.save("one.npy", np.concatenate(list(speech.values())))
+        assert len(Place("one.npy").pieces()) == 19  # of 765 rows, 41 each
+        does("accumulate", "ubm.h5", "one.npy", "-o", "one.h5", *there)
         scores = json.loads(does("score", "ubm.h5", "speech.h5", "--json", *there))
     assert GMMStats.from_hdf5("stats.h5").is_similar_to(
         ubm.e_step(np.concatenate(list(speech.values())))
     )
+    assert GMMStats.from_hdf5("one.h5").is_similar_to(GMMStats.from_hdf5("stats.h5"))
     assert_allclose(list(scores.values()), [ubm.score(X) for X in speech.values()])
 
 
