@@ -16,6 +16,7 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 default_role = "py:obj"  # `GMMStats` in a docstring links where it can
+rst_prolog = ".. currentmodule:: gmmkit\n"  # so that pages link to `GMMMachine.merge`, too
 
 autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings state the types

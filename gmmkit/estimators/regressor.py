@@ -14,6 +14,9 @@ from gmmkit.estimators.base import transaction
 from gmmkit.estimators.composed import SingleMixture
 from gmmkit.estimators.conditional import METHODS, Conditional
 from gmmkit.estimators.gmm import GMMMachine
+from gmmkit.kernel.missing import Fill, FillOthers
+from gmmkit.kernel.plan import block_length
+from gmmkit.sources.base import Source
 from gmmkit.sources.beside import beside, table_of
 
 
@@ -29,8 +32,8 @@ class GMMRegressor(MultiOutputMixin, RegressorMixin, SingleMixture):
         The machine with the settings of the joint mixture, of which a clone is fitted. None means
         one component with a full covariance, which is linear regression. A ``block_size`` or a
         ``ubm`` of the machine is about the features of x followed by those of y. With
-        ``missing="marginalize"``, the x of `fit`, but not of predictions, may have missing values
-        (NaN).
+        ``missing="marginalize"``, x may have missing values (NaN) in `fit`, and in `predict` where
+        it returns the mean alone: that of y given what is observed.
     method : {"mean", "best"}, default="mean"
         What `predict` returns. "mean" is the mean of y given x, which has the least squared error.
         "best" is the mean of the one component that is most likely given x.
@@ -147,13 +150,21 @@ class GMMRegressor(MultiOutputMixin, RegressorMixin, SingleMixture):
         """
         check_is_fitted(self)
         source, given = self._open(X), self.conditional_
-        predicted = self._shaped(given.predict(source, self.method))
+        predicted = self._shaped(self._predicted(source))
         further = []
         if return_std:
             further.append(self._shaped(np.sqrt(given.variance(source))))
         if return_cov:
             further.append(given.covariance(source))
         return (predicted, *further) if further else predicted
+
+    def _predicted(self, source: Source) -> Any:
+        """The targets of each sample, (N, B). Means can do with a part of x."""
+        if self.method != "mean" or not self._takes_gaps:
+            return self.conditional_.predict(source, self.method)
+        densities = self.mixture_._densities(source.dtype, gaps=True)
+        kernel = FillOthers(Fill(densities, source.dtype), self.n_targets_)
+        return source.map_rows(kernel, "gmmkit-predict", block_length(densities))
 
     def convert(self, X: Any) -> tuple[Any, Any, Any]:
         """The regression of the most likely component of each sample, as in voice conversion.

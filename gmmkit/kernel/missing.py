@@ -374,6 +374,31 @@ class Fill:
         return out
 
 
+@dataclass(frozen=True)
+class FillOthers:
+    """A row kernel: the conditional means of the last features, which no sample has, (B, C)."""
+
+    fill: Fill
+    n_others: int  # C
+
+    @property
+    def tail(self) -> tuple[int]:
+        """Shape of a row."""
+        return (self.n_others,)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the means."""
+        return self.fill.dtype
+
+    def __call__(
+        self, X: np.ndarray, sample_weight: np.ndarray | None = None, start: int = 0
+    ) -> np.ndarray:
+        """The rows (B, C) for X (B, D - C), which may have gaps itself."""
+        others = np.full((len(X), self.n_others), np.nan, X.dtype)
+        return self.fill(np.hstack([X, others]), sample_weight, start)[:, X.shape[1] :]
+
+
 def _drawn(block: IncompleteBlock, uniform: np.ndarray) -> np.ndarray:
     """A block's samples, filled once by each of the draws of uniform (B, n_draws, 1 + D)."""
     shares, filled = block.scores, []

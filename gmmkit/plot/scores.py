@@ -147,7 +147,8 @@ class ScoreDisplay:
         is_target = np.arange(len(self.targets) + len(self.impostors)) < len(self.targets)
         scores = np.concatenate([self.targets, self.impostors])
         look, n_before = Look.of(ax), sum(line.get_marker() == "o" for line in ax.lines)
-        label = f"EER {self.eer_:.1%}" if self.name is None else f"{self.name}: {self.eer_:.1%}"
+        label = f"EER {self.eer_:.1%}"
+        label = label if self.name is None else f"{self.name} ({label})"
         style = {"color": look.colours(n_before + 1)[-1], "linewidth": 2 * look.scale}
         self.det_display_ = DetCurveDisplay.from_predictions(
             is_target, scores, name=label, ax=ax, **style

@@ -415,15 +415,25 @@ def test_files_keep_everything(method, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["memory and dask", "dask", "file", "Blocks"])
-def test_training_samples_may_have_gaps(kind, tmp_path):
+def test_samples_may_have_gaps(kind, tmp_path):
     X, y = line()
-    X[::5, 1] = np.nan
+    X[::5, 1] = X[3] = np.nan
     mixture = full(missing="marginalize")
-    regressor = GMMRegressor(mixture).fit(*kinds(X, y, tmp_path)[kind])
+    lazy_X, lazy_y = kinds(X, y, tmp_path)[kind]
+    regressor = GMMRegressor(mixture).fit(lazy_X, lazy_y)
     expected = clone(mixture).fit(np.column_stack([X, y]))
     assert regressor.mixture_.is_similar_to(expected, rtol=1e-9, atol=1e-9)
-    with pytest.raises(ValueError, match="NaN"):
-        regressor.predict(X)
+    predicted, complete = np.asarray(regressor.predict(lazy_X)), ~np.isnan(X).any(axis=1)
+    filled = regressor.mixture_.impute(np.column_stack([X, y * np.nan]))
+    assert_allclose(predicted, filled[:, 3:], rtol=1e-12)
+    assert_allclose(
+        predicted[complete], regressor.conditional_.predict(X[complete]), rtol=1e-9, atol=1e-12
+    )
+    overall = regressor.mixture_.weights_ @ regressor.mixture_.means_[:, 3:]
+    assert_allclose(predicted[3], overall)  # nothing is known of that sample
+    for ask in (regressor.convert, regressor.predict_quantiles):
+        with pytest.raises(ValueError, match="NaN"):
+            ask(X)
     with pytest.raises(ValueError, match="NaN"):
         GMMRegressor(full()).fit(X, y)
 

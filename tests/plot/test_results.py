@@ -162,7 +162,7 @@ def test_equal_error_rate_is_marked():
     assert_allclose(ndtr([x[0], y[0]]), expected)
     assert len(display.axes_) == 2
     labels = [text.get_text() for text in display.axes_[1].get_legend().get_texts()]
-    assert labels == [f"ours: {expected:.1%}"]
+    assert labels == [f"ours (EER {expected:.1%})"]
 
 
 def test_perfect_scores_have_a_picture():
