@@ -32,6 +32,7 @@ from gmmkit.training.loop import History, logger
 from gmmkit.training.starts import checked_start
 from gmmkit.training.stepwise import Stream
 
+_RECORD = ("converged_", "n_iter_", "lower_bounds_", "lower_bound_")  # of a fit
 _STREAM = ("_running", "n_batches_seen_", "n_samples_seen_")  # attributes that keep a `Stream`
 
 
@@ -385,8 +386,8 @@ class GMMMachine(Mixture):
         return learned
 
     def _keep(self, learned: dict[str, Any]) -> None:
-        """Set the attributes that were learned. The floor of an earlier model is dropped."""
-        self._forget("variance_floor_")
+        """Set the attributes that were learned. Those of an earlier model are dropped."""
+        self._forget("variance_floor_", *_RECORD)
         self.__dict__.update(learned)
 
     def _forget(self, *names: str) -> None:

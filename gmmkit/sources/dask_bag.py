@@ -106,7 +106,11 @@ class BagSequences:
 
     def lengths(self) -> np.ndarray:
         """The number of frames of each sequence: a pass over the bag."""
-        return np.array(self._joined(methodcaller("lengths"), "gmmkit-lengths"), dtype=np.int64)
+        return np.concatenate(self._lengths())
+
+    def _lengths(self) -> list[np.ndarray]:
+        """The numbers of frames of the sequences, an array for each partition."""
+        return self._joined(_lengths, "gmmkit-lengths")
 
     def _joined(self, results: Callable[[ArraySequences], Any], name: str) -> list[Any]:
         """The results for the sequences of all partitions: a sum of lists joins them."""
@@ -118,27 +122,22 @@ class BagSequences:
             raise
         return joined
 
-    def _masks(self, mask: np.ndarray | None) -> list[np.ndarray | None]:
-        """A mask of the sequences, cut for the partitions. That takes a pass over the bag."""
-        if mask is None:
-            return [None] * int(self.X.npartitions)
-        counts = self._joined(_count, "gmmkit-count")
-        return list(np.split(mask, np.cumsum(counts)[:-1]))
-
     def frames(self, mask: np.ndarray | None = None) -> Source:
-        """The frames of all sequences, or of those that a mask (n,) chooses: blocks as the bag."""
+        """The frames of all sequences, or of those that a mask (n,) chooses: blocks as the bag.
+
+        A pass over the bag finds their number: random draws depend on the numbers of rows.
+        """
         import dask.array as da
         from dask.delayed import delayed
 
-        shape = (np.nan, self.n_features)
-        blocks = [
-            da.from_delayed(
-                delayed(_frames)(number, part, mine, self._checked, self.dtype), shape, self.dtype
-            )
-            for number, (part, mine) in enumerate(
-                zip(self.X.to_delayed(), self._masks(mask), strict=True)
-            )
-        ]
+        lengths, blocks = self._lengths(), []
+        chosen = np.ones(sum(map(len, lengths)), bool) if mask is None else mask
+        masks = np.split(chosen, np.cumsum([len(each) for each in lengths])[:-1])
+        partitions = zip(self.X.to_delayed(), lengths, masks, strict=True)
+        for number, (partition, of_partition, mine) in enumerate(partitions):
+            rows = delayed(_frames)(number, partition, mine, self._checked, self.dtype)
+            shape = int(of_partition[mine].sum()), self.n_features
+            blocks.append(da.from_delayed(rows, shape, self.dtype))
         return DaskSource.of(da.concatenate(blocks))
 
 
@@ -157,15 +156,14 @@ def _header(number: int, partition: Iterable[Any], door: Door) -> tuple[int, np.
     return (sequences.n_features, sequences.dtype) if sequences.arrays else None
 
 
-def _count(sequences: ArraySequences) -> list[int]:
-    return [len(sequences.arrays)]
+def _lengths(sequences: ArraySequences) -> list[np.ndarray]:
+    return [sequences.lengths()]
 
 
 def _frames(
-    number: int, partition: Iterable[Any], mask: np.ndarray | None, door: Door, dtype: np.dtype
+    number: int, partition: Iterable[Any], mask: np.ndarray, door: Door, dtype: np.dtype
 ) -> np.ndarray:
-    sequences = door.open(number, partition)
-    sequences = sequences if mask is None else sequences.chosen(mask)
+    sequences = door.open(number, partition).chosen(mask)
     if not sequences.arrays:
         return np.empty((0, door.n_features or 0), dtype)
     (everything,) = batches(sequences.lengths().tolist(), sys.maxsize)

@@ -151,6 +151,18 @@ def test_any_scheduler_computes_a_bag(scheduler):
         assert machine.stats_per_sample(bag)[3].is_similar_to(machine.e_step(arrays[3]))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("npartitions", [1, 3, 7])
+def test_a_fit_to_the_frames_of_a_bag_does_not_depend_on_its_partitions(npartitions):
+    X = np.random.default_rng(5).normal(size=(9000, 2)) ** 3  # more than a start looks at
+    arrays = np.split(X, range(40, 9000, 600))
+    fits = []
+    for given in (arrays, db.from_sequence(arrays, npartitions=npartitions)):
+        frames = open_sequences(given, "GMMMachine").frames()
+        fits.append(GMMMachine(2, max_fitting_steps=1).fit(frames))
+    assert fits[0].is_similar_to(fits[1], rtol=1e-9, atol=1e-9)
+
+
 def test_a_bag_is_loaded_once_for_each_pass_and_for_its_first_sequence():
     loaded = []
     bag = db.from_sequence(range(4), npartitions=4)

@@ -83,6 +83,14 @@ def test_models_from_statistics_and_from_scikit_learn_are_not_lost_in_silence():
     GMMMachine.from_sklearn(gm).set_params(warm_start=True).fit(X)
 
 
+def test_a_model_from_statistics_has_no_record_of_an_earlier_fit():
+    X = np.random.default_rng(0).normal(size=(60, 2)) + 9 * (np.arange(60)[:, None] % 2)
+    machine = GMMMachine(2).fit(X)
+    machine.m_step(machine.e_step(X[:30]))
+    for name in ("converged_", "n_iter_", "lower_bound_", "lower_bounds_"):
+        assert not hasattr(machine, name)
+
+
 def test_steps_one_by_one_converge_where_they_do_in_one_fit():
     X = two_clusters()
     whole = GMMMachine(2, convergence_threshold=1e-7).fit(X)
