@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,9 @@ def checked_labels(y: Any, who: str, name: str = "y") -> Any:
         raise ValueError(f"{who} requires {name} to be passed, but the target {name} is None.")
     if is_dask_series(y):
         y = y if isinstance(y.dtype, np.dtype) else y.astype(object)  # pandas' texts
-        y = y.to_dask_array()
+        with warnings.catch_warnings():  # older dask warns that texts become objects
+            warnings.filterwarnings("ignore", "Dask currently has limited support", UserWarning)
+            y = y.to_dask_array()
     if not is_dask(y):
         return _in_memory(y, name)
     if y.ndim != 1:
