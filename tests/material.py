@@ -22,6 +22,17 @@ FLAGS = ("update_weights", "update_means", "update_variances")
 every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
 
 
+def a_third_of_the_structures(first):
+    """Parametrize over all structures; every third is quick, from the given one on."""
+    return pytest.mark.parametrize(
+        "structure",
+        [
+            pytest.param(each, marks=pytest.mark.slow if (i - first) % 3 else (), id=str(each))
+            for i, each in enumerate(STRUCTURES)
+        ],
+    )
+
+
 def random_mixture(structure, seed=0, n_gaussians=K, n_features=D):
     rng = np.random.default_rng(seed)
     factors = rng.normal(size=(n_gaussians, n_features, 2 * n_features))

@@ -5,6 +5,7 @@ import pytest
 from material import (
     D,
     K,
+    a_third_of_the_structures,
     assert_close,
     every_structure,
     machine_at,
@@ -77,7 +78,7 @@ def by_covariances(X, mixture, structure, layout):
             yield slope(X, mixture, "covariances", along(mixture.covariances, step))
 
 
-@every_structure
+@a_third_of_the_structures(0)
 def test_fisher_vectors_are_gradients_of_the_log_likelihood(structure):
     """Over the roots of the Fisher information: w_k, and w_k / 2 for covariances."""
     X, mixture = problem(structure)
@@ -111,7 +112,7 @@ def test_fisher_vectors_of_diagonal_mixtures_are_those_of_the_paper():
         assert_close(ours, theirs / len(X))
 
 
-@every_structure
+@a_third_of_the_structures(1)
 def test_gradients_vanish_where_the_likelihood_is_highest(structure):
     X, mixture = problem(structure)
     machine = machine_at(mixture, structure)
@@ -121,7 +122,7 @@ def test_gradients_vanish_where_the_likelihood_is_highest(structure):
     assert max(np.abs(part).max() for part in gradients) < 1e-5
 
 
-@every_structure
+@a_third_of_the_structures(2)
 def test_frames_of_the_mixture_have_the_unit_as_information(structure):
     """If components do not overlap, the gradients of single frames have variance one.
 
